@@ -1,0 +1,28 @@
+"""Loads the op libraries that were built next to this file, once, and says plainly when there are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+_HERE = Path(__file__).resolve().parent
+CPU_LIBRARY = _HERE / "libbbs_cpu.so"
+CUDA_LIBRARY = _HERE / "libbbs_cuda.so"
+
+
+def load() -> None:
+    """Registers ``torch.ops.bbs_kernels.*``.
+
+    Raises:
+        ImportError: the package was imported from a source tree whose libraries were never built.
+    """
+    if not CPU_LIBRARY.exists():
+        raise ImportError(
+            f"bbs_kernels: {CPU_LIBRARY.name} is not built in {_HERE}; run `pip install --no-build-isolation .` "
+            "(or `-e .`) and import the installed package, not the source tree"
+        )
+    torch.ops.load_library(str(CPU_LIBRARY))
+    # The CUDA library needs symbols that only a CUDA build of torch has.
+    if CUDA_LIBRARY.exists() and torch.version.cuda is not None:
+        torch.ops.load_library(str(CUDA_LIBRARY))

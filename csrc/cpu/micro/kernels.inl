@@ -1,0 +1,270 @@
+// Bodies of micro/kernels.h in gcc/clang vector extensions. Included once per instruction set, with BBS_ISA naming it;
+// everything lives in an unnamed namespace and calls no inline function of the standard library, so that the linker
+// can never pick a copy compiled for a newer processor.
+#include "kernels.h"
+
+#ifndef BBS_ISA
+#error "define BBS_ISA before including kernels.inl"
+#endif
+
+namespace bbs::cpu {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+template <class T>
+struct Vec;
+template <>
+struct Vec<float> {
+  typedef float type __attribute__((vector_size(kVectorBytes)));
+  typedef int32_t mask __attribute__((vector_size(kVectorBytes)));
+};
+template <>
+struct Vec<double> {
+  typedef double type __attribute__((vector_size(kVectorBytes)));
+  typedef int64_t mask __attribute__((vector_size(kVectorBytes)));
+};
+
+template <class T>
+using vec = typename Vec<T>::type;
+template <class T>
+constexpr int kWidth = kVectorBytes / static_cast<int>(sizeof(T));
+template <class T>
+constexpr int kVecs = kLanes / kWidth<T>;  // vectors per panel row
+static_assert(kLanes % kWidth<float> == 0 && kLanes % kWidth<double> == 0, "a panel row is whole vectors");
+
+template <class T>
+inline vec<T> load(const T* p) {
+  vec<T> v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class T>
+inline void store(T* p, vec<T> v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
+template <class T>
+inline vec<T> broadcast(T value) {
+  return value - vec<T>{};  // value + 0 would turn -0 into +0
+}
+
+// exp(z) for z <= 0 or slightly above. fp32: z = n*ln2 + r with |r| <= ln2/2, a polynomial fitted for the relative
+// error (3e-9 before rounding, 6.4e-8 after), and 2^n through the exponent bits. NaN stays NaN, -inf gives 0.
+inline vec<float> exp_vec(vec<float> z) {
+  typedef Vec<float>::mask mask;
+  const vec<float> clamped = z < -87.0f ? broadcast(-87.0f) : (z > 88.0f ? broadcast(88.0f) : z);
+  const float magic = 0x1.8p23f;  // adding it rounds to an integer in the low mantissa bits
+  const vec<float> shifted = clamped * 0x1.715476p0f + magic;
+  const vec<float> n = shifted - magic;
+  const vec<float> r = (clamped - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
+  vec<float> q = r * 0x1.6a2434p-10f + 0x1.1239e2p-7f;
+  q = q * r + 0x1.5558f2p-5f;
+  q = q * r + 0x1.555492p-3f;
+  q = q * r + 0x1.fffffcp-2f;
+  const vec<float> p = (q * (r * r) + r) + 1.0f;
+  mask bits;
+  mask exponent;
+  __builtin_memcpy(&bits, &p, sizeof bits);
+  __builtin_memcpy(&exponent, &shifted, sizeof exponent);
+  bits += exponent << 23;
+  vec<float> value;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  value = z < -87.0f ? vec<float>{} : value;
+  return z == z ? value : z;
+}
+
+inline vec<double> exp_vec(vec<double> z) {
+  vec<double> value;
+  for (int i = 0; i < kWidth<double>; ++i) value[i] = __builtin_exp(z[i]);
+  return value;
+}
+
+// sum_d a[d] * b[d] in 16 chains and a tree.
+template <class T>
+T inner_product(const T* a, const T* b, int64_t n) {
+  vec<T> sum[kVecs<T>] = {};
+  int64_t d = 0;
+  for (; d + kLanes <= n; d += kLanes)
+    for (int v = 0; v < kVecs<T>; ++v) sum[v] += load(a + d + v * kWidth<T>) * load(b + d + v * kWidth<T>);
+  T lanes[kLanes];
+  for (int v = 0; v < kVecs<T>; ++v) store(lanes + v * kWidth<T>, sum[v]);
+  for (int l = 0; d < n; ++d, ++l) lanes[l] += a[d] * b[d];
+  for (int step = kLanes / 2; step > 0; step /= 2)
+    for (int l = 0; l < step; ++l) lanes[l] += lanes[l + step];
+  return lanes[0];
+}
+
+template <class T>
+T sum_squares(const T* row, int64_t n) {
+  return inner_product(row, row, n);
+}
+
+// One chain of D additions in fp32 would round a cosine near 1 by up to 1e-6; chains of 64, then one of D/64, keep it
+// near 1e-7 at no visible cost.
+constexpr int64_t kChain = 64;
+
+template <class T>
+void dot(const T* const* w, const T* inv_norm, const T* panel, int64_t depth, T* cos) {
+  const T* w0 = w[0];
+  const T* w1 = w[1];
+  const T* w2 = w[2];
+  const T* w3 = w[3];
+  const T* w4 = w[4];
+  const T* w5 = w[5];
+  vec<T> total[kDotClasses][kVecs<T>] = {};
+  for (int64_t begin = 0; begin < depth; begin += kChain) {
+    const int64_t end = begin + kChain < depth ? begin + kChain : depth;
+    for (int v0 = 0; v0 < kVecs<T>; v0 += 2) {  // two vectors a step: 12 accumulators in registers
+      constexpr int kStep = kVecs<T> < 2 ? 1 : 2;
+      vec<T> sum[kDotClasses][kStep] = {};
+      for (int64_t d = begin; d < end; ++d) {
+        vec<T> x[kStep];
+        for (int v = 0; v < kStep; ++v) x[v] = load(panel + d * kLanes + (v0 + v) * kWidth<T>);
+        const T value[kDotClasses] = {w0[d], w1[d], w2[d], w3[d], w4[d], w5[d]};
+#pragma GCC unroll 6
+        for (int c = 0; c < kDotClasses; ++c)
+#pragma GCC unroll 2
+          for (int v = 0; v < kStep; ++v) sum[c][v] += x[v] * value[c];
+      }
+      for (int c = 0; c < kDotClasses; ++c)
+        for (int v = 0; v < kStep; ++v) total[c][v0 + v] += sum[c][v];
+    }
+  }
+  for (int c = 0; c < kDotClasses; ++c)
+    for (int v = 0; v < kVecs<T>; ++v) store(cos + c * kLanes + v * kWidth<T>, total[c][v] * inv_norm[c] + T(0));
+}
+
+template <class T>
+void mark_nan(const T* cos, int64_t classes, uint8_t* nan) {
+  typename Vec<T>::mask any[kVecs<T>] = {};
+  for (int64_t c = 0; c < classes; ++c)
+    for (int v = 0; v < kVecs<T>; ++v) {
+      const vec<T> x = load(cos + c * kLanes + v * kWidth<T>);
+      any[v] |= x != x;
+    }
+  for (int v = 0; v < kVecs<T>; ++v)
+    for (int i = 0; i < kWidth<T>; ++i) nan[v * kWidth<T> + i] |= any[v][i] != 0;
+}
+
+template <class T>
+void admit(const T* cos, int64_t classes, const T* limit, T* out) {
+  const vec<T> none = broadcast(-static_cast<T>(__builtin_inf()));
+  for (int v = 0; v < kVecs<T>; ++v) {
+    const vec<T> bound = load(limit + v * kWidth<T>);
+    for (int64_t c = 0; c < classes; ++c) {
+      const int64_t at = c * kLanes + v * kWidth<T>;
+      const vec<T> x = load(cos + at);
+      store(out + at, x <= bound ? x : none);
+    }
+  }
+}
+
+template <class T>
+void lse_update(const T* cos, int64_t classes, T scale, T* max, double* sum) {
+  const T none = -static_cast<T>(__builtin_inf());
+  for (int v = 0; v < kVecs<T>; ++v) {
+    const int at = v * kWidth<T>;
+    const vec<T> before = load(max + at);
+    vec<T> top = before;
+    for (int64_t c = 0; c < classes; ++c) {
+      const vec<T> x = load(cos + c * kLanes + at);
+      top = x > top ? x : top;
+    }
+    // A lane that has seen nothing yet: any finite shift makes exp(scale * (-inf - shift)) = 0 instead of NaN.
+    const vec<T> shift = top == none ? vec<T>{} : top;
+    vec<T> tile = {};
+    for (int64_t c = 0; c < classes; ++c) tile += exp_vec((load(cos + c * kLanes + at) - shift) * scale);
+    const vec<T> keep = exp_vec((before - shift) * scale);
+    store(max + at, top);
+    for (int i = 0; i < kWidth<T>; ++i)
+      sum[at + i] = sum[at + i] * static_cast<double>(keep[i]) + static_cast<double>(tile[i]);
+  }
+}
+
+template <class T>
+void weights(const T* cos, int64_t classes, T scale, const T* factor, const T* lse, const T* inv_norm, T* out,
+             int64_t stride) {
+  for (int v = 0; v < kVecs<T>; ++v) {
+    const int at = v * kWidth<T>;
+    const vec<T> f = load(factor + at);
+    const vec<T> l = load(lse + at);
+    for (int64_t c = 0; c < classes; ++c) {
+      const vec<T> z = load(cos + c * kLanes + at) * scale - l;
+      store(out + c * stride + at, exp_vec(z) * f * inv_norm[c]);
+    }
+  }
+}
+
+template <class T>
+void at_least(const T* cos, int64_t classes, const T* threshold, uint16_t* mask) {
+  for (int64_t c = 0; c < classes; ++c) {
+    typename Vec<T>::mask any = {};
+    for (int v = 0; v < kVecs<T>; ++v)
+      any |= load(cos + c * kLanes + v * kWidth<T>) >= load(threshold + v * kWidth<T>);
+    bool some = false;
+    for (int i = 0; i < kWidth<T>; ++i) some |= any[i] != 0;
+    unsigned bits = 0;
+    if (__builtin_expect(some, 0))
+      for (int lane = 0; lane < kLanes; ++lane)
+        bits |= static_cast<unsigned>(cos[c * kLanes + lane] >= threshold[lane]) << lane;
+    mask[c] = static_cast<uint16_t>(bits);
+  }
+}
+
+template <class T>
+void accumulate(const T* a, int64_t a_row, int64_t a_depth, const T* const* b, int64_t depth, int64_t width,
+                T* const* out) {
+  constexpr int kStep = kVecs<T> < 2 ? 1 : 2;
+  constexpr int kColumns = kStep * kWidth<T>;
+  for (int64_t column = 0; column < width; column += kColumns) {
+    vec<T> sum[kOutRows][kStep];
+    for (int r = 0; r < kOutRows; ++r)
+      for (int v = 0; v < kStep; ++v) sum[r][v] = load(out[r] + column + v * kWidth<T>);
+    const T* value = a;
+    for (int64_t k = 0; k < depth; ++k, value += a_depth) {
+      vec<T> x[kStep];
+      for (int v = 0; v < kStep; ++v) x[v] = load(b[k] + column + v * kWidth<T>);
+#pragma GCC unroll 6
+      for (int r = 0; r < kOutRows; ++r)
+#pragma GCC unroll 2
+        for (int v = 0; v < kStep; ++v) sum[r][v] += x[v] * value[r * a_row];
+    }
+    for (int r = 0; r < kOutRows; ++r)
+      for (int v = 0; v < kStep; ++v) store(out[r] + column + v * kWidth<T>, sum[r][v]);
+  }
+}
+
+template <class T>
+void remove_component(T* gradient, const T* row, T inv_norm, int64_t n) {
+  // The inverse norm comes in after each product: a row of norm 1e19 would overflow in <gradient, row>.
+  T along = 0;
+  constexpr int64_t kBlock = 512;
+  T unit[kBlock];
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t size = n - begin < kBlock ? n - begin : kBlock;
+    for (int64_t d = 0; d < size; ++d) unit[d] = row[begin + d] * inv_norm;
+    along += inner_product(gradient + begin, unit, size);
+  }
+  for (int64_t d = 0; d < n; ++d) gradient[d] -= along * (row[d] * inv_norm);
+}
+
+template <class T>
+constexpr MicroKernels<T> table(const char* name) {
+  return {name,       sum_squares<T>, dot<T>,        mark_nan<T>,        admit<T>, lse_update<T>,
+          weights<T>, at_least<T>,    accumulate<T>, remove_component<T>};
+}
+
+}  // namespace
+
+extern const MicroKernels<float> BBS_ISA_TABLE(float);
+extern const MicroKernels<double> BBS_ISA_TABLE(double);
+const MicroKernels<float> BBS_ISA_TABLE(float) = table<float>(BBS_ISA);
+const MicroKernels<double> BBS_ISA_TABLE(double) = table<double>(BBS_ISA);
+
+}  // namespace bbs::cpu

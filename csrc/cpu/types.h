@@ -1,0 +1,77 @@
+// What crosses from the op layer into the CPU kernels: raw pointers, strides and a thread callback, nothing of torch.
+#pragma once
+
+#include <cstdint>
+
+#include "../common/rule.h"
+
+namespace bbs::cpu {
+
+enum class DType : int32_t { f64, f32, f16, bf16 };
+
+// A matrix of any strides (in elements); a [D, C] parameter seen as [C, D] needs no copy.
+struct ConstMatrix {
+  const void* data;
+  DType dtype;
+  int64_t rows, cols;
+  int64_t row_stride, col_stride;
+};
+
+// A matrix to be written, in the layout of the tensor whose gradient it is; data == nullptr: not wanted.
+struct OutMatrix {
+  void* data;
+  DType dtype;
+  int64_t rows, cols;
+  int64_t row_stride, col_stride;
+};
+
+struct Problem {
+  ConstMatrix x;             // [B, D] embeddings
+  ConstMatrix w;             // [C, D] class centres
+  const int64_t* labels;     // [B] global class index, or ignore_index
+  const int64_t* offsets;    // [K + 1]
+  int64_t baskets;           // K
+  const int64_t* aliases;    // [C] or null
+  const void* guard_rows;    // [B] of the compute type, or null
+  int64_t ignore_index;
+  double scale;
+  RuleParams rule;
+};
+
+// Runs body(context, i) for i in [0, tasks), possibly on several threads.
+struct Parallel {
+  int64_t threads;
+  void (*run)(int64_t tasks, void (*body)(void* context, int64_t task), void* context);
+};
+
+// T: the compute type, double for double inputs, float otherwise.
+template <class T>
+struct ForwardOut {
+  T* lse;              // [B]
+  T* cos_target;       // [B]
+  int64_t* mined_idx;  // [B, K, k]
+  T* mined_cos;        // [B, K, k]
+};
+
+template <class T>
+struct BackwardIn {
+  const T* grad_lse;         // [B]
+  const T* grad_cos_target;  // [B]
+  const T* lse;              // [B]
+  const T* cos_target;       // [B]
+  const int64_t* mined_idx;  // [B, K, k]
+  const T* mined_cos;        // [B, K, k]
+};
+
+template <class T>
+void cos_lse_forward(const Problem& problem, const Parallel& parallel, const ForwardOut<T>& out);
+
+template <class T>
+void cos_lse_backward(const Problem& problem, const Parallel& parallel, const BackwardIn<T>& in,
+                      const OutMatrix& dx, const OutMatrix& dw);
+
+// cos_target[i] = cosine of row i and its label's centre, 0 at ignored rows; the bits of the full sweep.
+template <class T>
+void target_cosines(const Problem& problem, const Parallel& parallel, T* cos_target);
+
+}  // namespace bbs::cpu

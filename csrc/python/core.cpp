@@ -1,0 +1,41 @@
+// bbs_kernels._core: what is not a tensor op. Launch plans are pure functions of the problem, so a test asks here for
+// exactly what the kernels will do.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <map>
+#include <string>
+
+#include "../common/plan_cpu.h"
+#include "../common/rule.h"
+
+namespace py = pybind11;
+
+namespace {
+
+std::map<std::string, std::string> build_info() {
+  return {{"version", BBS_VERSION},
+          {"compiler", BBS_COMPILER},
+          {"build_type", BBS_BUILD_TYPE},
+          {"torch", BBS_TORCH_VERSION},
+          {"cpu_isas", BBS_CPU_ISAS},
+          {"cuda_archs", BBS_CUDA_ARCHS}};
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "Launch plans and build information of bbs_kernels.";
+  m.def("build_info", &build_info, "What this build contains: version, compiler, torch, instruction sets, CUDA targets.");
+  m.def(
+      "plan_chunks",
+      [](int64_t classes) {
+        const bbs::ChunkPlan plan = bbs::plan_chunks(classes);
+        std::vector<std::pair<int64_t, int64_t>> chunks;
+        for (int64_t i = 0; i < plan.count; ++i) chunks.emplace_back(plan.begin(i), plan.end(i));
+        return chunks;
+      },
+      py::arg("classes"), "Half-open class ranges that the CPU kernels hand to threads, in merge order.");
+  m.attr("MAX_LISTED") = bbs::kMaxListed;
+  m.attr("MAX_MINED_PER_ROW") = bbs::kMaxMinedPerRow;
+}

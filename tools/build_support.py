@@ -1,0 +1,117 @@
+"""The build as plain functions: find torch, a compiler, CMake and ninja, decide about CUDA, run CMake.
+
+Each thing that is missing ends the build with one line that says what to do. Whether a GPU is present never matters.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import NoReturn
+
+CUDA_CHOICES = ("auto", "0", "1")
+
+
+def stop(message: str) -> NoReturn:
+    sys.exit(f"bbs-kernels: {message}")
+
+
+def find_torch():
+    try:
+        import torch
+    except ImportError:
+        stop(
+            "building needs torch in the same environment: run `pip install torch`, then "
+            "`pip install --no-build-isolation .` (an isolated build cannot see your torch)"
+        )
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < (2, 10):
+        stop(f"torch {torch.__version__} is installed, torch 2.10 or later is needed")
+    return torch
+
+
+def find_compiler() -> str:
+    compiler = os.environ.get("CXX") or next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
+    if compiler is None or shutil.which(compiler.split()[0]) is None:
+        stop(
+            f"no C++ compiler found (CXX={os.environ.get('CXX', '')!r}; looked for c++, g++, clang++): "
+            "install one, for example `apt-get install g++`"
+        )
+    return compiler
+
+
+def find_tool(name: str, build_dir: Path) -> str:
+    """`cmake` or `ninja`: from PATH, from this environment, or installed with pip beside the build files."""
+    beside_python = Path(sys.executable).parent / name
+    fetched = build_dir / "tools" / "bin" / name
+    for candidate in (shutil.which(name), beside_python, fetched):
+        if candidate and Path(candidate).exists():
+            return str(candidate)
+    print(f"bbs-kernels: {name} not found, installing it into {fetched.parent.parent}", flush=True)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(build_dir / "tools"), name]
+    if subprocess.run(command).returncode != 0 or not fetched.exists():
+        stop(f"{name} is needed and could not be installed: run `pip install {name}`, or put it on PATH")
+    return str(fetched)
+
+
+def want_cuda(root: Path, torch) -> bool:
+    """BBS_CUDA=auto (default): with nvcc and a CUDA build of torch; 1: always; 0: never."""
+    choice = os.environ.get("BBS_CUDA", "auto")
+    if choice not in CUDA_CHOICES:
+        stop(f"BBS_CUDA={choice!r}, allowed are {', '.join(CUDA_CHOICES)}")
+    have_sources = any((root / "csrc" / "cuda").glob("*.cu"))
+    if choice == "1" and not have_sources:
+        stop("BBS_CUDA=1, but this version has no CUDA kernels yet: leave BBS_CUDA unset for the CPU library")
+    if choice == "1" and shutil.which("nvcc") is None:
+        stop("BBS_CUDA=1, but nvcc is not on PATH: `pip install -r requirements-cuda.txt`, or install the CUDA toolkit")
+    if choice == "auto":
+        return have_sources and shutil.which("nvcc") is not None and torch.version.cuda is not None
+    return choice == "1"
+
+
+def pybind11_include(torch_include: Path) -> Path:
+    """The pybind11 package where there is one, else the copy of the headers that torch carries."""
+    if importlib.util.find_spec("pybind11") is not None:
+        import pybind11
+
+        return Path(pybind11.get_include())
+    return torch_include
+
+
+def build_libraries(root: Path, package: Path, *, version: str) -> None:
+    """Compiles everything and installs the shared objects into `package`."""
+    torch = find_torch()
+    compiler = find_compiler()
+    torch_root = Path(torch.__file__).parent
+    build_dir = root / "build" / f"cmake-{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
+    build_dir.mkdir(parents=True, exist_ok=True)
+    cmake = find_tool("cmake", root / "build")
+    ninja = find_tool("ninja", root / "build")
+    settings = {
+        "CMAKE_MAKE_PROGRAM": ninja,
+        "CMAKE_CXX_COMPILER": compiler,
+        "CMAKE_BUILD_TYPE": os.environ.get("BBS_BUILD_TYPE", "Release"),
+        "TORCH_INCLUDE_DIR": torch_root / "include",
+        "TORCH_LIBRARY_DIR": torch_root / "lib",
+        "TORCH_VERSION": torch.__version__,
+        "PYBIND11_INCLUDE_DIR": pybind11_include(torch_root / "include"),
+        "PYTHON_INCLUDE_DIR": sysconfig.get_path("include"),
+        "PYTHON_SUFFIX": sysconfig.get_config_var("EXT_SUFFIX"),
+        "BBS_VERSION": version,
+        "BBS_WITH_CUDA": "ON" if want_cuda(root, torch) else "OFF",
+    }
+    # A changed generator or compiler makes an old cache unusable; the cache is small, so start afresh each time.
+    (build_dir / "CMakeCache.txt").unlink(missing_ok=True)
+    environment = dict(os.environ)
+    tools = root / "build" / "tools"
+    if tools.exists():  # the pip-installed cmake is a Python script that imports its package
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(tools), os.environ.get("PYTHONPATH")]))
+    configure = [cmake, "-S", root, "-B", build_dir, "-G", "Ninja", *(f"-D{k}={v}" for k, v in settings.items())]
+    for command in (configure, [cmake, "--build", build_dir], [cmake, "--install", build_dir, "--prefix", package]):
+        if subprocess.run([str(part) for part in command], env=environment).returncode != 0:
+            stop("the build failed; the lines above say where")
