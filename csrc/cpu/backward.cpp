@@ -8,6 +8,8 @@
 #include "exclusions.h"
 #include "row_sums.h"
 #include "scatter.h"
+#include "sgd.h"
+#include "stash.h"
 #include "sweep.h"
 #include "tasks.h"
 
@@ -21,17 +23,20 @@ template <class T>
 class Backward {
  public:
   Backward(const Problem& problem, const Parallel& parallel, const BackwardIn<T>& in, const OutMatrix& dx,
-           const OutMatrix& dw)
+           const OutMatrix& dw, const SgdStep* sgd)
       : problem_(problem),
         parallel_(parallel),
         in_(in),
         dx_(dx),
         dw_(dw),
+        sgd_(sgd),
+        need_dw_(dw.data || sgd),
         depth_(problem.x.cols),
         stride_((depth_ + kLanes - 1) / kLanes * kLanes),
         rows_(pack_rows<T>(problem, parallel)),
         exclusions_(find_exclusions(problem, rows_)),
         pairs_(sorted_pairs(problem, rows_, in)),
+        stash_(problem, rows_, in.stash, in.stash_size),
         unit_rows_(rows_.count * (stride_ + kLanes)),
         unit_row_(rows_.panels * kLanes),
         factor_(rows_.panels * kLanes, T(0)),
@@ -106,17 +111,16 @@ class Backward {
     const auto [pair, pair_end] = pairs_between(pairs_, range.first, range.last);
     const int64_t count = range.last - range.first;
     if (row_first == row_last && pair == pair_end) {
-      if (dw_.data)
-        for (int64_t c = 0; c < count; ++c) store_row(dw_, range.first + c, worker.unused.get());
+      for (int64_t c = 0; need_dw_ && c < count; ++c) deliver(range.first + c, worker.unused.get());
       return;
     }
     worker.tile.load(range.first, count);
-    if (dw_.data) std::memset(static_cast<void*>(worker.dw.get()), 0, sizeof(T) * static_cast<size_t>(count * stride_));
+    if (need_dw_) std::memset(static_cast<void*>(worker.dw.get()), 0, sizeof(T) * static_cast<size_t>(count * stride_));
     const int64_t block_rows = kBlockPanels * kLanes;
     for (int64_t first = row_first / block_rows * block_rows; first < row_last; first += block_rows)
       dense_block(worker, range, first, std::max(first, row_first), std::min(first + block_rows, row_last));
     for (auto at = pair; at != pair_end; ++at) sparse(worker, range.first, *at);
-    if (dw_.data) write_dw(worker, range);
+    if (need_dw_) write_dw(worker, range);
   }
 
   // Rows [row_first, row_last) of the block that begins at `block` against the tile.
@@ -125,7 +129,10 @@ class Backward {
     const auto [excluded, excluded_end] = exclusions_.between(range.first, range.last);
     for (int64_t p = row_first / kLanes; p * kLanes < row_last; ++p) {
       const int64_t panel_first = p * kLanes;
-      worker.tile.cosines(micro_, rows_.panel_at(p, depth_), worker.cos.get());
+      if (stash_.holds(range.basket, range.last))
+        stash_.recall(range.basket, p, range.first, range.last, worker.cos.get());
+      else
+        worker.tile.cosines(micro_, rows_.panel_at(p, depth_), worker.cos.get());
       alignas(64) T limit[kLanes];
       dense_limits(problem_, rows_, guard_, range.basket, p, limit);
       micro_.admit(worker.cos.get(), count, limit, worker.cos.get());
@@ -140,7 +147,7 @@ class Backward {
       worker.weights[c * kWeightStride + e->row - block] = upstream * worker.tile.inv_norm()[c];
     }
     if (dx_.data) add_to_dx(worker, block, row_first, row_last);
-    if (dw_.data) add_to_dw(worker, block, row_first, row_last);
+    if (need_dw_) add_to_dw(worker, block, row_first, row_last);
   }
 
   void add_to_dx(Worker& worker, int64_t block, int64_t row_first, int64_t row_last) {
@@ -173,7 +180,7 @@ class Backward {
       T* row = worker.dx.touch(pair.row);
       for (int64_t d = 0; d < depth_; ++d) row[d] += weight * w[d];
     }
-    if (dw_.data) {
+    if (need_dw_) {
       const T* x = unit_row_[pair.row];
       T* row = worker.dw.get() + c * stride_;
       for (int64_t d = 0; d < depth_; ++d) row[d] += weight * x[d];
@@ -184,8 +191,17 @@ class Backward {
     for (int64_t c = 0; c < worker.tile.count(); ++c) {
       T* gradient = worker.dw.get() + c * stride_;
       micro_.remove_component(gradient, worker.tile.rows()[c], worker.tile.inv_norm()[c], depth_);
-      store_row(dw_, range.first + c, gradient);
+      deliver(range.first + c, gradient);
     }
+  }
+
+  // The finished gradient of one class: stored, or spent at once. Nobody reads this class's centre any more: all that
+  // this step needs of it was in this tile.
+  void deliver(int64_t cls, T* gradient) {
+    if (!sgd_)
+      store_row(dw_, cls, gradient);
+    else
+      SgdRows<T>(micro_, *sgd_).update(problem_.class_index ? problem_.class_index[cls] : cls, gradient);
   }
 
   void write_dx() {
@@ -208,12 +224,15 @@ class Backward {
   const BackwardIn<T>& in_;
   const OutMatrix& dx_;
   const OutMatrix& dw_;
+  const SgdStep* sgd_;
+  const bool need_dw_;
   const MicroKernels<T>& micro_ = micro_kernels<T>();
   const int64_t depth_;
   const int64_t stride_;  // depth rounded up to whole panels' width
   Rows<T> rows_;
   Exclusions exclusions_;
   std::vector<MinedPair<T>> pairs_;
+  Stash<T> stash_;
   Aligned<T> unit_rows_;            // [count][stride + 16]: padded, or equal columns would fall into one cache set
   std::vector<const T*> unit_row_;  // [count]
   std::vector<T> factor_;           // upstream gradient of lse times scale, 0 in unused lanes
@@ -227,13 +246,13 @@ class Backward {
 
 template <class T>
 void cos_lse_backward(const Problem& problem, const Parallel& parallel, const BackwardIn<T>& in, const OutMatrix& dx,
-                      const OutMatrix& dw) {
-  Backward<T>(problem, parallel, in, dx, dw).run();
+                      const OutMatrix& dw, const SgdStep* sgd) {
+  Backward<T>(problem, parallel, in, dx, dw, sgd).run();
 }
 
 template void cos_lse_backward(const Problem&, const Parallel&, const BackwardIn<float>&, const OutMatrix&,
-                               const OutMatrix&);
+                               const OutMatrix&, const SgdStep*);
 template void cos_lse_backward(const Problem&, const Parallel&, const BackwardIn<double>&, const OutMatrix&,
-                               const OutMatrix&);
+                               const OutMatrix&, const SgdStep*);
 
 }  // namespace bbs::cpu

@@ -5,6 +5,7 @@
 
 #include "candidates.h"
 #include "exclusions.h"
+#include "stash.h"
 #include "sweep.h"
 #include "tasks.h"
 
@@ -51,6 +52,7 @@ class Forward {
         exclusions_(find_exclusions(problem, rows_)),
         cos_target_(packed_target_cosines(problem, parallel, rows_)),
         guard_(packed_guards(problem, rows_, cos_target_)),
+        stash_(problem, rows_, out.stash, out.stash_size),
         total_(rows_),
         lists_(problem, problem.rule.mines() ? rows_.count : 0) {}
 
@@ -105,6 +107,7 @@ class Forward {
       const int64_t panel_last = std::min(panel_first + kLanes, rows_.count);
       T* cos = worker.cos.get();
       worker.tile.cosines(micro_, rows_.panel_at(p, problem_.x.cols), cos);
+      stash_.keep(range.basket, p, range.first, range.last, cos);
       mark_nan(worker, range.basket, p, count);
       for (const Exclusion* e = excluded; e != excluded_end; ++e)
         if (e->row >= panel_first && e->row < panel_last)
@@ -196,6 +199,7 @@ class Forward {
   Exclusions exclusions_;
   std::vector<T> cos_target_;
   std::vector<T> guard_;
+  Stash<T> stash_;
   RowState<T> total_;
   MinedLists<T> lists_;
 };

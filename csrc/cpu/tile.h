@@ -17,6 +17,7 @@ class ClassTile {
   // `padded`: every row may be read up to the next multiple of 16 (what accumulate() does).
   ClassTile(const Problem& problem, int64_t capacity, bool padded)
       : w_(problem.w),
+        class_index_(problem.class_index),
         round_(problem.w.dtype != problem.x.dtype ? problem.x.dtype : problem.w.dtype),
         direct_(in_place(problem, padded)),
         stride_((problem.w.cols + kLanes - 1) / kLanes * kLanes + kLanes),
@@ -61,7 +62,8 @@ class ClassTile {
     return same && w.col_stride == 1 && !(padded && w.cols % kLanes != 0);
   }
 
-  void set(int64_t c, int64_t source) {
+  void set(int64_t c, int64_t cls) {
+    const int64_t source = class_index_ ? class_index_[cls] : cls;
     if (direct_) {
       rows_[c] = static_cast<const T*>(w_.data) + source * w_.row_stride;
     } else {
@@ -82,6 +84,7 @@ class ClassTile {
   }
 
   ConstMatrix w_;
+  const int64_t* class_index_;
   DType round_;
   bool direct_;
   int64_t stride_;

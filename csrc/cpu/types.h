@@ -32,6 +32,7 @@ struct Problem {
   const int64_t* offsets;    // [K + 1]
   int64_t baskets;           // K
   const int64_t* aliases;    // [C] or null
+  const int64_t* class_index;  // [C] ascending rows of w that are this problem's classes, or null: all rows of w
   const void* guard_rows;    // [B] of the compute type, or null
   int64_t ignore_index;
   double scale;
@@ -51,6 +52,8 @@ struct ForwardOut {
   T* cos_target;       // [B]
   int64_t* mined_idx;  // [B, K, k]
   T* mined_cos;        // [B, K, k]
+  T* stash;            // [stash_size] cosines for backward, or null with size 0
+  int64_t stash_size;
 };
 
 template <class T>
@@ -61,6 +64,18 @@ struct BackwardIn {
   const T* cos_target;       // [B]
   const int64_t* mined_idx;  // [B, K, k]
   const T* mined_cos;        // [B, K, k]
+  T* stash;                  // what forward kept; only read
+  int64_t stash_size;
+};
+
+// SGD applied to a tile of W as soon as its gradient is known, in place of writing the gradient: torch.optim.SGD's
+// update, operation by operation.
+struct SgdStep {
+  OutMatrix w;         // updated in place
+  OutMatrix momentum;  // updated in place; data == nullptr without momentum
+  bool first_step;     // the momentum buffer is not yet filled
+  bool nesterov;
+  double lr, momentum_factor, dampening, weight_decay;
 };
 
 template <class T>
@@ -68,7 +83,7 @@ void cos_lse_forward(const Problem& problem, const Parallel& parallel, const For
 
 template <class T>
 void cos_lse_backward(const Problem& problem, const Parallel& parallel, const BackwardIn<T>& in,
-                      const OutMatrix& dx, const OutMatrix& dw);
+                      const OutMatrix& dx, const OutMatrix& dw, const SgdStep* sgd);
 
 // cos_target[i] = cosine of row i and its label's centre, 0 at ignored rows; the bits of the full sweep.
 template <class T>

@@ -4,10 +4,14 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
+#include <string>
 #include <tuple>
+#include <vector>
 
+#include "../cpu/micro/kernels.h"
 #include "../cpu/types.h"
 #include "checks.h"
+#include "sampled.h"
 
 namespace bbs::ops {
 namespace {
@@ -56,125 +60,252 @@ T* output(const Tensor& t) {
   return static_cast<T*>(t.data_ptr());
 }
 
+// The rule and its companions, as every op takes them.
+struct RuleArguments {
+  double scale;
+  int64_t rule, k, skip, guard_kind;
+  double guard_value;
+  int64_t ignore_index;
+};
+
 // The tensors that a Problem points into, kept alive and contiguous for as long as it is used.
 struct Inputs {
   Tensor x, w, labels, offsets;
-  std::optional<Tensor> guard, aliases;
+  std::optional<Tensor> guard, aliases, class_index;
+  SampledClasses classes;
+  std::vector<int64_t> local_labels, local_offsets, local_aliases;  // only with class_index
   cpu::Problem problem;
 
   Inputs(const Tensor& x_, const Tensor& w_, const Tensor& labels_, const Tensor& offsets_,
-         const std::optional<Tensor>& guard_, const std::optional<Tensor>& aliases_, double scale, int64_t rule,
-         int64_t k, int64_t skip, int64_t guard_kind, double guard_value, int64_t ignore_index)
-      : x(x_), w(w_), labels(labels_), offsets(offsets_) {
-    check_inputs(x, w, labels, offsets);
-    check_scale(scale);
-    if (aliases_.has_value()) check_vector("aliases", *aliases_, ScalarType::Long, w.size(0));
+         const std::optional<Tensor>& guard_, const std::optional<Tensor>& aliases_,
+         const std::optional<Tensor>& class_index_, const RuleArguments& rule)
+      : x(x_),
+        w(w_),
+        labels(labels_),
+        offsets(offsets_),
+        guard(packed(guard_)),
+        aliases(packed(aliases_)),
+        class_index(checked_index(class_index_)),
+        classes(class_index.has_value() ? values<int64_t>(*class_index) : nullptr,
+                class_index.has_value() ? class_index->size(0) : 0, (check_inputs(x_, w_, labels_, offsets_), w_.size(0))) {
+    check_scale(rule.scale);
+    if (aliases.has_value()) check_vector("aliases", *aliases, ScalarType::Long, w.size(0));
     labels = packed(labels);
     offsets = packed(offsets);
-    guard = packed(guard_);
-    aliases = packed(aliases_);
     problem.x = const_matrix(x);
     problem.w = const_matrix(w);
     problem.labels = values<int64_t>(labels);
     problem.offsets = values<int64_t>(offsets);
     problem.baskets = offsets.size(0) - 1;
     problem.aliases = aliases.has_value() ? values<int64_t>(*aliases) : nullptr;
+    problem.class_index = classes.index();
     problem.guard_rows = guard.has_value() ? guard->data_ptr() : nullptr;
-    problem.ignore_index = ignore_index;
-    problem.scale = scale;
+    problem.ignore_index = rule.ignore_index;
+    problem.scale = rule.scale;
     check_offsets(problem.offsets, problem.baskets, w.size(0));
-    problem.rule = check_rule(rule, k, skip, guard_kind, guard_value, problem.offsets, problem.baskets);
+    problem.rule = check_rule(rule.rule, rule.k, rule.skip, rule.guard_kind, rule.guard_value, problem.offsets,
+                              problem.baskets);
     check_guard(guard, x, problem.rule.guard);
+    check_labels();
+    if (!classes.all()) localise();
+  }
+  Inputs(const Inputs&) = delete;  // problem points into this object
+  Inputs& operator=(const Inputs&) = delete;
+
+  // Elements of the stash: what the budget allows, and never more than all rows against all classes.
+  int64_t stash_size(int64_t bytes) const {
+    STD_TORCH_CHECK(bytes >= 0, "stash_bytes is ", bytes, ", allowed are values from 0");
+    const int64_t item = result_dtype(x) == ScalarType::Double ? 8 : 4;
+    return std::min(bytes / item, problem.w.rows * ((x.size(0) + cpu::kLanes - 1) / cpu::kLanes * cpu::kLanes));
+  }
+
+ private:
+  static std::optional<Tensor> checked_index(const std::optional<Tensor>& index) {
+    if (index.has_value()) check_vector("class_index", *index, ScalarType::Long, index->dim() == 1 ? index->size(0) : 0);
+    return packed(index);
+  }
+
+  void check_labels() const {
     for (int64_t i = 0; i < x.size(0); ++i) {
       const int64_t label = problem.labels[i];
-      STD_TORCH_CHECK(label == ignore_index || (label >= 0 && label < w.size(0)), "labels[", i, "] = ", label,
-                      " is out of range: allowed are 0 to ", w.size(0) - 1, " and ignore_index = ", ignore_index);
+      STD_TORCH_CHECK(label == problem.ignore_index || (label >= 0 && label < w.size(0)), "labels[", i, "] = ", label,
+                      " is out of range: allowed are 0 to ", w.size(0) - 1,
+                      " and ignore_index = ", problem.ignore_index);
     }
+  }
+
+  void localise() {
+    local_labels = classes.local_labels(problem.labels, x.size(0), problem.ignore_index);
+    local_offsets = classes.local_offsets(problem.offsets, problem.baskets + 1);
+    if (problem.aliases) {
+      local_aliases.resize(classes.size());
+      for (int64_t c = 0; c < classes.size(); ++c) local_aliases[c] = problem.aliases[classes.to_global(c)];
+      problem.aliases = local_aliases.data();
+    }
+    problem.labels = local_labels.data();
+    problem.offsets = local_offsets.data();
+    problem.ignore_index = SampledClasses::kIgnored;
+    problem.w.rows = classes.size();
   }
 };
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> cos_lse(const Tensor& x, const Tensor& w, const Tensor& labels,
-                                                   const Tensor& offsets, const std::optional<Tensor>& guard,
-                                                   const std::optional<Tensor>& aliases, double scale, int64_t rule,
-                                                   int64_t k, int64_t skip, int64_t guard_kind, double guard_value,
-                                                   int64_t ignore_index) {
-  const Inputs in(x, w, labels, offsets, guard, aliases, scale, rule, k, skip, guard_kind, guard_value, ignore_index);
+// Calls f with a float or a double, the compute type of x.
+template <class F>
+void with_compute_type(const Tensor& x, F&& f) {
+  result_dtype(x) == ScalarType::Double ? f(double{}) : f(float{});
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(
+    const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets, const std::optional<Tensor>& guard,
+    const std::optional<Tensor>& aliases, double scale, int64_t rule, int64_t k, int64_t skip, int64_t guard_kind,
+    double guard_value, int64_t ignore_index, const std::optional<Tensor>& class_index, int64_t stash_bytes) {
+  const Inputs in(x, w, labels, offsets, guard, aliases, class_index,
+                  {scale, rule, k, skip, guard_kind, guard_value, ignore_index});
   const int64_t rows = x.size(0);
   const ScalarType type = result_dtype(x);
   Tensor lse = torch::stable::new_empty(x, {rows}, type);
   Tensor cos_t = torch::stable::new_empty(x, {rows}, type);
   Tensor mined_idx = torch::stable::new_empty(x, {rows, in.problem.baskets, in.problem.rule.k}, ScalarType::Long);
   Tensor mined_cos = torch::stable::new_empty(x, {rows, in.problem.baskets, in.problem.rule.k}, type);
-  const auto run = [&](auto zero) {
+  Tensor stash = torch::stable::new_empty(x, {in.stash_size(stash_bytes)}, type);
+  with_compute_type(x, [&](auto zero) {
     using T = decltype(zero);
     cpu::cos_lse_forward<T>(in.problem, threads(),
-                            {output<T>(lse), output<T>(cos_t), output<int64_t>(mined_idx), output<T>(mined_cos)});
-  };
-  type == ScalarType::Double ? run(double{}) : run(float{});
-  return {lse, cos_t, mined_idx, mined_cos};
+                            {output<T>(lse), output<T>(cos_t), output<int64_t>(mined_idx), output<T>(mined_cos),
+                             output<T>(stash), stash.numel()});
+  });
+  if (!in.classes.all())
+    for (int64_t n = 0; n < mined_idx.numel(); ++n)
+      output<int64_t>(mined_idx)[n] = in.classes.to_global(output<int64_t>(mined_idx)[n]);
+  return {lse, cos_t, mined_idx, mined_cos, stash};
+}
+
+// What backward takes beside the inputs: upstream gradients and what forward returned, contiguous.
+struct Saved {
+  Tensor grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash;
+  std::vector<int64_t> local_mined;
+
+  Saved(const Inputs& in, const Tensor& grad_lse_, const Tensor& grad_cos_t_, const Tensor& lse_,
+        const Tensor& cos_t_, const Tensor& mined_idx_, const Tensor& mined_cos_, const Tensor& stash_)
+      : grad_lse(packed(grad_lse_)),
+        grad_cos_t(packed(grad_cos_t_)),
+        lse(packed(lse_)),
+        cos_t(packed(cos_t_)),
+        mined_idx(packed(mined_idx_)),
+        mined_cos(packed(mined_cos_)),
+        stash(packed(stash_)) {
+    const ScalarType type = result_dtype(in.x);
+    const int64_t rows = in.x.size(0);
+    check_vector("grad_lse", grad_lse, type, rows);
+    check_vector("grad_cos_t", grad_cos_t, type, rows);
+    check_vector("lse", lse, type, rows);
+    check_vector("cos_t", cos_t, type, rows);
+    check_vector("stash", stash, type, stash.dim() == 1 ? stash.size(0) : 0);
+    const int64_t slots = rows * in.problem.baskets * in.problem.rule.k;
+    STD_TORCH_CHECK(mined_idx.scalar_type() == ScalarType::Long && mined_idx.numel() == slots &&
+                        mined_cos.scalar_type() == type && mined_cos.numel() == slots,
+                    "mined_idx and mined_cos must be the [B, K, k] tensors that cos_lse returned");
+    if (in.classes.all()) return;
+    local_mined.assign(values<int64_t>(mined_idx), values<int64_t>(mined_idx) + slots);
+    for (int64_t& cls : local_mined)
+      if (cls >= 0) cls = in.classes.to_local(cls);
+  }
+
+  template <class T>
+  cpu::BackwardIn<T> arguments() const {
+    return {values<T>(grad_lse), values<T>(grad_cos_t), values<T>(lse), values<T>(cos_t),
+            local_mined.empty() ? values<int64_t>(mined_idx) : local_mined.data(), values<T>(mined_cos),
+            output<T>(stash), stash.numel()};
+  }
+};
+
+int64_t listed(const Tensor& mined_idx) {
+  STD_TORCH_CHECK(mined_idx.dim() == 3, "mined_idx has shape ", shape_of(mined_idx), ", allowed is [B, K, k]");
+  return mined_idx.size(2);
 }
 
 // A gradient in the layout of its tensor: [C, D] that is a transposed [D, C] gets one that is transposed as well.
-Tensor gradient_for(const Tensor& t, bool wanted) {
+Tensor gradient_for(const Tensor& t, int64_t rows, bool wanted) {
   if (!wanted) return torch::stable::new_empty(t, {0});
   const bool transposed = t.stride(0) == 1 && t.stride(1) >= t.size(0) && t.size(1) > 1;
-  if (!transposed) return torch::stable::new_empty(t, {t.size(0), t.size(1)});
-  return torch::stable::transpose(torch::stable::new_empty(t, {t.size(1), t.size(0)}), 0, 1);
+  if (!transposed) return torch::stable::new_empty(t, {rows, t.size(1)});
+  return torch::stable::transpose(torch::stable::new_empty(t, {t.size(1), rows}), 0, 1);
 }
 
-std::tuple<Tensor, Tensor> cos_lse_backward(const Tensor& grad_lse, const Tensor& grad_cos_t, const Tensor& x,
-                                            const Tensor& w, const Tensor& labels, const Tensor& offsets,
-                                            const Tensor& lse, const Tensor& cos_t, const Tensor& mined_idx,
-                                            const Tensor& mined_cos, const std::optional<Tensor>& guard,
-                                            const std::optional<Tensor>& aliases, double scale, int64_t rule,
-                                            int64_t guard_kind, double guard_value, int64_t ignore_index, bool need_dx,
-                                            bool need_dw) {
-  STD_TORCH_CHECK(mined_idx.dim() == 3, "mined_idx has shape ", shape_of(mined_idx), ", allowed is [B, K, k]");
-  const Inputs in(x, w, labels, offsets, guard, aliases, scale, rule, mined_idx.size(2), 0, guard_kind, guard_value,
-                  ignore_index);
-  const ScalarType type = result_dtype(x);
-  const Tensor* vectors[] = {&grad_lse, &grad_cos_t, &lse, &cos_t};
-  const char* names[] = {"grad_lse", "grad_cos_t", "lse", "cos_t"};
-  for (int i = 0; i < 4; ++i) check_vector(names[i], *vectors[i], type, x.size(0));
-  const int64_t slots = x.size(0) * in.problem.baskets * in.problem.rule.k;
-  STD_TORCH_CHECK(mined_idx.scalar_type() == ScalarType::Long && mined_idx.numel() == slots &&
-                      mined_cos.scalar_type() == type && mined_cos.numel() == slots,
-                  "mined_idx and mined_cos must be the [B, K, k] tensors that cos_lse returned");
-  Tensor dx = gradient_for(x, need_dx);
-  Tensor dw = gradient_for(w, need_dw);
-  if (!need_dx && !need_dw) return {dx, dw};
-  const Tensor u = packed(grad_lse), t = packed(grad_cos_t), l = packed(lse), c = packed(cos_t),
-               idx = packed(mined_idx), cos = packed(mined_cos);
-  const auto run = [&](auto zero) {
-    using T = decltype(zero);
-    cpu::cos_lse_backward<T>(in.problem, threads(),
-                             {values<T>(u), values<T>(t), values<T>(l), values<T>(c), values<int64_t>(idx),
-                              values<T>(cos)},
-                             out_matrix(dx, need_dx), out_matrix(dw, need_dw));
-  };
-  type == ScalarType::Double ? run(double{}) : run(float{});
+std::tuple<Tensor, Tensor> cos_lse_backward(
+    const Tensor& grad_lse, const Tensor& grad_cos_t, const Tensor& x, const Tensor& w, const Tensor& labels,
+    const Tensor& offsets, const Tensor& lse, const Tensor& cos_t, const Tensor& mined_idx, const Tensor& mined_cos,
+    const Tensor& stash, const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
+    int64_t rule, int64_t guard_kind, double guard_value, int64_t ignore_index,
+    const std::optional<Tensor>& class_index, bool need_dx, bool need_dw) {
+  const Inputs in(x, w, labels, offsets, guard, aliases, class_index,
+                  {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index});
+  const Saved saved(in, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash);
+  Tensor dx = gradient_for(x, x.size(0), need_dx);
+  Tensor dw = gradient_for(w, in.problem.w.rows, need_dw);
+  if (need_dx || need_dw)
+    with_compute_type(x, [&](auto zero) {
+      using T = decltype(zero);
+      cpu::cos_lse_backward<T>(in.problem, threads(), saved.arguments<T>(), out_matrix(dx, need_dx),
+                               out_matrix(dw, need_dw), nullptr);
+    });
   return {dx, dw};
 }
 
+Tensor cos_lse_backward_sgd(const Tensor& grad_lse, const Tensor& grad_cos_t, const Tensor& x, Tensor w,
+                            const Tensor& labels, const Tensor& offsets, const Tensor& lse, const Tensor& cos_t,
+                            const Tensor& mined_idx, const Tensor& mined_cos, const Tensor& stash,
+                            const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
+                            int64_t rule, int64_t guard_kind, double guard_value, int64_t ignore_index,
+                            const std::optional<Tensor>& class_index, bool need_dx,
+                            std::optional<Tensor> momentum_buffer, bool first_step, double lr, double momentum,
+                            double dampening, double weight_decay, bool nesterov) {
+  const Inputs in(x, w, labels, offsets, guard, aliases, class_index,
+                  {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index});
+  const Saved saved(in, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash);
+  STD_TORCH_CHECK(!is_half(w.scalar_type()), "w is ", dtype_name(w.scalar_type()),
+                  ", allowed are float32 and float64: a 16-bit master copy would lose small updates");
+  STD_TORCH_CHECK((momentum != 0.0) == momentum_buffer.has_value(), "momentum = ", momentum,
+                  " needs momentum_buffer exactly when it is not 0");
+  if (momentum_buffer.has_value())
+    STD_TORCH_CHECK(momentum_buffer->scalar_type() == w.scalar_type() && momentum_buffer->dim() == 2 &&
+                        momentum_buffer->size(0) == w.size(0) && momentum_buffer->size(1) == w.size(1),
+                    "momentum_buffer has shape ", shape_of(*momentum_buffer), ", allowed is that of w, ", shape_of(w));
+  Tensor dx = gradient_for(x, x.size(0), need_dx);
+  const cpu::SgdStep sgd{out_matrix(w, true),
+                         momentum_buffer.has_value() ? out_matrix(*momentum_buffer, true) : cpu::OutMatrix{},
+                         first_step, nesterov, lr, momentum, dampening, weight_decay};
+  with_compute_type(x, [&](auto zero) {
+    using T = decltype(zero);
+    cpu::cos_lse_backward<T>(in.problem, threads(), saved.arguments<T>(), out_matrix(dx, need_dx), {}, &sgd);
+  });
+  return dx;
+}
+
 Tensor target_cos(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets,
-                  int64_t ignore_index) {
-  const Inputs in(x, w, labels, offsets, std::nullopt, std::nullopt, 1.0, static_cast<int64_t>(Rule::own), 0, 0, 0,
-                  0.0, ignore_index);
+                  int64_t ignore_index, const std::optional<Tensor>& class_index) {
+  const Inputs in(x, w, labels, offsets, std::nullopt, std::nullopt, class_index,
+                  {1.0, static_cast<int64_t>(Rule::own), 0, 0, 0, 0.0, ignore_index});
   Tensor cos_t = torch::stable::new_empty(x, {x.size(0)}, result_dtype(x));
-  const auto run = [&](auto zero) {
+  with_compute_type(x, [&](auto zero) {
     using T = decltype(zero);
     cpu::target_cosines<T>(in.problem, threads(), output<T>(cos_t));
-  };
-  result_dtype(x) == ScalarType::Double ? run(double{}) : run(float{});
+  });
   return cos_t;
 }
+
+// Which inner loops this processor runs; a plain fact, so it has no tensors and no backend.
+std::string cpu_isa() { return cpu::micro_kernels<float>().name; }
 
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(bbs_kernels, CPU, m) {
   m.impl("cos_lse", TORCH_BOX(&cos_lse));
   m.impl("cos_lse_backward", TORCH_BOX(&cos_lse_backward));
+  m.impl("cos_lse_backward_sgd", TORCH_BOX(&cos_lse_backward_sgd));
   m.impl("target_cos", TORCH_BOX(&target_cos));
 }
+
+STABLE_TORCH_LIBRARY_IMPL(bbs_kernels, CompositeExplicitAutograd, m) { m.impl("cpu_isa", TORCH_BOX(&cpu_isa)); }
 
 }  // namespace bbs::ops

@@ -12,6 +12,17 @@ constexpr int kLanes = 16;      // rows per panel: one cache line of fp32
 constexpr int kDotClasses = 6;  // classes per dot call: with 16 lanes, 12 accumulators of 8 fp32 fill AVX2's registers
 constexpr int kOutRows = 6;     // rows per accumulate call, for the same reason
 
+// What one row of SGD needs to know; values already in the compute type.
+template <class T>
+struct SgdFactors {
+  T rate;  // -lr
+  T momentum;
+  T fresh;  // 1 - dampening
+  T decay;
+  bool first_step;
+  bool nesterov;
+};
+
 template <class T>
 struct MicroKernels {
   const char* name;
@@ -44,6 +55,10 @@ struct MicroKernels {
 
   // gradient -= <gradient, u> u with u = row * inv_norm: the Jacobian of normalisation, less the factor 1 / norm.
   void (*remove_component)(T* gradient, const T* row, T inv_norm, int64_t n);
+
+  // torch.optim.SGD's update of one row, each loop one of its tensor operations with the same roundings; momentum may
+  // be null. Overwrites gradient.
+  void (*sgd)(T* w, T* momentum, T* gradient, int64_t n, const SgdFactors<T>& factors);
 };
 
 // The table for this processor: the widest instruction set that it has and that was built, or the one named by the

@@ -202,18 +202,32 @@ void weights(const T* cos, int64_t classes, T scale, const T* factor, const T* l
 }
 
 template <class T>
+inline bool any_set(typename Vec<T>::mask mask) {
+  uint64_t words[kVectorBytes / 8];
+  __builtin_memcpy(words, &mask, sizeof words);
+  uint64_t all = 0;
+  for (uint64_t word : words) all |= word;
+  return all != 0;
+}
+
+template <class T>
 void at_least(const T* cos, int64_t classes, const T* threshold, uint16_t* mask) {
-  for (int64_t c = 0; c < classes; ++c) {
+  constexpr int64_t kGroup = 4;  // one horizontal test for four classes: almost every one says no
+  for (int64_t first = 0; first < classes; first += kGroup) {
+    const int64_t last = first + kGroup < classes ? first + kGroup : classes;
     typename Vec<T>::mask any = {};
-    for (int v = 0; v < kVecs<T>; ++v)
-      any |= load(cos + c * kLanes + v * kWidth<T>) >= load(threshold + v * kWidth<T>);
-    bool some = false;
-    for (int i = 0; i < kWidth<T>; ++i) some |= any[i] != 0;
-    unsigned bits = 0;
-    if (__builtin_expect(some, 0))
-      for (int lane = 0; lane < kLanes; ++lane)
-        bits |= static_cast<unsigned>(cos[c * kLanes + lane] >= threshold[lane]) << lane;
-    mask[c] = static_cast<uint16_t>(bits);
+    for (int v = 0; v < kVecs<T>; ++v) {
+      const vec<T> bound = load(threshold + v * kWidth<T>);
+      for (int64_t c = first; c < last; ++c) any |= load(cos + c * kLanes + v * kWidth<T>) >= bound;
+    }
+    const bool some = any_set<T>(any);
+    for (int64_t c = first; c < last; ++c) {
+      unsigned bits = 0;
+      if (__builtin_expect(some, 0))
+        for (int lane = 0; lane < kLanes; ++lane)
+          bits |= static_cast<unsigned>(cos[c * kLanes + lane] >= threshold[lane]) << lane;
+      mask[c] = static_cast<uint16_t>(bits);
+    }
   }
 }
 
@@ -255,9 +269,31 @@ void remove_component(T* gradient, const T* row, T inv_norm, int64_t n) {
 }
 
 template <class T>
+void sgd(T* w, T* momentum, T* gradient, int64_t n, const SgdFactors<T>& f) {
+  if (f.decay != T(0))
+    for (int64_t d = 0; d < n; ++d) gradient[d] = gradient[d] + f.decay * w[d];
+  if (momentum) {
+    if (f.first_step) {
+      for (int64_t d = 0; d < n; ++d) momentum[d] = gradient[d];
+    } else {
+      // Two loops: in one, the compiler may fuse either product into the sum, and torch rounds this one first.
+      for (int64_t d = 0; d < n; ++d) momentum[d] = momentum[d] * f.momentum;
+      __asm__ volatile("" ::: "memory");
+      for (int64_t d = 0; d < n; ++d) momentum[d] = momentum[d] + f.fresh * gradient[d];
+    }
+    if (f.nesterov)
+      for (int64_t d = 0; d < n; ++d) gradient[d] = gradient[d] + f.momentum * momentum[d];
+    else
+      for (int64_t d = 0; d < n; ++d) gradient[d] = momentum[d];
+  }
+  __asm__ volatile("" ::: "memory");
+  for (int64_t d = 0; d < n; ++d) w[d] = w[d] + f.rate * gradient[d];
+}
+
+template <class T>
 constexpr MicroKernels<T> table(const char* name) {
   return {name,       sum_squares<T>, dot<T>,        mark_nan<T>,        admit<T>, lse_update<T>,
-          weights<T>, at_least<T>,    accumulate<T>, remove_component<T>};
+          weights<T>, at_least<T>,    accumulate<T>, remove_component<T>, sgd<T>};
 }
 
 }  // namespace

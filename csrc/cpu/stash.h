@@ -1,0 +1,82 @@
+// Cosines kept from forward to backward, as many as a byte budget allows, so that a small problem needs no recompute.
+// Baskets are stashed in order, each up to the class at which the budget ends; what is not stashed is recomputed. The
+// stashed values are the sweep's own, so results are bit-equal for every budget.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "rows.h"
+#include "types.h"
+
+namespace bbs::cpu {
+
+// The panels whose rows have `basket`'s classes in their dense sum.
+struct PanelRange {
+  int64_t first = 0;
+  int64_t last = 0;
+};
+
+template <class T>
+PanelRange dense_panels(const Problem& problem, const Rows<T>& rows, int64_t basket) {
+  if (problem.rule.dense_in_other_baskets()) return {0, rows.panels};
+  const int64_t begin = rows.begin[basket];
+  const int64_t end = rows.begin[basket + 1];
+  if (begin == end) return {};
+  return {begin / kLanes, (end + kLanes - 1) / kLanes};
+}
+
+template <class T>
+class Stash {
+ public:
+  Stash(const Problem& problem, const Rows<T>& rows, T* values, int64_t capacity) : values_(values) {
+    if (capacity == 0) return;
+    baskets_.resize(problem.baskets);
+    int64_t used = 0;
+    for (int64_t b = 0; b < problem.baskets; ++b) {
+      Basket& basket = baskets_[b];
+      basket.panels = dense_panels(problem, rows, b);
+      basket.first_class = problem.offsets[b];
+      basket.end_class = basket.first_class;
+      basket.begin = used;
+      const int64_t per_class = (basket.panels.last - basket.panels.first) * kLanes;
+      if (per_class == 0) continue;
+      basket.end_class += std::min(problem.offsets[b + 1] - basket.first_class, (capacity - used) / per_class);
+      used += (basket.end_class - basket.first_class) * per_class;
+    }
+  }
+
+  // Are all classes [.., last) of the basket stashed, for every dense panel?
+  bool holds(int64_t basket, int64_t last) const { return !baskets_.empty() && last <= baskets_[basket].end_class; }
+
+  // cos[class][lane] of panel p for classes [first, last), as far as they are stashed.
+  void keep(int64_t basket, int64_t p, int64_t first, int64_t last, const T* cos) const {
+    if (baskets_.empty()) return;
+    const Basket& b = baskets_[basket];
+    if (p < b.panels.first || p >= b.panels.last) return;
+    for (int64_t c = first; c < std::min(last, b.end_class); ++c)
+      std::copy_n(cos + (c - first) * kLanes, kLanes, at(b, p, c));
+  }
+
+  void recall(int64_t basket, int64_t p, int64_t first, int64_t last, T* cos) const {
+    const Basket& b = baskets_[basket];
+    for (int64_t c = first; c < last; ++c) std::copy_n(at(b, p, c), kLanes, cos + (c - first) * kLanes);
+  }
+
+ private:
+  struct Basket {
+    PanelRange panels;
+    int64_t first_class, end_class;  // stashed classes
+    int64_t begin;                   // of its values
+  };
+
+  T* at(const Basket& b, int64_t p, int64_t c) const {
+    const int64_t panels = b.panels.last - b.panels.first;
+    return values_ + b.begin + ((c - b.first_class) * panels + p - b.panels.first) * kLanes;
+  }
+
+  T* values_;
+  std::vector<Basket> baskets_;
+};
+
+}  // namespace bbs::cpu
