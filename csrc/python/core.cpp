@@ -3,11 +3,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <chrono>
 #include <map>
 #include <string>
 
 #include "../common/plan_cpu.h"
 #include "../common/rule.h"
+#include "../cpu/micro/kernels.h"
 
 namespace py = pybind11;
 
@@ -20,6 +22,20 @@ std::map<std::string, std::string> build_info() {
           {"torch", BBS_TORCH_VERSION},
           {"cpu_isas", BBS_CPU_ISAS},
           {"cuda_archs", BBS_CUDA_ARCHS}};
+}
+
+// GFLOP/s of fp32 multiply-adds on registers, one thread: the ceiling that benchmarks are quoted against.
+double fma_peak(double seconds) {
+  using Clock = std::chrono::steady_clock;
+  const auto& micro = bbs::cpu::micro_kernels<float>();
+  const auto start = Clock::now();
+  double flops = 0;
+  double elapsed = 0;
+  do {
+    flops += static_cast<double>(micro.fma_burst(100000));
+    elapsed = std::chrono::duration<double>(Clock::now() - start).count();
+  } while (elapsed < seconds);
+  return flops / elapsed / 1e9;
 }
 
 }  // namespace
@@ -36,6 +52,10 @@ PYBIND11_MODULE(_core, m) {
         return chunks;
       },
       py::arg("classes"), "Half-open class ranges that the CPU kernels hand to threads, in merge order.");
+  m.def("cpu_isa", [] { return std::string(bbs::cpu::micro_kernels<float>().name); },
+        "The instruction set whose inner loops this process runs; BBS_CPU_ISA chooses another.");
+  m.def("fma_peak", &fma_peak, py::arg("seconds") = 0.05, py::call_guard<py::gil_scoped_release>(),
+        "Measured fp32 multiply-add rate of one thread in GFLOP/s.");
   m.attr("MAX_LISTED") = bbs::kMaxListed;
   m.attr("MAX_MINED_PER_ROW") = bbs::kMaxMinedPerRow;
 }

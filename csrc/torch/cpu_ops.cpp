@@ -294,9 +294,6 @@ Tensor target_cos(const Tensor& x, const Tensor& w, const Tensor& labels, const 
   return cos_t;
 }
 
-// Which inner loops this processor runs; a plain fact, so it has no tensors and no backend.
-std::string cpu_isa() { return cpu::micro_kernels<float>().name; }
-
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(bbs_kernels, CPU, m) {
@@ -305,7 +302,5 @@ STABLE_TORCH_LIBRARY_IMPL(bbs_kernels, CPU, m) {
   m.impl("cos_lse_backward_sgd", TORCH_BOX(&cos_lse_backward_sgd));
   m.impl("target_cos", TORCH_BOX(&target_cos));
 }
-
-STABLE_TORCH_LIBRARY_IMPL(bbs_kernels, CompositeExplicitAutograd, m) { m.impl("cpu_isa", TORCH_BOX(&cpu_isa)); }
 
 }  // namespace bbs::ops

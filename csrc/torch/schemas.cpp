@@ -25,5 +25,4 @@ STABLE_TORCH_LIBRARY(bbs_kernels, m) {
   m.def(
       "target_cos(Tensor x, Tensor w, Tensor labels, Tensor offsets, int ignore_index, Tensor? class_index=None) "
       "-> Tensor");
-  m.def("cpu_isa() -> str");
 }

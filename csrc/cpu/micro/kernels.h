@@ -59,6 +59,9 @@ struct MicroKernels {
   // torch.optim.SGD's update of one row, each loop one of its tensor operations with the same roundings; momentum may
   // be null. Overwrites gradient.
   void (*sgd)(T* w, T* momentum, T* gradient, int64_t n, const SgdFactors<T>& factors);
+
+  // Multiply-adds on registers alone, for measuring what the processor can do at most; returns the flops done.
+  int64_t (*fma_burst)(int64_t rounds);
 };
 
 // The table for this processor: the widest instruction set that it has and that was built, or the one named by the

@@ -80,7 +80,7 @@ inline vec<float> exp_vec(vec<float> z) {
 }
 
 inline vec<double> exp_vec(vec<double> z) {
-  vec<double> value;
+  vec<double> value = {};
   for (int i = 0; i < kWidth<double>; ++i) value[i] = __builtin_exp(z[i]);
   return value;
 }
@@ -290,10 +290,31 @@ void sgd(T* w, T* momentum, T* gradient, int64_t n, const SgdFactors<T>& f) {
   for (int64_t d = 0; d < n; ++d) w[d] = w[d] + f.rate * gradient[d];
 }
 
+#if defined(__x86_64__)
+#define BBS_VECTOR_REGISTER "+x"
+#else
+#define BBS_VECTOR_REGISTER "+w"
+#endif
+
+template <class T>
+int64_t fma_burst(int64_t rounds) {
+  constexpr int kChains = 12;  // more than latency times issue rate on every processor so far
+  vec<T> sum[kChains] = {};
+  vec<T> a = broadcast(T(0.999));
+  vec<T> b = broadcast(T(1e-9));
+  for (int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) sum[i] = sum[i] * a + b;
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) __asm__ volatile("" : BBS_VECTOR_REGISTER(sum[i]));  // or the compiler drops the loop
+  }
+  return rounds * kChains * kWidth<T> * 2;
+}
+
 template <class T>
 constexpr MicroKernels<T> table(const char* name) {
   return {name,       sum_squares<T>, dot<T>,        mark_nan<T>,        admit<T>, lse_update<T>,
-          weights<T>, at_least<T>,    accumulate<T>, remove_component<T>, sgd<T>};
+          weights<T>, at_least<T>,    accumulate<T>, remove_component<T>, sgd<T>, fma_burst<T>};
 }
 
 }  // namespace
