@@ -1,0 +1,104 @@
+"""Shapes and gradients of the ops: what torch.compile traces and what autograd calls.
+
+The gradient of `cos_lse` is itself an op (`cos_lse_backward`), recomputing cosines by tiles; it has no
+gradient of its own. With sampled classes (`class_index`) the gradient of w is sparse: only sampled rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_OPS = torch.ops.bbs_kernels
+_LANES = 16  # rows are packed by 16; the stash holds whole packs
+
+
+def _result_dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _like(t: Tensor, rows: int | torch.SymInt) -> Tensor:
+    """A gradient in the layout of its tensor: a transposed [D, C] parameter gets a transposed one."""
+    transposed = t.stride(0) == 1 and t.stride(1) >= t.shape[0] and t.shape[1] > 1
+    return t.new_empty((t.shape[1], rows)).t() if transposed else t.new_empty((rows, t.shape[1]))
+
+
+@torch.library.register_fake("bbs_kernels::cos_lse")
+def _(
+    x, w, labels, offsets, guard, aliases, scale, rule, k, skip, guard_kind, guard_value, ignore_index,
+    class_index=None, stash_bytes=0,
+):  # fmt: skip
+    torch._check(x.dim() == 2 and w.dim() == 2, lambda: "x and w must be [B, D] and [C, D]")
+    torch._check(x.shape[1] == w.shape[1], lambda: f"x is {tuple(x.shape)}, w is {tuple(w.shape)}: D differs")
+    torch._check(labels.shape == x.shape[:1], lambda: f"labels is {tuple(labels.shape)}, x is {tuple(x.shape)}")
+    rows, baskets = x.shape[0], offsets.shape[0] - 1
+    classes = w.shape[0] if class_index is None else class_index.shape[0]
+    dtype = _result_dtype(x)
+    packed = (rows + _LANES - 1) // _LANES * _LANES
+    stash = torch.sym_min(stash_bytes // dtype.itemsize, classes * packed)
+    return (
+        x.new_empty((rows,), dtype=dtype),
+        x.new_empty((rows,), dtype=dtype),
+        labels.new_empty((rows, baskets, k)),
+        x.new_empty((rows, baskets, k), dtype=dtype),
+        x.new_empty((stash,), dtype=dtype),
+    )
+
+
+@torch.library.register_fake("bbs_kernels::cos_lse_backward")
+def _(
+    grad_lse, grad_cos_t, x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases, scale,
+    rule, guard_kind, guard_value, ignore_index, class_index, need_dx, need_dw,
+):  # fmt: skip
+    classes = w.shape[0] if class_index is None else class_index.shape[0]
+    dx = _like(x, x.shape[0]) if need_dx else x.new_empty((0,))
+    dw = _like(w, classes) if need_dw else w.new_empty((0,))
+    return dx, dw
+
+
+@torch.library.register_fake("bbs_kernels::cos_lse_backward_sgd")
+def _(grad_lse, grad_cos_t, x, *args, **kwargs):
+    need_dx = kwargs["need_dx"] if "need_dx" in kwargs else args[16]
+    return _like(x, x.shape[0]) if need_dx else x.new_empty((0,))
+
+
+@torch.library.register_fake("bbs_kernels::target_cos")
+def _(x, w, labels, offsets, ignore_index, class_index=None):
+    return x.new_empty((x.shape[0],), dtype=_result_dtype(x))
+
+
+def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
+    (
+        x, w, labels, offsets, guard, aliases, scale, rule, _k, _skip, guard_kind, guard_value, ignore_index,
+        class_index, _stash_bytes,
+    ) = inputs  # fmt: skip
+    ctx.save_for_backward(x, w, labels, offsets, *output, guard, aliases, class_index)
+    ctx.mark_non_differentiable(*output[2:])
+    ctx.arguments = (scale, rule, guard_kind, guard_value, ignore_index)
+
+
+def _backward(ctx: Any, grad_lse: Tensor, grad_cos_t: Tensor, *unused: Tensor) -> tuple:
+    need_dx, need_dw = ctx.needs_input_grad[:2]
+    x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases, class_index = ctx.saved_tensors
+    dx, dw = _OPS.cos_lse_backward(
+        grad_lse, grad_cos_t, x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases,
+        *ctx.arguments, class_index, need_dx, need_dw,
+    )  # fmt: skip
+    if need_dw and class_index is not None:
+        dw = torch.sparse_coo_tensor(class_index[None], dw, w.shape, is_coalesced=True, check_invariants=False)
+    return (dx if need_dx else None, dw if need_dw else None, *(None,) * 13)
+
+
+torch.library.register_autograd("bbs_kernels::cos_lse", _backward, setup_context=_setup)
+
+
+def _no_second_order(ctx: Any, *grads: Tensor) -> None:
+    raise RuntimeError(
+        "bbs_kernels.cos_lse has no second derivative: call backward without create_graph=True, "
+        "or use bbs_kernels.reference.cos_lse, which has one"
+    )
+
+
+torch.library.register_autograd("bbs_kernels::cos_lse_backward", _no_second_order)

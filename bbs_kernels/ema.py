@@ -1,0 +1,40 @@
+"""The `Ema` guard's running mean of the target cosine, one per basket, without synchronisation.
+
+mu_b starts as +inf ("never seen": its guard leaves nothing out), becomes the first batch mean of c_t over
+the rows of basket b, then 0.98 * mu_b + 0.02 * mean. A basket without a row keeps its mean. Rows whose c_t
+is not finite are left out, so that one broken embedding does not switch a basket's guard to NaN for good.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+DECAY = 0.98
+
+
+def updated(ema: Tensor, cos_t: Tensor, basket: Tensor, valid: Tensor) -> Tensor:
+    """The running means after one batch.
+
+    Args:
+        ema: [K] running means, +inf where a basket was never seen.
+        cos_t: [B] target cosines.
+        basket: [B] int64, basket of each row; read only where `valid`.
+        valid: [B] bool, False at ignored rows.
+
+    Returns:
+        [K], dtype of `ema`; the input is not changed.
+    """
+    used = valid & cos_t.isfinite()
+    slot = torch.where(used, basket, len(ema))  # unused rows go into a slot that is cut off
+    sums = ema.new_zeros(len(ema) + 1).index_add(0, slot, torch.where(used, cos_t, 0.0).to(ema.dtype))[:-1]
+    counts = ema.new_zeros(len(ema) + 1).index_add(0, slot, used.to(ema.dtype))[:-1]
+    mean = sums / counts.clamp_min(1.0)
+    blended = torch.where(ema.isinf(), mean, DECAY * ema + (1.0 - DECAY) * mean)
+    return torch.where(counts > 0, blended, ema)
+
+
+def row_guards(ema: Tensor, r: float, basket: Tensor, valid: Tensor) -> Tensor:
+    """g_i = r * mu of the row's basket, [B]; +inf at ignored rows, which read nothing."""
+    mu = ema[torch.where(valid, basket, 0)]
+    return torch.where(valid, r * mu, torch.inf)

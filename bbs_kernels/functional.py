@@ -1,0 +1,235 @@
+"""`cos_lse`, the differentiable core: log-sum-exp over the negatives, target cosine, mined classes.
+
+Checks the arguments, resolves autocast and the `Ema` guard, and calls the op. Margin and reduction act on
+[B] numbers and are here too, so that the module, the functional form and the drop-ins share them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import ema as running_mean
+from .rules import MAX_SLOTS, Rule, TopK, check_rule, ema_guard
+
+REDUCTIONS = ("mean", "sum", "none")
+DEFAULT_STASH_BYTES = 32 << 20
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def cos_lse(
+    x: Tensor,
+    w: Tensor,
+    labels: Tensor,
+    offsets: Tensor,
+    *,
+    scale: float,
+    mining: Rule,
+    aliases: Tensor | None = None,
+    ignore_index: int = -1,
+    ema: Tensor | None = None,
+    training: bool = False,
+    class_index: Tensor | None = None,
+    stash_bytes: int = DEFAULT_STASH_BYTES,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Log-sum-exp over the negatives of each row, its target cosine, and what was mined.
+
+    c_ij = <x_i, w_j> / (|x_i| |w_j|) is never held as a matrix. N_i is every other class of the row's own
+    basket and what `mining` admits of the other baskets, less classes of the row's alias.
+
+    Args:
+        x: [B, D] embeddings, fp64, fp32, fp16 or bf16; cast as `F.linear` would under autocast.
+        w: [C, D] class centres, same dtype as `x`, or fp32 with 16-bit `x` (then rounded to x's dtype, and
+            the gradient is fp32). Any strides: `v.t()` of a [D, C] parameter is not copied.
+        labels: [B] int64 global class indices, or `ignore_index`.
+        offsets: [K+1] int64 on the CPU: basket b owns the classes offsets[b] ... offsets[b+1]-1.
+        scale: s > 0.
+        mining: `All()`, `Own()`, `Below(guard)` or `TopK(k, skip, guard)`.
+        aliases: [C] int64; classes with the same non-negative alias are known to be one identity.
+        ignore_index: label of rows that take no part.
+        ema: [K] running means of the target cosine, for an `Ema` guard; updated in place when `training`.
+        training: whether to update `ema` from this batch before it is used.
+        class_index: [S] int64, strictly ascending: only these classes take part (Partial FC); the labels
+            must be among them. The gradient of `w` is then a sparse tensor with S rows.
+        stash_bytes: CPU only: cosines kept from forward to backward, at most this many bytes; less memory
+            costs a recompute, never another result.
+
+    Returns:
+        lse [B]: log of sum over N_i of exp(s * c_ij); -inf where N_i is empty and at ignored rows.
+        cos_t [B]: c of the row's own class; 0 at ignored rows.
+        mined_idx [B, K, k] int64: global class indices in order of similarity, -1 padded; k = 0 unless TopK.
+        mined_cos [B, K, k]: their cosines, 0 where padded.
+        lse, cos_t and mined_cos are fp32 (fp64 for fp64 `x`); gradients flow through lse and cos_t.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, shape, dtype or device.
+        RuntimeError: a label out of range (on the CPU; on CUDA see `bbs_kernels.check`).
+
+    Source: Meng et al., "Basket-based Softmax", arXiv 2201.09308; the negatives-only form is this library's.
+    """
+    check_rule(mining)
+    x = _autocast(x)
+    _check_operands(x, w, labels, offsets)
+    _check_scale(scale)
+    _check_rule_size(mining, offsets)
+    _check_optional("aliases", aliases, (w.shape[0],), torch.int64, w.device)
+    arguments = mining.op_arguments()
+    device_type = x.device.type
+    with torch.autocast(device_type, enabled=False):
+        guard = _ema_rows(x, w, labels, offsets, mining, ignore_index, ema, training, class_index)
+        lse, cos_t, mined_idx, mined_cos, _ = torch.ops.bbs_kernels.cos_lse(
+            x, w, labels, offsets, guard, aliases, float(scale), arguments.rule, arguments.k, arguments.skip,
+            arguments.guard_kind, arguments.guard_value, ignore_index, class_index,
+            stash_bytes if torch.is_grad_enabled() else 0,
+        )  # fmt: skip
+    return lse, cos_t, mined_idx, mined_cos
+
+
+def basket_of(labels: Tensor, offsets: Tensor) -> Tensor:
+    """[B] int64: the basket that owns each label (a label below 0 gives 0)."""
+    edges = offsets.to(labels.device, non_blocking=True)
+    return torch.bucketize(labels, edges[1:-1].contiguous(), right=True)
+
+
+def row_losses(lse: Tensor, psi: Tensor, scale: float) -> Tensor:
+    """loss_i = softplus(lse_i - s * psi_i), [B]: minus the log softmax of the margin-adjusted target.
+
+    From the negatives' log-sum-exp, so nothing cancels: log1p(exp(z)), with derivative sigmoid(z).
+    """
+    return F.softplus(lse - scale * psi)
+
+
+def reduce_rows(
+    losses: Tensor, valid: Tensor, sample_weight: Tensor | None = None, reduction: str = "mean"
+) -> Tensor:
+    """Row losses to the loss.
+
+    mean: sum of w_i * loss_i over sum of w_i, over the rows that are valid; 0, still attached to the graph,
+    when the divisor is 0. sum: sum of w_i * loss_i. none: [B], w_i applied, 0 at rows that are not valid.
+
+    Args:
+        losses: [B].
+        valid: [B] bool.
+        sample_weight: [B] or None for w_i = 1.
+        reduction: "mean", "sum" or "none".
+
+    Raises:
+        ValueError: another `reduction`, or a `sample_weight` of another shape.
+    """
+    check_reduction(reduction)
+    weight = torch.ones_like(losses) if sample_weight is None else sample_weight
+    if weight.shape != losses.shape:
+        raise ValueError(f"sample_weight has shape {tuple(weight.shape)}, allowed is {tuple(losses.shape)}")
+    weight = torch.where(valid, weight.to(losses.dtype), 0.0)
+    weighted = torch.where(valid, losses, 0.0) * weight
+    if reduction == "none":
+        return weighted
+    total = weighted.sum()
+    if reduction == "sum":
+        return total
+    divisor = weight.sum()
+    return torch.where(divisor == 0, total * 0.0, total / torch.where(divisor == 0, 1.0, divisor))
+
+
+def check_reduction(reduction: str) -> str:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction is {reduction!r}, allowed are {', '.join(map(repr, REDUCTIONS))}")
+    return reduction
+
+
+def _ema_rows(
+    x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, mining: Rule, ignore_index: int,
+    ema: Tensor | None, training: bool, class_index: Tensor | None,
+) -> Tensor | None:  # fmt: skip
+    """The guard per row for an `Ema` guard, after its update; None for every other guard."""
+    guard = ema_guard(mining)
+    if guard is None:
+        return None
+    _check_optional("ema", ema, (offsets.shape[0] - 1,), None, x.device)
+    if ema is None:
+        raise ValueError("ema is None, allowed is a tensor [K] of running means: the rule has an Ema guard")
+    valid = labels != ignore_index
+    basket = basket_of(labels, offsets)
+    if training:
+        with torch.no_grad():
+            cos_t = torch.ops.bbs_kernels.target_cos(
+                x.detach(), w.detach(), labels, offsets, ignore_index, class_index
+            )
+            ema.copy_(running_mean.updated(ema, cos_t, basket, valid))
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return running_mean.row_guards(ema.detach(), guard.r, basket, valid).to(dtype)
+
+
+def _autocast(x: Any) -> Tensor:
+    """`x` in the dtype that `F.linear` would use: fp64 stays, the rest follows autocast where it is on."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a tensor, got {type(x).__name__}")
+    device_type = x.device.type
+    if torch.is_autocast_enabled(device_type) and x.dtype in (torch.float32, torch.float16, torch.bfloat16):
+        return x.to(torch.get_autocast_dtype(device_type))
+    return x
+
+
+def _check_operands(x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor) -> None:
+    for name, value in (("w", w), ("labels", labels), ("offsets", offsets)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    if x.dim() != 2 or x.shape[1] == 0:
+        raise ValueError(f"x has shape {tuple(x.shape)}, allowed is [B, D] with D > 0")
+    if w.dim() != 2 or w.shape[1] != x.shape[1]:
+        raise ValueError(f"w has shape {tuple(w.shape)}, allowed is [C, {x.shape[1]}]: x is {tuple(x.shape)}")
+    if x.dtype not in _FLOATS:
+        raise TypeError(f"x is {x.dtype}, allowed are float64, float32, float16 and bfloat16")
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    if w.dtype != x.dtype and not (half and w.dtype == torch.float32):
+        also = " or float32" if half else ""
+        raise TypeError(f"w is {w.dtype} with x {x.dtype}, allowed is {x.dtype}{also}")
+    if labels.shape != x.shape[:1]:
+        raise ValueError(f"labels has shape {tuple(labels.shape)}, allowed is ({x.shape[0]},): x is {tuple(x.shape)}")
+    if labels.dtype != torch.int64:
+        raise TypeError(f"labels is {labels.dtype}, allowed is int64")
+    if offsets.dim() != 1 or offsets.shape[0] < 2:
+        raise ValueError(f"offsets has shape {tuple(offsets.shape)}, allowed is [K + 1] with K > 0")
+    if offsets.dtype != torch.int64 or offsets.device.type != "cpu":
+        raise TypeError(f"offsets is {offsets.dtype} on {offsets.device}, allowed is int64 on the CPU")
+    for name, value in (("w", w), ("labels", labels)):
+        if value.device != x.device:
+            raise ValueError(f"{name} is on {value.device}, allowed is the device of x, {x.device}")
+
+
+def _check_optional(
+    name: str, value: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype | None, device: torch.device
+) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor or None, got {type(value).__name__}")
+    if tuple(value.shape) != shape:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}, allowed is {shape}")
+    if dtype is not None and value.dtype != dtype:
+        raise TypeError(f"{name} is {value.dtype}, allowed is {dtype}")
+    if value.device != device:
+        raise ValueError(f"{name} is on {value.device}, allowed is {device}")
+
+
+def _check_scale(scale: float) -> None:
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)):
+        raise TypeError(f"scale must be a number, got {scale!r}")
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale is {scale}, allowed are finite values above 0")
+
+
+def _check_rule_size(mining: Rule, offsets: Tensor) -> None:
+    """The bound on the mined list, early and by name; under torch.compile the op itself checks it."""
+    if torch.compiler.is_compiling() or not isinstance(mining, TopK):
+        return
+    mined = int(offsets.diff().clamp_max(mining.k).sum())
+    if mined > MAX_SLOTS:
+        raise ValueError(
+            f"mining lists up to {mined} classes a row (k = {mining.k} over {len(offsets) - 1} baskets), "
+            f"allowed are {MAX_SLOTS}: use a smaller k"
+        )
