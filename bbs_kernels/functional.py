@@ -7,14 +7,14 @@ Checks the arguments, resolves autocast and the `Ema` guard, and calls the op. M
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from . import ema as running_mean
-from .rules import MAX_SLOTS, Rule, TopK, check_rule, ema_guard
+from .rules import MAX_SLOTS, OpArguments, Rule, TopK, check_rule, ema_guard
 
 REDUCTIONS = ("mean", "sum", "none")
 DEFAULT_STASH_BYTES = 32 << 20
@@ -71,22 +71,66 @@ def cos_lse(
 
     Source: Meng et al., "Basket-based Softmax", arXiv 2201.09308; the negatives-only form is this library's.
     """
+    call = prepare(
+        x, w, labels, offsets, scale=scale, mining=mining, aliases=aliases, ignore_index=ignore_index, ema=ema,
+        training=training, class_index=class_index, stash_bytes=stash_bytes,
+    )  # fmt: skip
+    lse, cos_t, mined_idx, mined_cos, _ = call.run(call.x, w)
+    return lse, cos_t, mined_idx, mined_cos
+
+
+class CoreCall(NamedTuple):
+    """A checked call of the op: `x` after autocast, the guard per row resolved."""
+
+    x: Tensor
+    labels: Tensor
+    offsets: Tensor
+    guard: Tensor | None
+    aliases: Tensor | None
+    scale: float
+    rule: OpArguments
+    ignore_index: int
+    class_index: Tensor | None
+    stash_bytes: int
+
+    def run(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """lse, cos_t, mined_idx, mined_cos, stash."""
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.ops.bbs_kernels.cos_lse(
+                x, w, self.labels, self.offsets, self.guard, self.aliases, self.scale, self.rule.rule,
+                self.rule.k, self.rule.skip, self.rule.guard_kind, self.rule.guard_value, self.ignore_index,
+                self.class_index, self.stash_bytes,
+            )  # fmt: skip
+
+
+def prepare(
+    x: Tensor,
+    w: Tensor,
+    labels: Tensor,
+    offsets: Tensor,
+    *,
+    scale: float,
+    mining: Rule,
+    aliases: Tensor | None = None,
+    ignore_index: int = -1,
+    ema: Tensor | None = None,
+    training: bool = False,
+    class_index: Tensor | None = None,
+    stash_bytes: int = DEFAULT_STASH_BYTES,
+) -> CoreCall:
+    """Everything of `cos_lse` before the op itself: checks, autocast, the `Ema` guard and its update."""
     check_rule(mining)
     x = _autocast(x)
     _check_operands(x, w, labels, offsets)
-    _check_scale(scale)
+    check_scale(scale)
     _check_rule_size(mining, offsets)
     _check_optional("aliases", aliases, (w.shape[0],), torch.int64, w.device)
-    arguments = mining.op_arguments()
-    device_type = x.device.type
-    with torch.autocast(device_type, enabled=False):
+    with torch.autocast(x.device.type, enabled=False):
         guard = _ema_rows(x, w, labels, offsets, mining, ignore_index, ema, training, class_index)
-        lse, cos_t, mined_idx, mined_cos, _ = torch.ops.bbs_kernels.cos_lse(
-            x, w, labels, offsets, guard, aliases, float(scale), arguments.rule, arguments.k, arguments.skip,
-            arguments.guard_kind, arguments.guard_value, ignore_index, class_index,
-            stash_bytes if torch.is_grad_enabled() else 0,
-        )  # fmt: skip
-    return lse, cos_t, mined_idx, mined_cos
+    return CoreCall(
+        x, labels, offsets, guard, aliases, float(scale), mining.op_arguments(), ignore_index, class_index,
+        stash_bytes if torch.is_grad_enabled() else 0,
+    )  # fmt: skip
 
 
 def basket_of(labels: Tensor, offsets: Tensor) -> Tensor:
@@ -136,6 +180,7 @@ def reduce_rows(
 
 
 def check_reduction(reduction: str) -> str:
+    """`reduction` itself, or a ValueError that lists what is allowed."""
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}, allowed are {', '.join(map(repr, REDUCTIONS))}")
     return reduction
@@ -216,7 +261,8 @@ def _check_optional(
         raise ValueError(f"{name} is on {value.device}, allowed is {device}")
 
 
-def _check_scale(scale: float) -> None:
+def check_scale(scale: float) -> None:
+    """Raise TypeError or ValueError unless `scale` is a finite number above 0."""
     if isinstance(scale, bool) or not isinstance(scale, (int, float)):
         raise TypeError(f"scale must be a number, got {scale!r}")
     if not (math.isfinite(scale) and scale > 0):

@@ -4,13 +4,25 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
+#include <sstream>
+#include <stdexcept>
 #include <string>
 
 #include "../common/rule.h"
 
 namespace bbs::ops {
+
+// STD_TORCH_CHECK without the path of the source file in front of the message.
+template <class... Parts>
+void check(bool ok, const Parts&... parts) {
+  if (ok) return;
+  std::ostringstream message;
+  (message << ... << parts);
+  throw std::runtime_error(message.str());
+}
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
@@ -41,40 +53,40 @@ inline ScalarType result_dtype(const Tensor& x) {
 }
 
 inline void check_vector(const char* name, const Tensor& t, ScalarType type, int64_t size) {
-  STD_TORCH_CHECK(t.dim() == 1 && t.size(0) == size, name, " has shape ", shape_of(t), ", allowed is [", size, "]");
-  STD_TORCH_CHECK(t.scalar_type() == type, name, " is ", dtype_name(t.scalar_type()), ", allowed is ",
+  check(t.dim() == 1 && t.size(0) == size, name, " has shape ", shape_of(t), ", allowed is [", size, "]");
+  check(t.scalar_type() == type, name, " is ", dtype_name(t.scalar_type()), ", allowed is ",
                   dtype_name(type));
 }
 
 inline void check_inputs(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets) {
-  STD_TORCH_CHECK(x.dim() == 2 && x.size(1) > 0, "x has shape ", shape_of(x), ", allowed is [B, D] with D > 0");
-  STD_TORCH_CHECK(w.dim() == 2 && w.size(1) == x.size(1), "w has shape ", shape_of(w), ", allowed is [C, ", x.size(1),
+  check(x.dim() == 2 && x.size(1) > 0, "x has shape ", shape_of(x), ", allowed is [B, D] with D > 0");
+  check(w.dim() == 2 && w.size(1) == x.size(1), "w has shape ", shape_of(w), ", allowed is [C, ", x.size(1),
                   "] for x of shape ", shape_of(x));
   const ScalarType xt = x.scalar_type();
   const ScalarType wt = w.scalar_type();
-  STD_TORCH_CHECK(xt == ScalarType::Double || xt == ScalarType::Float || is_half(xt), "x is ", dtype_name(xt),
+  check(xt == ScalarType::Double || xt == ScalarType::Float || is_half(xt), "x is ", dtype_name(xt),
                   ", allowed are float64, float32, float16 and bfloat16");
-  STD_TORCH_CHECK(wt == xt || (wt == ScalarType::Float && is_half(xt)), "w is ", dtype_name(wt), " with x ",
+  check(wt == xt || (wt == ScalarType::Float && is_half(xt)), "w is ", dtype_name(wt), " with x ",
                   dtype_name(xt), ", allowed is the dtype of x, or float32 with a 16-bit x");
-  STD_TORCH_CHECK(w.size(0) < int64_t{1} << 31, "w has ", w.size(0), " rows, allowed are fewer than 2^31 classes");
+  check(w.size(0) < int64_t{1} << 31, "w has ", w.size(0), " rows, allowed are fewer than 2^31 classes");
   check_vector("labels", labels, ScalarType::Long, x.size(0));
-  STD_TORCH_CHECK(offsets.dim() == 1 && offsets.size(0) >= 2, "offsets has shape ", shape_of(offsets),
+  check(offsets.dim() == 1 && offsets.size(0) >= 2, "offsets has shape ", shape_of(offsets),
                   ", allowed is [K + 1] with K > 0");
-  STD_TORCH_CHECK(offsets.scalar_type() == ScalarType::Long && offsets.is_cpu(),
+  check(offsets.scalar_type() == ScalarType::Long && offsets.is_cpu(),
                   "offsets must be an int64 tensor on the CPU");
 }
 
 // `begin` points at offsets' K + 1 values.
 inline void check_offsets(const int64_t* begin, int64_t baskets, int64_t classes) {
-  STD_TORCH_CHECK(begin[0] == 0 && begin[baskets] == classes, "offsets run from ", begin[0], " to ", begin[baskets],
+  check(begin[0] == 0 && begin[baskets] == classes, "offsets run from ", begin[0], " to ", begin[baskets],
                   ", allowed is from 0 to the number of classes, ", classes);
   for (int64_t b = 0; b < baskets; ++b)
-    STD_TORCH_CHECK(begin[b] <= begin[b + 1], "offsets[", b, "] = ", begin[b], " is above offsets[", b + 1,
+    check(begin[b] <= begin[b + 1], "offsets[", b, "] = ", begin[b], " is above offsets[", b + 1,
                     "] = ", begin[b + 1], ", allowed are ascending values");
 }
 
 inline void check_guard(const std::optional<Tensor>& guard, const Tensor& x, GuardKind kind) {
-  STD_TORCH_CHECK(guard.has_value() == (kind == GuardKind::rows), "guard is ",
+  check(guard.has_value() == (kind == GuardKind::rows), "guard is ",
                   guard.has_value() ? "given" : "missing", " with guard_kind ", static_cast<int64_t>(kind),
                   ", allowed is a tensor exactly with guard_kind 3");
   if (guard.has_value()) check_vector("guard", *guard, result_dtype(x), x.size(0));
@@ -82,24 +94,24 @@ inline void check_guard(const std::optional<Tensor>& guard, const Tensor& x, Gua
 
 inline RuleParams check_rule(int64_t rule, int64_t k, int64_t skip, int64_t guard_kind, double guard_value,
                              const int64_t* offsets, int64_t baskets) {
-  STD_TORCH_CHECK(rule >= 0 && rule <= 3, "rule is ", rule, ", allowed are 0 (all), 1 (own), 2 (below), 3 (topk)");
-  STD_TORCH_CHECK(guard_kind >= 0 && guard_kind <= 3, "guard_kind is ", guard_kind, ", allowed are 0 to 3");
+  check(rule >= 0 && rule <= 3, "rule is ", rule, ", allowed are 0 (all), 1 (own), 2 (below), 3 (topk)");
+  check(guard_kind >= 0 && guard_kind <= 3, "guard_kind is ", guard_kind, ", allowed are 0 to 3");
   RuleParams params;
   params.rule = static_cast<Rule>(rule);
   params.guard = static_cast<GuardKind>(guard_kind);
   params.guard_value = guard_value;
-  STD_TORCH_CHECK(params.rule != Rule::below || params.guard != GuardKind::none,
+  check(params.rule != Rule::below || params.guard != GuardKind::none,
                   "rule 2 (below) came without a guard: guard_kind 1, 2 or 3 is required");
   if (params.rule != Rule::topk) {
-    STD_TORCH_CHECK(k == 0 && skip == 0, "k = ", k, ", skip = ", skip, " came with rule ", rule,
+    check(k == 0 && skip == 0, "k = ", k, ", skip = ", skip, " came with rule ", rule,
                     ", allowed is 0 with rules other than 3 (topk)");
     return params;
   }
-  STD_TORCH_CHECK(k >= 0 && skip >= 0 && k + skip <= kMaxListed, "k = ", k, ", skip = ", skip,
+  check(k >= 0 && skip >= 0 && k + skip <= kMaxListed, "k = ", k, ", skip = ", skip,
                   ", allowed are values from 0 with k + skip <= ", kMaxListed);
   int64_t mined = 0;
   for (int64_t b = 0; b < baskets; ++b) mined += std::min(k, offsets[b + 1] - offsets[b]);
-  STD_TORCH_CHECK(mined <= kMaxMinedPerRow, "k = ", k, " over ", baskets, " baskets lists up to ", mined,
+  check(mined <= kMaxMinedPerRow, "k = ", k, " over ", baskets, " baskets lists up to ", mined,
                   " classes a row, allowed are ", kMaxMinedPerRow, ": use a smaller k");
   params.k = k;
   params.skip = k > 0 ? skip : 0;
@@ -107,7 +119,7 @@ inline RuleParams check_rule(int64_t rule, int64_t k, int64_t skip, int64_t guar
 }
 
 inline void check_scale(double scale) {
-  STD_TORCH_CHECK(std::isfinite(scale) && scale > 0, "scale is ", scale, ", allowed are finite values above 0");
+  check(std::isfinite(scale) && scale > 0, "scale is ", scale, ", allowed are finite values above 0");
 }
 
 }  // namespace bbs::ops

@@ -114,7 +114,7 @@ struct Inputs {
 
   // Elements of the stash: what the budget allows, and never more than all rows against all classes.
   int64_t stash_size(int64_t bytes) const {
-    STD_TORCH_CHECK(bytes >= 0, "stash_bytes is ", bytes, ", allowed are values from 0");
+    check(bytes >= 0, "stash_bytes is ", bytes, ", allowed are values from 0");
     const int64_t item = result_dtype(x) == ScalarType::Double ? 8 : 4;
     return std::min(bytes / item, problem.w.rows * ((x.size(0) + cpu::kLanes - 1) / cpu::kLanes * cpu::kLanes));
   }
@@ -126,9 +126,11 @@ struct Inputs {
   }
 
   void check_labels() const {
+    const int64_t classes_in_w = w.size(0);
     for (int64_t i = 0; i < x.size(0); ++i) {
       const int64_t label = problem.labels[i];
-      STD_TORCH_CHECK(label == problem.ignore_index || (label >= 0 && label < w.size(0)), "labels[", i, "] = ", label,
+      if (label == problem.ignore_index || (label >= 0 && label < classes_in_w)) continue;
+      check(false, "labels[", i, "] = ", label,
                       " is out of range: allowed are 0 to ", w.size(0) - 1,
                       " and ignore_index = ", problem.ignore_index);
     }
@@ -202,7 +204,7 @@ struct Saved {
     check_vector("cos_t", cos_t, type, rows);
     check_vector("stash", stash, type, stash.dim() == 1 ? stash.size(0) : 0);
     const int64_t slots = rows * in.problem.baskets * in.problem.rule.k;
-    STD_TORCH_CHECK(mined_idx.scalar_type() == ScalarType::Long && mined_idx.numel() == slots &&
+    check(mined_idx.scalar_type() == ScalarType::Long && mined_idx.numel() == slots &&
                         mined_cos.scalar_type() == type && mined_cos.numel() == slots,
                     "mined_idx and mined_cos must be the [B, K, k] tensors that cos_lse returned");
     if (in.classes.all()) return;
@@ -220,7 +222,7 @@ struct Saved {
 };
 
 int64_t listed(const Tensor& mined_idx) {
-  STD_TORCH_CHECK(mined_idx.dim() == 3, "mined_idx has shape ", shape_of(mined_idx), ", allowed is [B, K, k]");
+  check(mined_idx.dim() == 3, "mined_idx has shape ", shape_of(mined_idx), ", allowed is [B, K, k]");
   return mined_idx.size(2);
 }
 
@@ -263,12 +265,12 @@ Tensor cos_lse_backward_sgd(const Tensor& grad_lse, const Tensor& grad_cos_t, co
   const Inputs in(x, w, labels, offsets, guard, aliases, class_index,
                   {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index});
   const Saved saved(in, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash);
-  STD_TORCH_CHECK(!is_half(w.scalar_type()), "w is ", dtype_name(w.scalar_type()),
+  check(!is_half(w.scalar_type()), "w is ", dtype_name(w.scalar_type()),
                   ", allowed are float32 and float64: a 16-bit master copy would lose small updates");
-  STD_TORCH_CHECK((momentum != 0.0) == momentum_buffer.has_value(), "momentum = ", momentum,
+  check((momentum != 0.0) == momentum_buffer.has_value(), "momentum = ", momentum,
                   " needs momentum_buffer exactly when it is not 0");
   if (momentum_buffer.has_value())
-    STD_TORCH_CHECK(momentum_buffer->scalar_type() == w.scalar_type() && momentum_buffer->dim() == 2 &&
+    check(momentum_buffer->scalar_type() == w.scalar_type() && momentum_buffer->dim() == 2 &&
                         momentum_buffer->size(0) == w.size(0) && momentum_buffer->size(1) == w.size(1),
                     "momentum_buffer has shape ", shape_of(*momentum_buffer), ", allowed is that of w, ", shape_of(w));
   Tensor dx = gradient_for(x, x.size(0), need_dx);

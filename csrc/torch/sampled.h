@@ -14,7 +14,7 @@ class SampledClasses {
   // `index`: [S] strictly ascending; null for all classes, and every method is then the identity.
   SampledClasses(const int64_t* index, int64_t size, int64_t classes) : index_(index), size_(index ? size : classes) {
     for (int64_t i = 0; index && i < size; ++i)
-      STD_TORCH_CHECK(index[i] >= (i ? index[i - 1] + 1 : 0) && index[i] < classes, "class_index[", i,
+      check(index[i] >= (i ? index[i - 1] + 1 : 0) && index[i] < classes, "class_index[", i,
                       "] = ", index[i], ", allowed are strictly ascending values from 0 to ", classes - 1);
   }
 
@@ -42,7 +42,7 @@ class SampledClasses {
         continue;
       }
       local[i] = to_local(labels[i]);
-      STD_TORCH_CHECK(local[i] >= 0, "labels[", i, "] = ", labels[i],
+      check(local[i] >= 0, "labels[", i, "] = ", labels[i],
                       " is not in class_index: the classes of the batch must be among the sampled ones");
     }
     return local;

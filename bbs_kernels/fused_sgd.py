@@ -1,0 +1,66 @@
+"""`cos_lse` whose backward spends the gradient of w at once, row by row, as one SGD step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import functional
+
+
+class SgdSettings(NamedTuple):
+    """One step of torch.optim.SGD. momentum_buffer: [C, D] like w, changed in place; None without momentum.
+
+    first_step: the buffer is not filled yet and becomes a copy of the first gradient.
+    """
+
+    momentum_buffer: Tensor | None
+    first_step: bool
+    lr: float
+    momentum: float
+    dampening: float
+    weight_decay: float
+    nesterov: bool
+
+
+def cos_lse_with_sgd(
+    x: Tensor, w: Tensor, *args: Any, step: Callable[[], SgdSettings], **kwargs: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`functional.cos_lse` with the same arguments and results; w moves when backward runs.
+
+    Args:
+        step: called once by backward, right before the update; returns the settings to use.
+
+    `w` must require grad, so that backward reaches this node even when `x` is a constant; w.grad stays None.
+    """
+    call = functional.prepare(x, w, *args, **kwargs)
+    return _CosLseWithSgd.apply(call.x, w, call, step)
+
+
+class _CosLseWithSgd(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, w: Tensor, call: functional.CoreCall, step: Callable[[], SgdSettings]
+    ) -> tuple[Tensor, ...]:
+        outputs = call.run(x, w)
+        ctx.save_for_backward(x, w, *outputs)
+        ctx.call, ctx.step = call, step
+        ctx.mark_non_differentiable(*outputs[2:4])
+        return outputs[:4]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, None]:
+        x, w, lse, cos_t, mined_idx, mined_cos, stash = ctx.saved_tensors
+        call: functional.CoreCall = ctx.call
+        settings = ctx.step()
+        dx = torch.ops.bbs_kernels.cos_lse_backward_sgd(
+            grads[0], grads[1], x, w.detach(), call.labels, call.offsets, lse, cos_t, mined_idx, mined_cos, stash,
+            call.guard, call.aliases, call.scale, call.rule.rule, call.rule.guard_kind, call.rule.guard_value,
+            call.ignore_index, call.class_index, ctx.needs_input_grad[0], settings.momentum_buffer,
+            settings.first_step, settings.lr, settings.momentum, settings.dampening, settings.weight_decay,
+            settings.nesterov,
+        )  # fmt: skip
+        return dx if ctx.needs_input_grad[0] else None, None, None, None

@@ -1,0 +1,299 @@
+"""Dense reference of the basket softmax: plain differentiable torch, any dtype; in fp64 the oracle of all tests.
+
+Written for clarity: one loop over the baskets of the rows, one over the baskets of the classes, B x C
+cosines held in memory. It shares no code with the kernels or their Python layer, only the rule objects.
+A block of rows of one basket and the classes those rows read is exactly the set of (row, class) pairs that
+*touch*, so NaN spreads as far as it must and no further.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .margin_call import call_margin, takes_context
+from .rules import Absolute, All, Below, Ema, Own, Relative, Rule, TopK, check_rule
+
+ZERO_NORM = 1e-12  # a row or centre below this norm has cosine 0 and gradient 0
+EMA_DECAY = 0.98
+
+
+def cos_lse(
+    x: Tensor,
+    w: Tensor,
+    labels: Tensor,
+    offsets: Tensor,
+    *,
+    scale: float,
+    mining: Rule,
+    aliases: Tensor | None = None,
+    ignore_index: int = -1,
+    ema: Tensor | None = None,
+    training: bool = False,
+    norm_limit: float = math.inf,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Log-sum-exp over the negatives, the target cosine, and the mined classes, densely.
+
+    Args:
+        x: [B, D] embeddings, fp64, fp32, fp16 or bf16; 16-bit inputs mean fp32 arithmetic on these values.
+        w: [C, D] class centres, same dtype, or fp32 with 16-bit `x` (then rounded to x's dtype first).
+        labels: [B] int64 global class indices, or `ignore_index`.
+        offsets: [K+1] int64, basket b owns the classes offsets[b] ... offsets[b+1]-1.
+        scale: s > 0.
+        mining: `All`, `Own`, `Below` or `TopK`.
+        aliases: [C] int64; classes with the same non-negative alias are one identity.
+        ignore_index: label of rows that take no part.
+        ema: [K] running means of the target cosine for an `Ema` guard, +inf for a basket never seen;
+            updated in place first when `training`.
+        norm_limit: a squared norm above it counts as Inf; torch.finfo(torch.float32).max gives fp64 copies
+            of fp32 data fp32's own rule.
+
+    Returns:
+        lse [B], cos_t [B], mined_idx [B, K, k] int64 (-1 padded), mined_cos [B, K, k]; k = 0 unless TopK.
+        Gradients flow through lse and cos_t.
+
+    Raises:
+        ValueError: a label out of range, or an `Ema` guard without `ema`.
+    """
+    check_rule(mining)
+    x, w = _computed(x, w)
+    x_hat, w_hat = _normalised(x, norm_limit), _normalised(w, norm_limit)
+    edges = offsets.tolist()
+    baskets = len(edges) - 1
+    valid = labels != ignore_index
+    _check_labels(labels, valid, edges[-1])
+    home = torch.bucketize(labels, offsets.to(labels.device)[1:], right=True)  # basket of each row's label
+
+    guard = _row_guard(x_hat, w_hat, labels, home, valid, mining, ema, training)
+    k = mining.k if isinstance(mining, TopK) else 0
+    # The empty sums keep the outputs attached to the graph when every row is ignored.
+    attached = x_hat[:0].sum() + w_hat[:0].sum()
+    lse = torch.full_like(x_hat[:, 0], -math.inf) + attached if x.shape[1] else labels.to(x.dtype)
+    cos_t = torch.zeros_like(lse) + attached
+    mined_idx = labels.new_full((len(labels), baskets, k), -1)
+    mined_cos = x.new_zeros((len(labels), baskets, k))
+
+    reads_others = not (isinstance(mining, Own) or (isinstance(mining, TopK) and mining.k == 0))
+    for b in range(baskets):
+        rows = torch.nonzero(valid & (home == b)).flatten()
+        if len(rows) == 0:
+            continue
+        first, last = (0, edges[-1]) if reads_others else (edges[b], edges[b + 1])
+        cos = _Cosines.apply(x_hat[rows], w_hat[first:last])  # [R, n]: every pair that touches
+        classes = torch.arange(first, last, device=labels.device)
+        target = classes == labels[rows, None]
+        mate = _alias_mates(aliases, labels[rows], classes)
+        own = (classes >= edges[b]) & (classes < edges[b + 1])
+
+        target_cos = cos[target]
+        row_guard = guard(rows, target_cos.detach())
+        broken = cos.detach().isnan().any(dim=1)
+        negative = own & ~target & ~mate
+        if row_guard is not None:
+            broken = broken | row_guard.isnan()
+        candidate = ~own & ~mate
+        if row_guard is not None:
+            candidate = candidate & (cos.detach() <= row_guard[:, None])
+        if isinstance(mining, (All, Below)):
+            negative = negative | candidate
+        elif isinstance(mining, TopK) and reads_others:
+            for other in range(baskets):
+                if other == b:
+                    continue
+                part = slice(edges[other], edges[other + 1])
+                chosen, idx, key = _top_k(cos.detach()[:, part], candidate[:, part], mate[:, part], mining)
+                negative[:, part] = chosen
+                idx = torch.where((idx >= 0) & ~broken[:, None], idx + edges[other], -1)
+                mined_idx[rows, other] = idx
+                mined_cos[rows, other] = torch.where(idx >= 0, key, 0.0)
+
+        row_lse = torch.logsumexp(torch.where(negative, scale * cos, -math.inf), dim=1)
+        # NaN through the embedding itself, so that dX is NaN even where no negative carries it.
+        row_lse = torch.where(broken, x_hat[rows].sum(dim=1) * math.nan, row_lse)
+        lse = lse.index_copy(0, rows, row_lse)
+        cos_t = cos_t.index_copy(0, rows, target_cos)
+    return lse, cos_t, mined_idx, mined_cos
+
+
+def target_cos(
+    x: Tensor,
+    w: Tensor,
+    labels: Tensor,
+    *,
+    ignore_index: int = -1,
+    norm_limit: float = math.inf,
+) -> Tensor:
+    """c_t [B], the cosine of each row with its target; 0 at ignored rows. Arguments as for `cos_lse`."""
+    x, w = _computed(x, w)
+    x_hat, w_hat = _normalised(x, norm_limit), _normalised(w, norm_limit)
+    valid = labels != ignore_index
+    return _target_cos(x_hat, w_hat, labels, valid)
+
+
+def row_losses(lse: Tensor, psi: Tensor, *, scale: float) -> Tensor:
+    """loss_i = log(1 + exp(lse_i - s*psi_i)), [B]: -log softmax of the margin-adjusted target."""
+    z = lse - scale * psi
+    return torch.logaddexp(torch.zeros_like(z), z)
+
+
+def basket_softmax(
+    x: Tensor,
+    w: Tensor,
+    labels: Tensor,
+    offsets: Tensor,
+    *,
+    margin: Callable[..., Any],
+    scale: float,
+    mining: Rule,
+    aliases: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int = -1,
+    sample_weight: Tensor | None = None,
+    ema: Tensor | None = None,
+    training: bool = False,
+    norm_limit: float = math.inf,
+) -> Tensor:
+    """The whole loss, densely: arguments as for `cos_lse`, plus
+
+    Args:
+        margin: psi = margin(cos_t) or margin(cos_t, ctx).
+        reduction: "mean" (sum of w_i*loss_i over sum of w_i, rows not ignored), "sum" or "none" ([B]).
+        sample_weight: [B] weights w_i, 1 when None.
+    """
+    lse, cos_t, _, _ = cos_lse(
+        x, w, labels, offsets, scale=scale, mining=mining, aliases=aliases, ignore_index=ignore_index,
+        ema=ema, training=training, norm_limit=norm_limit,
+    )  # fmt: skip
+    valid = labels != ignore_index
+    psi = call_margin(margin, takes_context(margin), cos_t, x, labels, valid, training)
+    weight = torch.ones_like(lse) if sample_weight is None else sample_weight.to(lse.dtype)
+    losses = row_losses(lse[valid], psi[valid], scale=scale) * weight[valid]
+    if reduction == "none":
+        return torch.zeros_like(lse).index_copy(0, torch.nonzero(valid).flatten(), losses)
+    divisor = weight[valid].sum()
+    if reduction == "sum":
+        return losses.sum()
+    return losses.sum() * 0.0 if float(divisor.detach()) == 0.0 else losses.sum() / divisor
+
+
+def _computed(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """Operands in the dtype of the arithmetic: fp64 stays, everything else is fp32."""
+    if w.dtype != x.dtype:
+        w = _RoundTo.apply(w, x.dtype)
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return x.to(dtype), w.to(dtype)
+
+
+def _normalised(v: Tensor, norm_limit: float) -> Tensor:
+    """v / ||v||, with 0 (and gradient 0) below ZERO_NORM, NaN where the squared norm is not finite."""
+    square = (v * v).sum(dim=1)
+    zero = square < ZERO_NORM**2
+    inverse = torch.where(zero, 0.0, torch.where(zero, 1.0, square).rsqrt())
+    inverse = torch.where(square.isfinite() & (square <= norm_limit), inverse, math.nan)
+    return v * inverse[:, None]
+
+
+def _target_cos(x_hat: Tensor, w_hat: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+    cosines = (x_hat * w_hat[torch.where(valid, labels, 0)]).sum(dim=1) if len(w_hat) else x_hat.sum(dim=1)
+    return torch.where(valid, cosines, 0.0)
+
+
+def _row_guard(
+    x_hat: Tensor,
+    w_hat: Tensor,
+    labels: Tensor,
+    home: Tensor,
+    valid: Tensor,
+    mining: Rule,
+    ema: Tensor | None,
+    training: bool,
+) -> Callable[[Tensor, Tensor], Tensor | None]:
+    """A function (rows, their c_t) -> g [R] or None; an Ema guard updates its running means here."""
+    guard = mining.guard if isinstance(mining, (Below, TopK)) else None
+    if guard is None:
+        return lambda rows, c_t: None
+    if isinstance(guard, Absolute):
+        return lambda rows, c_t: torch.full_like(c_t, guard.t)
+    if isinstance(guard, Relative):
+        return lambda rows, c_t: c_t - guard.d
+    if ema is None:
+        raise ValueError("ema: an Ema guard needs the running means [K], got None")
+    if training:
+        c_t = _target_cos(x_hat.detach(), w_hat.detach(), labels, valid)
+        for b in range(len(ema)):
+            batch = c_t[valid & (home == b) & c_t.isfinite()]
+            if len(batch):
+                mean, old = batch.mean(), ema[b].clone()
+                ema[b] = mean if old.isinf() else EMA_DECAY * old + (1.0 - EMA_DECAY) * mean
+    means, r = ema.detach().clone(), guard.r
+    return lambda rows, c_t: (r * means[home[rows]]).to(c_t.dtype)
+
+
+def _alias_mates(aliases: Tensor | None, targets: Tensor, classes: Tensor) -> Tensor:
+    """[R, n]: classes known to be the identity of the row (the target itself included)."""
+    if aliases is None:
+        return torch.zeros((len(targets), len(classes)), dtype=torch.bool, device=targets.device)
+    mine = aliases[targets][:, None]
+    return (mine >= 0) & (aliases[classes] == mine)
+
+
+def _top_k(cos: Tensor, candidate: Tensor, mate: Tensor, mining: TopK) -> tuple[Tensor, Tensor, Tensor]:
+    """Of one basket [R, n]: which are mined, and their local indices and cosines [R, k] in key order."""
+    rows, size = cos.shape
+    if size == 0:
+        none = cos.new_zeros((rows, mining.k))
+        return candidate, torch.full_like(none, -1, dtype=torch.int64), none
+    ranked, order = torch.where(candidate, cos, -math.inf).sort(dim=1, descending=True, stable=True)
+    skip = (mining.skip - mate.sum(dim=1)).clamp_min(0)[:, None]
+    count = candidate.sum(dim=1)[:, None]
+    rank = torch.arange(size, device=cos.device)
+    kept = (rank >= skip) & (rank < skip + mining.k) & (rank < count)
+    chosen = torch.zeros_like(candidate).scatter(1, order, kept)
+    place = skip + torch.arange(mining.k, device=cos.device)
+    exists = place < count
+    place = place.clamp_max(size - 1)
+    idx = torch.where(exists, order.gather(1, place), -1)
+    return chosen, idx, torch.where(exists, ranked.gather(1, place), 0.0)
+
+
+def _check_labels(labels: Tensor, valid: Tensor, classes: int) -> None:
+    wrong = labels[valid & ((labels < 0) | (labels >= classes))]
+    if len(wrong):
+        raise ValueError(f"labels: {int(wrong[0])} is out of range [0, {classes})")
+
+
+class _Cosines(torch.autograd.Function):
+    """x_hat @ w_hat.T, each element summed by itself.
+
+    A matrix product may sum two equal columns differently, depending on where they lie, and exact
+    duplicates would no longer tie.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_hat: Tensor, w_hat: Tensor) -> Tensor:
+        ctx.save_for_backward(x_hat, w_hat)
+        out = x_hat.new_empty((len(x_hat), len(w_hat)))
+        for i, row in enumerate(x_hat):
+            torch.sum(w_hat * row, dim=1, out=out[i])
+        return out + 0.0
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        x_hat, w_hat = ctx.saved_tensors
+        return grads[0] @ w_hat, grads[0].t() @ x_hat
+
+
+class _RoundTo(torch.autograd.Function):
+    """Values rounded to a 16-bit dtype; the gradient passes in the operand's own dtype, unrounded."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, dtype: torch.dtype) -> Tensor:
+        return v.to(dtype).to(v.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None

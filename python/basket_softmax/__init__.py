@@ -1,0 +1,78 @@
+"""Basket-based margin softmax for PyTorch: ArcFace and CosFace over several datasets whose identities overlap.
+
+    import basket_softmax as bs
+    loss = bs.BasketSoftmaxLoss(baskets={"webface": 10572, "glint": 360232}, embedding_size=512)
+    value = loss(embeddings, labels)
+
+Rules, guards and margins come from `bbs_kernels`, the kernels' package; `compat`, `data`, `evaluation` and
+`demo` are loaded when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+from bbs_kernels import (
+    Absolute,
+    All,
+    ArcFace,
+    Below,
+    CombinedMargin,
+    CosFace,
+    Ema,
+    MarginContext,
+    Own,
+    Relative,
+    SphereFace,
+    TopK,
+    arccos,
+    check,
+)
+
+from . import functional, optim
+from .adaface import AdaFace
+from .baskets import Baskets, LocalLabels
+from .losses import ArcFaceLoss, BasketSoftmaxLoss, CombinedMarginLoss, CosFaceLoss
+
+_LAZY = ("compat", "data", "demo", "evaluation")
+
+__all__ = [
+    "Absolute",
+    "AdaFace",
+    "All",
+    "ArcFace",
+    "ArcFaceLoss",
+    "BasketSoftmaxLoss",
+    "Baskets",
+    "Below",
+    "CombinedMargin",
+    "CombinedMarginLoss",
+    "CosFace",
+    "CosFaceLoss",
+    "Ema",
+    "LocalLabels",
+    "MarginContext",
+    "Own",
+    "Relative",
+    "SphereFace",
+    "TopK",
+    "arccos",
+    "check",
+    "compat",
+    "data",
+    "demo",
+    "evaluation",
+    "functional",
+    "optim",
+]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LAZY:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,73 @@
+"""AdaFace: a margin that grows or shrinks with the quality of the image, read off the embedding's norm.
+
+It keeps running statistics of the norms, so it is a module and not a frozen object. Source: Kim, Jain and
+Liu, "AdaFace: Quality Adaptive Margin for Face Recognition", CVPR 2022, eq. 14-17.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from bbs_kernels import MarginContext, arccos
+
+
+class AdaFace(nn.Module):
+    """psi(c) = cos(theta - m * z) - (m * z + m), z = the row's norm, standardised, divided by h, clipped to [-1, 1].
+
+    A low norm (z = -1: a poor image) gives an added angle, as in ArcFace; a high norm (z = 1) a larger
+    subtracted margin. The norm itself gets no gradient from here, as in the paper.
+
+    Args:
+        margin: m, radians for the angle and cosine units for the subtraction.
+        h: concentration: z reaches +-1 at h standard deviations from the mean.
+        momentum: share of a batch in the running mean and deviation of the norms.
+
+    The buffers `mean` and `std` (scalars) start at 20 and 100 and are part of the state_dict.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, margin: float = 0.4, h: float = 0.333, momentum: float = 0.01) -> None:
+        super().__init__()
+        for name, value, allowed in (
+            ("margin", margin, 0 <= margin < math.pi / 2),
+            ("h", h, h > 0),
+            ("momentum", momentum, 0 < momentum <= 1),
+        ):
+            if not allowed:
+                bounds = {"margin": "[0, pi/2)", "h": "above 0", "momentum": "(0, 1]"}[name]
+                raise ValueError(f"AdaFace: {name} is {value}, allowed is {bounds}")
+        self.margin = margin
+        self.h = h
+        self.momentum = momentum
+        self.register_buffer("mean", torch.tensor(20.0))
+        self.register_buffer("std", torch.tensor(100.0))
+
+    def forward(self, cos_t: Tensor, ctx: MarginContext) -> Tensor:
+        """psi [B] for cos_t [B]; updates the running statistics when `ctx.training`."""
+        norms = ctx.norms.detach().clamp(1e-3, 100.0)
+        if ctx.training:
+            self._update(norms, ctx.valid)
+        z = ((norms - self.mean) / (self.std + 1e-3) / self.h).clamp(-1.0, 1.0)
+        floor = 1e-3  # theta stays inside (0, pi), where cos is monotone
+        theta = (arccos(cos_t) - self.margin * z).clamp(floor, math.pi - floor)
+        return torch.cos(theta) - (self.margin * z + self.margin)
+
+    @torch.no_grad()
+    def _update(self, norms: Tensor, valid: Tensor) -> None:
+        used = valid & norms.isfinite()
+        count = used.sum()
+        safe = torch.where(used, norms, 0.0)
+        mean = safe.sum() / count.clamp_min(1)
+        spread = torch.where(used, norms - mean, 0.0).square().sum() / (count - 1).clamp_min(1)
+        enough = count > 1  # a single norm has no deviation
+        self.mean.copy_(torch.where(enough, torch.lerp(self.mean, mean.to(self.mean.dtype), self.momentum), self.mean))
+        std = spread.sqrt().to(self.std.dtype)
+        self.std.copy_(torch.where(enough, torch.lerp(self.std, std, self.momentum), self.std))
+
+    def extra_repr(self) -> str:
+        return f"margin={self.margin}, h={self.h}, momentum={self.momentum}"

@@ -1,0 +1,147 @@
+"""Baskets: several datasets, each with its own label space, laid side by side in one global class index.
+
+A basket is one dataset. Basket b owns the global classes offsets[b] ... offsets[b+1]-1, in the order in
+which the baskets are given; label y of basket b is the global class offsets[b] + y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class LocalLabels(NamedTuple):
+    """labels: [B] int64, from 0 in each basket; basket: [B] int64, index of the basket."""
+
+    labels: Tensor
+    basket: Tensor
+
+
+class Baskets:
+    """Names and sizes of the datasets, and the way from their labels to global classes and back.
+
+    Args:
+        baskets: {"webface": 10572, "glint": 360232} (name: number of classes), or [10572, 360232] (then
+            the names are "0", "1", …), or another `Baskets`. A basket may be empty (0 classes).
+
+    Raises:
+        TypeError: a name that is not a string or a size that is not an int.
+        ValueError: no basket, or a negative size.
+    """
+
+    def __init__(self, baskets: Mapping[str, int] | Iterable[int] | Baskets) -> None:
+        if isinstance(baskets, Baskets):
+            baskets = dict(zip(baskets.names, baskets.sizes, strict=True))
+        elif isinstance(baskets, (str, bytes)) or not isinstance(baskets, (Mapping, Iterable)):
+            raise TypeError(f"baskets must be a dict of name: size or a list of sizes, got {baskets!r}")
+        elif not isinstance(baskets, Mapping):
+            baskets = {str(i): size for i, size in enumerate(baskets)}
+        for name, size in baskets.items():
+            if not isinstance(name, str):
+                raise TypeError(f"baskets: a name must be a string, got {name!r}")
+            if isinstance(size, bool) or not isinstance(size, int):
+                raise TypeError(f"baskets[{name!r}] must be an int, the number of classes, got {size!r}")
+            if size < 0:
+                raise ValueError(f"baskets[{name!r}] must be >= 0, got {size}")
+        if not baskets:
+            raise ValueError("baskets is empty, allowed is at least one basket")
+        self.names: tuple[str, ...] = tuple(baskets)
+        self.sizes: tuple[int, ...] = tuple(baskets.values())
+        self.offsets: Tensor = torch.tensor([0, *accumulate(self.sizes)])  # [K + 1] int64, always on the CPU
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of classes of all baskets together."""
+        return sum(self.sizes)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Baskets) and (self.names, self.sizes) == (other.names, other.sizes)
+
+    def __hash__(self) -> int:
+        return hash((self.names, self.sizes))
+
+    def __repr__(self) -> str:
+        return f"Baskets({dict(zip(self.names, self.sizes, strict=True))})"
+
+    def index(self, name: str) -> int:
+        """Position of the basket called `name`; a KeyError that lists the names if there is none."""
+        if name not in self.names:
+            raise KeyError(f"basket {name!r} is unknown, allowed are {', '.join(map(repr, self.names))}")
+        return self.names.index(name)
+
+    def to_global(self, labels: Tensor, basket: Tensor | int | str, *, ignore_index: int = -1) -> Tensor:
+        """Global class indices of labels that start at 0 in each basket.
+
+        Args:
+            labels: [B] int64 in [0, size of the basket), or `ignore_index`, which is kept.
+            basket: [B] int64 indices of baskets, or one index or name for the whole batch.
+            ignore_index: label of rows that take no part.
+
+        Returns:
+            [B] int64.
+
+        Raises:
+            TypeError, ValueError, KeyError: wrong dtype or shape, an unknown basket, a label that its
+                basket does not have. On CUDA and under torch.compile a wrong label or basket becomes a
+                class that does not exist, which the loss reports without a synchronisation.
+        """
+        _check_labels(labels)
+        if isinstance(basket, str):
+            basket = self.index(basket)
+        if isinstance(basket, int):
+            if not 0 <= basket < len(self):
+                raise ValueError(f"basket is {basket}, allowed are 0 to {len(self) - 1}")
+            basket = torch.full_like(labels, basket)
+        if not isinstance(basket, Tensor) or basket.dtype != torch.int64:
+            kind = basket.dtype if isinstance(basket, Tensor) else type(basket).__name__
+            raise TypeError(f"basket must be an int64 tensor, an int or a name, got {kind}")
+        if basket.shape != labels.shape:
+            raise ValueError(f"basket has shape {tuple(basket.shape)}, allowed is {tuple(labels.shape)}")
+        valid = labels != ignore_index
+        known = (basket >= 0) & (basket < len(self))
+        edges = self.offsets.to(labels.device, non_blocking=True)
+        slot = torch.where(known, basket, 0)
+        first = edges[slot]
+        exists = known & (labels >= 0) & (labels < edges[slot + 1] - first)
+        wrong = valid & ~exists
+        if labels.device.type == "cpu" and not torch.compiler.is_compiling() and bool(wrong.any()):
+            i = int(wrong.nonzero()[0])
+            if not bool(known[i]):
+                raise ValueError(f"basket[{i}] is {int(basket[i])}, allowed are 0 to {len(self) - 1}")
+            b = int(basket[i])
+            raise ValueError(
+                f"labels[{i}] is {int(labels[i])}, allowed in basket {self.names[b]!r} are 0 to "
+                f"{self.sizes[b] - 1} and ignore_index = {ignore_index}"
+            )
+        return torch.where(valid, torch.where(exists, labels + first, self.num_classes), labels)
+
+    def to_local(self, labels: Tensor, *, ignore_index: int = -1) -> LocalLabels:
+        """The inverse of `to_global`: labels from 0 in each basket, and the basket of each.
+
+        Args:
+            labels: [B] int64 global classes, or `ignore_index`, which is kept, with basket -1.
+            ignore_index: label of rows that take no part.
+
+        Returns:
+            LocalLabels(labels [B], basket [B]), int64.
+        """
+        _check_labels(labels)
+        valid = labels != ignore_index
+        edges = self.offsets.to(labels.device, non_blocking=True)
+        basket = torch.bucketize(labels, edges[1:-1].contiguous(), right=True)
+        return LocalLabels(torch.where(valid, labels - edges[basket], labels), torch.where(valid, basket, -1))
+
+
+def _check_labels(labels: Tensor) -> None:
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
+        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"labels must be an int64 tensor, got {kind}")
+    if labels.dim() != 1:
+        raise ValueError(f"labels has shape {tuple(labels.shape)}, allowed is [B]")

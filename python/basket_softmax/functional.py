@@ -1,0 +1,103 @@
+"""`basket_softmax`: the loss as a function, for those who keep the class centres themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bbs_kernels import functional as core
+from bbs_kernels.margin_call import call_margin, takes_context
+from bbs_kernels.rules import Rule
+
+
+class RowResults(NamedTuple):
+    """What one step knows about each row: losses, cos_t [B], mined_idx, mined_cos [B, K, k]."""
+
+    losses: Tensor
+    cos_t: Tensor
+    mined_idx: Tensor
+    mined_cos: Tensor
+
+
+def basket_softmax(
+    embeddings: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    offsets: Tensor,
+    *,
+    margin: Callable[..., Any],
+    scale: float,
+    mining: Rule,
+    aliases: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int = -1,
+    sample_weight: Tensor | None = None,
+    ema: Tensor | None = None,
+    training: bool = False,
+) -> Tensor:
+    """Margin softmax over the row's own basket and the mined classes of the others.
+
+    loss_i = log(1 + exp(lse_i - s * psi(c_t[i]))): minus the log softmax of the margin-adjusted target.
+
+    Args:
+        embeddings: [B, D] fp64, fp32, fp16 or bf16.
+        weight: [C, D] class centres, same dtype, or fp32 with 16-bit embeddings; any strides.
+        labels: [B] int64 global class indices, or `ignore_index`.
+        offsets: [K+1] int64 on the CPU; basket b owns the classes offsets[b] ... offsets[b+1]-1.
+        margin: psi = margin(cos_t) or margin(cos_t, ctx), see `bbs_kernels.MarginContext`.
+        scale: s > 0.
+        mining: `All()`, `Own()`, `Below(guard)` or `TopK(k, skip, guard)`.
+        aliases: [C] int64; classes with the same non-negative alias are known to be one identity.
+        reduction: "mean" (over the weights of the rows not ignored), "sum" or "none" ([B]).
+        ignore_index: label of rows that take no part.
+        sample_weight: [B] weights of the rows.
+        ema: [K] running means for an `Ema` guard (+inf: never seen); updated in place when `training`.
+        training: passed on to the margin, and whether `ema` is updated.
+
+    Returns:
+        A scalar, or [B] with reduction="none"; fp32 (fp64 for fp64 embeddings).
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, shape, dtype or device.
+        RuntimeError: a label out of range.
+
+    Source: Meng et al., "Basket-based Softmax", arXiv 2201.09308 (the method); margins: see `ArcFace`,
+    `CosFace`, `CombinedMargin`.
+    """
+    core.check_reduction(reduction)
+    rows = row_results(
+        embeddings, weight, labels, offsets, margin=margin, scale=scale, mining=mining, aliases=aliases,
+        ignore_index=ignore_index, ema=ema, training=training,
+    )  # fmt: skip
+    return core.reduce_rows(rows.losses, labels != ignore_index, sample_weight, reduction)
+
+
+def row_results(
+    embeddings: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    offsets: Tensor,
+    *,
+    margin: Callable[..., Any],
+    scale: float,
+    ignore_index: int,
+    training: bool,
+    with_context: bool | None = None,
+    cos_lse: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = core.cos_lse,
+    **core_arguments: Any,
+) -> RowResults:
+    """The rows before the reduction; `core_arguments` go to `bbs_kernels.functional.cos_lse`."""
+    if with_context is None:
+        with_context = takes_context(margin)
+    lse, cos_t, mined_idx, mined_cos = cos_lse(
+        embeddings, weight, labels, offsets, scale=scale, ignore_index=ignore_index, training=training,
+        **core_arguments,
+    )  # fmt: skip
+    valid = labels != ignore_index
+    with torch.autocast(embeddings.device.type, enabled=False):
+        psi = call_margin(margin, with_context, cos_t, embeddings, labels, valid, training)
+        losses = core.row_losses(lse, psi, scale)
+    return RowResults(losses, cos_t, mined_idx, mined_cos)

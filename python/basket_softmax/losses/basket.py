@@ -1,0 +1,287 @@
+"""`BasketSoftmaxLoss`: class centres of several datasets and the margin softmax over them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from bbs_kernels import ArcFace, TopK
+from bbs_kernels import functional as core
+from bbs_kernels.margin_call import takes_context
+from bbs_kernels.rules import Rule, check_rule, ema_guard
+
+from ..baskets import Baskets
+from ..functional import row_results
+from .grow import grow_parameter
+from .sampling import sample_classes
+from .statistics import LastStep, summarise
+
+if TYPE_CHECKING:
+    from ..optim import FusedSGD
+
+
+class BasketSoftmaxLoss(nn.Module):
+    """Margin softmax for training on several datasets whose identities may overlap.
+
+    Each row competes with all other classes of its own basket and with those that `mining` admits of the
+    other baskets. With one basket it is plain ArcFace or CosFace.
+
+    Args:
+        baskets: {"webface": 10572, "glint": 360232}, [10572, 360232] or a `Baskets`.
+        embedding_size: D.
+        margin: `ArcFace`, `CosFace`, `CombinedMargin`, `SphereFace`, `AdaFace`, or any callable
+            psi = margin(cos_t) or margin(cos_t, ctx). May be assigned at any time, for a margin ramp.
+        scale: s > 0; may be assigned at any time.
+        mining: `TopK(k=64, skip=1)` (default), `All()`, `Own()` or `Below(guard)`; may be assigned.
+        reduction: "mean", "sum" or "none".
+        ignore_index: label of rows that take no part.
+        aliases: [C] int64; classes with the same non-negative alias are known to be one identity.
+        sample_rate: Partial FC (An et al. 2022): in training, the classes of the batch and as many others,
+            drawn uniformly, as make up this share of all; (0, 1]. Below 1 the gradient of `weight` is a
+            sparse tensor: use `FusedSGD`, `torch.optim.SGD` without momentum, or `torch.optim.SparseAdam`.
+        stash_bytes: CPU only: cosines kept from forward to backward, at most this many bytes; results do not
+            depend on it.
+        device, dtype: of `weight`; dtype fp32 (default) or fp64.
+
+    Attributes:
+        weight: [C, D] class centres, initialised N(0, 0.01); the state_dict holds `weight`, and `ema` with
+            an `Ema` guard.
+        baskets: the `Baskets`.
+
+    Raises:
+        TypeError, ValueError: an argument that is not of these; the message says what is allowed.
+
+    Source: Meng et al., "Basket-based Softmax", arXiv 2201.09308. The default rule is this library's own.
+    """
+
+    weight: nn.Parameter
+    aliases: Tensor | None
+    ema: Tensor
+
+    def __init__(
+        self,
+        baskets: Mapping[str, int] | Iterable[int] | Baskets,
+        embedding_size: int,
+        margin: Callable[..., Any] | None = None,
+        scale: float = 64.0,
+        mining: Rule | None = None,
+        reduction: str = "mean",
+        ignore_index: int = -1,
+        aliases: Tensor | None = None,
+        sample_rate: float = 1.0,
+        stash_bytes: int = core.DEFAULT_STASH_BYTES,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.baskets = Baskets(baskets)
+        self.embedding_size = _positive_int("embedding_size", embedding_size)
+        self.weight = nn.Parameter(torch.empty(self.num_classes, embedding_size, device=device, dtype=dtype))
+        if self.weight.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"dtype is {self.weight.dtype}, allowed are float32 and float64: centres stay in full precision")
+        self.margin = ArcFace(0.5) if margin is None else margin
+        self.scale = scale
+        self.mining = TopK() if mining is None else mining
+        self.reduction = core.check_reduction(reduction)
+        self.ignore_index = ignore_index
+        if not 0.0 < sample_rate <= 1.0:
+            raise ValueError(f"sample_rate is {sample_rate}, allowed is (0, 1]")
+        self.sample_rate = float(sample_rate)
+        self.stash_bytes = stash_bytes
+        self.register_buffer("aliases", self._checked_aliases(aliases), persistent=False)
+        self._last: LastStep | None = None
+        self._fused: FusedSGD | None = None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw `weight` from N(0, 0.01)."""
+        nn.init.normal_(self.weight, std=0.01)
+
+    @property
+    def num_classes(self) -> int:
+        """C, the classes of all baskets together."""
+        return self.baskets.num_classes
+
+    @property
+    def mining(self) -> Rule:
+        """The rule that admits negatives from other baskets."""
+        return self._mining
+
+    @mining.setter
+    def mining(self, rule: Rule) -> None:
+        self._mining = check_rule(rule)
+        if ema_guard(rule) is not None and "ema" not in self._buffers:
+            unseen = torch.full((len(self.baskets),), math.inf, device=self.weight.device)
+            self.register_buffer("ema", unseen)
+
+    @property
+    def scale(self) -> float:
+        """s, the factor of the cosines."""
+        return self._scale
+
+    @scale.setter
+    def scale(self, scale: float) -> None:
+        core.check_scale(scale)
+        self._scale = float(scale)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "margin":
+            self._margin_takes_context = takes_context(value)
+            self._modules.pop("margin", None)  # nn.Module refuses a plain object where a module was
+        super().__setattr__(name, value)
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        basket: Tensor | int | str | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: [B, D], fp32, fp16 or bf16 (fp64 with an fp64 head); not normalised by the caller.
+            labels: [B] int64 global classes; or classes that start at 0 in each basket, with `basket`.
+                `ignore_index` marks rows that take no part.
+            basket: [B] int64 indices of baskets, or one index or name for the batch; None: global labels.
+            sample_weight: [B] weights of the rows.
+
+        Returns:
+            A scalar, or [B] with reduction="none"; fp32 (fp64 for fp64).
+
+        Raises:
+            TypeError, ValueError, KeyError, RuntimeError: see `Baskets.to_global` and
+                `bbs_kernels.functional.cos_lse`.
+        """
+        if embeddings.dim() != 2 or embeddings.shape[1] != self.embedding_size:
+            raise ValueError(f"embeddings has shape {tuple(embeddings.shape)}, allowed is [B, {self.embedding_size}]")
+        if basket is not None:
+            labels = self.baskets.to_global(labels, basket, ignore_index=self.ignore_index)
+        rows = row_results(
+            embeddings, self.weight, labels, self.baskets.offsets, margin=self.margin,
+            with_context=self._margin_takes_context, scale=self.scale, mining=self.mining, aliases=self.aliases,
+            ignore_index=self.ignore_index, ema=self._buffers.get("ema"), training=self.training,
+            class_index=self._sampled(labels), stash_bytes=self.stash_bytes,
+            cos_lse=core.cos_lse if self._fused is None else self._fused.cos_lse,
+        )  # fmt: skip
+        self._last = LastStep(labels, *(t.detach() for t in rows))
+        return core.reduce_rows(rows.losses, labels != self.ignore_index, sample_weight, self.reduction)
+
+    def stats(self) -> dict[str, Tensor]:
+        """What the last step did, as device tensors; nothing waits for the device until you read one.
+
+        Returns:
+            mean_loss, mean_target_cosine: scalars over the rows not ignored.
+            With `TopK`: mined_share [K], the share of each basket's slots that rows of other baskets filled;
+                mean_mined_cosine.
+            With a guard: guard, its mean over the rows; with an `Ema` guard also ema [K].
+
+        Raises:
+            RuntimeError: there was no step yet.
+        """
+        if self._last is None:
+            raise RuntimeError("stats() before the first forward: there is no step to report yet")
+        return summarise(self._last, self.baskets, self.mining, self.ignore_index, self._buffers.get("ema"))
+
+    @torch.no_grad()
+    def full_weight(self) -> Tensor:
+        """A copy of all class centres, [C, D]."""
+        return self.weight.detach().clone()
+
+    @torch.no_grad()
+    def load_full_weight(self, weight: Tensor) -> None:
+        """Replace all class centres.
+
+        Args:
+            weight: [C, D], any floating dtype and device.
+
+        Raises:
+            ValueError: another shape.
+        """
+        if weight.shape != self.weight.shape:
+            raise ValueError(f"weight has shape {tuple(weight.shape)}, allowed is {tuple(self.weight.shape)}")
+        self.weight.copy_(weight)
+
+    def add_basket(
+        self, name: str, size: int, init: str | Tensor = "random", optimizer: torch.optim.Optimizer | None = None
+    ) -> None:
+        """Append a dataset to a running head; old centres and the optimiser's state stay as they are.
+
+        Args:
+            name: of the new basket, not used so far.
+            size: its number of classes.
+            init: "random" (N(0, 0.01)) or the new centres, [size, D].
+            optimizer: the one that trains `weight`: its state (momentum, moments) is padded with zeros.
+
+        Raises:
+            ValueError: the name is taken, or `init` is something else.
+        """
+        if name in self.baskets.names:
+            raise ValueError(f"basket {name!r} exists already: {', '.join(map(repr, self.baskets.names))}")
+        grown = Baskets({**dict(zip(self.baskets.names, self.baskets.sizes, strict=True)), name: size})
+        fresh = self.weight.new_empty((size, self.embedding_size))
+        if isinstance(init, Tensor):
+            if init.shape != fresh.shape:
+                raise ValueError(f"init has shape {tuple(init.shape)}, allowed is {tuple(fresh.shape)}")
+            fresh.copy_(init.detach())
+        elif init == "random":
+            nn.init.normal_(fresh, std=0.01)
+        else:
+            raise ValueError(f"init is {init!r}, allowed are 'random' and a tensor [size, D]")
+        grow_parameter(self.weight, fresh, optimizer)
+        self.baskets = grown
+        if self.aliases is not None:
+            self.aliases = torch.cat([self.aliases, self.aliases.new_full((size,), -1)])
+        if "ema" in self._buffers:
+            self.ema = torch.cat([self.ema, self.ema.new_full((1,), math.inf)])
+        self._last = None
+
+    def logits(self, embeddings: Tensor, classes: slice | Tensor = slice(None)) -> Tensor:
+        """Scaled cosines s * c_ij of chosen classes, without margin, for inspection.
+
+        Args:
+            embeddings: [B, D].
+            classes: a slice or an int64 tensor of global classes; all of them by default, which is B x C.
+
+        Returns:
+            [B, n], fp32 (fp64 for fp64).
+        """
+        dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
+        x, w = embeddings.to(dtype), self.weight[classes].to(dtype)
+        return self.scale * nn.functional.normalize(x, dim=1) @ nn.functional.normalize(w, dim=1).t()
+
+    def extra_repr(self) -> str:
+        margin = "" if isinstance(self.margin, nn.Module) else f", margin={self.margin}"
+        sampled = "" if self.sample_rate == 1.0 else f", sample_rate={self.sample_rate}"
+        return (
+            f"{self.baskets}, embedding_size={self.embedding_size}{margin}, scale={self.scale}, "
+            f"mining={self.mining}, reduction={self.reduction!r}, ignore_index={self.ignore_index}{sampled}"
+        )
+
+    def _sampled(self, labels: Tensor) -> Tensor | None:
+        if self.sample_rate == 1.0 or not self.training:
+            return None
+        return sample_classes(labels, self.num_classes, self.sample_rate, self.ignore_index)
+
+    def _checked_aliases(self, aliases: Tensor | None) -> Tensor | None:
+        if aliases is None:
+            return None
+        if not isinstance(aliases, Tensor) or aliases.dtype != torch.int64:
+            raise TypeError(f"aliases must be an int64 tensor [C] or None, got {getattr(aliases, 'dtype', aliases)!r}")
+        if aliases.shape != (self.num_classes,):
+            raise ValueError(f"aliases has shape {tuple(aliases.shape)}, allowed is ({self.num_classes},)")
+        return aliases.detach().clone().to(self.weight.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Results of the last step are graph leftovers, and an optimiser belongs to its own checkpoint.
+        return {**self.__dict__, "_last": None, "_fused": None}
+
+
+def _positive_int(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise ValueError(f"{name} is {value!r}, allowed is a positive int")
+    return value

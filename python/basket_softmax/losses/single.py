@@ -1,0 +1,73 @@
+"""One dataset: ArcFace, CosFace and the combined family as drop-in heads, all with one basket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bbs_kernels import ArcFace, CombinedMargin, CosFace, Own
+
+from .basket import BasketSoftmaxLoss
+
+
+class ArcFaceLoss(BasketSoftmaxLoss):
+    """ArcFace over one dataset: -log softmax with s * cos(theta + margin) at the target.
+
+    Args:
+        num_classes: C.
+        embedding_size: D.
+        margin: radians.
+        scale: s.
+        **options: `reduction`, `ignore_index`, `sample_rate`, … as for `BasketSoftmaxLoss`.
+
+    Source: Deng et al., "ArcFace", CVPR 2019, eq. 3.
+    """
+
+    def __init__(
+        self, num_classes: int, embedding_size: int, margin: float = 0.5, scale: float = 64.0, **options: Any
+    ) -> None:
+        super().__init__([num_classes], embedding_size, ArcFace(margin), scale, Own(), **options)
+
+
+class CosFaceLoss(BasketSoftmaxLoss):
+    """CosFace over one dataset: -log softmax with s * (cos(theta) - margin) at the target.
+
+    Args:
+        num_classes: C.
+        embedding_size: D.
+        margin: subtracted from the cosine.
+        scale: s.
+        **options: as for `BasketSoftmaxLoss`.
+
+    Source: Wang et al., "CosFace", CVPR 2018, eq. 4.
+    """
+
+    def __init__(
+        self, num_classes: int, embedding_size: int, margin: float = 0.35, scale: float = 64.0, **options: Any
+    ) -> None:
+        super().__init__([num_classes], embedding_size, CosFace(margin), scale, Own(), **options)
+
+
+class CombinedMarginLoss(BasketSoftmaxLoss):
+    """The combined family over one dataset: s * (cos(m1 * theta + m2) - m3) at the target.
+
+    Args:
+        num_classes: C.
+        embedding_size: D.
+        m1, m2, m3: factor of the angle, added angle in radians, subtracted from the cosine.
+        scale: s.
+        **options: as for `BasketSoftmaxLoss`.
+
+    Source: Deng et al., "ArcFace", CVPR 2019, eq. 4.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_size: int,
+        m1: float = 1.0,
+        m2: float = 0.3,
+        m3: float = 0.2,
+        scale: float = 64.0,
+        **options: Any,
+    ) -> None:
+        super().__init__([num_classes], embedding_size, CombinedMargin(m1, m2, m3), scale, Own(), **options)

@@ -1,0 +1,57 @@
+"""Statistics of the last step from tensors that the step had anyway: computed when asked for, on the device."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bbs_kernels import Absolute, Ema, Relative, TopK
+from bbs_kernels import functional as core
+from bbs_kernels.rules import Rule
+
+from ..baskets import Baskets
+
+
+class LastStep(NamedTuple):
+    """labels, losses, cos_t [B]; mined_idx, mined_cos [B, K, k]; all detached."""
+
+    labels: Tensor
+    losses: Tensor
+    cos_t: Tensor
+    mined_idx: Tensor
+    mined_cos: Tensor
+
+
+def summarise(
+    last: LastStep, baskets: Baskets, mining: Rule, ignore_index: int, ema: Tensor | None
+) -> dict[str, Tensor]:
+    """The dictionary of `BasketSoftmaxLoss.stats`."""
+    valid = last.labels != ignore_index
+    basket = core.basket_of(last.labels, baskets.offsets)
+    stats = {
+        "mean_loss": _mean(last.losses, valid),
+        "mean_target_cosine": _mean(last.cos_t, valid),
+    }
+    if isinstance(mining, TopK) and mining.k > 0:
+        mined = last.mined_idx >= 0
+        sizes = torch.tensor(baskets.sizes, device=basket.device)
+        foreign = valid[:, None] & (basket[:, None] != torch.arange(len(baskets), device=basket.device))
+        slots = (foreign * sizes.clamp_max(mining.k)).sum(0)
+        stats["mined_share"] = mined.sum((0, 2)) / slots.clamp_min(1)
+        stats["mean_mined_cosine"] = _mean(last.mined_cos, mined)
+    guard = getattr(mining, "guard", None)
+    if isinstance(guard, Absolute):
+        stats["guard"] = torch.full_like(stats["mean_loss"], guard.t)
+    elif isinstance(guard, Relative):
+        stats["guard"] = stats["mean_target_cosine"] - guard.d
+    elif isinstance(guard, Ema) and ema is not None:
+        rows = guard.r * ema[torch.where(valid, basket, 0)]
+        stats["guard"] = _mean(rows, valid & rows.isfinite())
+        stats["ema"] = ema.detach().clone()
+    return stats
+
+
+def _mean(values: Tensor, where: Tensor) -> Tensor:
+    return torch.where(where, values, 0.0).sum() / where.sum().clamp_min(1)

@@ -1,0 +1,122 @@
+"""`FusedSGD`: the head's optimiser inside the backward pass, so that no gradient of the centres ever exists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bbs_kernels import functional as core
+from bbs_kernels.fused_sgd import SgdSettings, cos_lse_with_sgd
+
+from .losses import BasketSoftmaxLoss
+
+
+class FusedSGD(torch.optim.Optimizer):
+    """SGD with momentum and weight decay for a loss's `weight`, applied tile by tile during backward.
+
+    The head's memory falls from three times W (centres, gradient, momentum) to two. The update is
+    `torch.optim.SGD`'s, bit for bit on the same gradients. `step()` only closes the step: the update has
+    happened in `backward()`, with the learning rate that stood in `param_groups` then. With `sample_rate` < 1
+    only the sampled rows move; momentum and decay of the others are left alone.
+
+    `weight.grad` stays None, so nothing else may need it: fp16 autocast (a GradScaler scales the gradients),
+    hooks on `weight`, two backward passes in one step and torch.compile of the head are refused. Gradient
+    clipping sees the backbone's gradients only.
+
+    Args:
+        loss: a `BasketSoftmaxLoss` or one of its kind, on the CPU.
+        lr, momentum, dampening, weight_decay, nesterov: as for `torch.optim.SGD`.
+
+    Raises:
+        ValueError: a setting out of range, or a loss that has a fused optimiser already.
+    """
+
+    def __init__(
+        self,
+        loss: BasketSoftmaxLoss,
+        lr: float,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        if not isinstance(loss, BasketSoftmaxLoss):
+            raise TypeError(f"loss must be a BasketSoftmaxLoss, got {type(loss).__name__}")
+        for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
+            if value < 0:
+                raise ValueError(f"{name} is {value}, allowed are values from 0")
+        if nesterov and (momentum == 0 or dampening != 0):
+            raise ValueError("nesterov needs momentum above 0 and dampening = 0")
+        if loss._fused is not None:
+            raise ValueError("loss has a FusedSGD already, allowed is one")
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+        }
+        super().__init__([loss.weight], defaults)
+        self._updated = False
+        loss._fused = self
+
+    @property
+    def weight(self) -> Tensor:
+        """The centres that this optimiser moves."""
+        return self.param_groups[0]["params"][0]
+
+    def cos_lse(self, x: Tensor, w: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`bbs_kernels.functional.cos_lse` whose backward also updates `w`."""
+        if not torch.is_grad_enabled() or not w.requires_grad:
+            return core.cos_lse(x, w, *args, **kwargs)
+        self._refuse_other_uses(x, w)
+        return cos_lse_with_sgd(x, w, *args, step=self._begin_update, **kwargs)
+
+    def step(self, closure: Any = None) -> Any:
+        """Close the step. Raises RuntimeError when no backward pass has updated the weight since the last one."""
+        if closure is not None:
+            raise RuntimeError("closure is not allowed: every evaluation would move the weight once more")
+        if not self._updated:
+            raise RuntimeError("step() without a backward pass since the last step: FusedSGD updates in backward")
+        self._updated = False
+
+    def _begin_update(self) -> SgdSettings:
+        """Called by backward, right before the update: the settings of now, and the momentum buffer."""
+        if self._updated:
+            raise RuntimeError(
+                "a second backward pass before step(): FusedSGD has no gradient to accumulate into; call step() "
+                "after every backward pass, or use torch.optim.SGD"
+            )
+        group = self.param_groups[0]
+        weight = self.weight
+        state = self.state[weight]
+        first = False
+        if group["momentum"] != 0 and "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+            first = True
+        self._updated = True
+        return SgdSettings(
+            momentum_buffer=state.get("momentum_buffer") if group["momentum"] != 0 else None,
+            first_step=first,
+            lr=float(group["lr"]),
+            momentum=group["momentum"],
+            dampening=group["dampening"],
+            weight_decay=group["weight_decay"],
+            nesterov=group["nesterov"],
+        )
+
+    def _refuse_other_uses(self, x: Tensor, w: Tensor) -> None:
+        if torch.compiler.is_compiling():
+            raise RuntimeError("FusedSGD cannot be traced by torch.compile: compile the backbone, not the head")
+        device_type = x.device.type
+        if device_type != "cpu":
+            raise RuntimeError(f"FusedSGD works on the CPU in this version, the embeddings are on {x.device}")
+        if torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.float16:
+            raise RuntimeError(
+                "FusedSGD under fp16 autocast: a GradScaler would scale the update; use bfloat16 autocast, or "
+                "torch.optim.SGD with the scaler"
+            )
+        if w._backward_hooks or w._post_accumulate_grad_hooks:
+            raise RuntimeError("weight has gradient hooks, which FusedSGD cannot serve: it has no gradient of weight")
