@@ -46,7 +46,8 @@ class Backward {
     for (int64_t r = 0; r < rows_.count; ++r) {
       const int64_t i = rows_.source[r];
       factor_[r] = in.grad_lse[i] * static_cast<T>(problem.scale);
-      lse_[r] = in.lse[i];
+      // A row without negatives has no weight anywhere: +inf gives exp(-inf) = 0, -inf would give NaN at excluded classes.
+      lse_[r] = std::isinf(in.lse[i]) ? std::numeric_limits<T>::infinity() : in.lse[i];
       cos_target_[r] = in.cos_target[i];
     }
     guard_ = packed_guards(problem, rows_, cos_target_);
@@ -111,7 +112,11 @@ class Backward {
     const auto [pair, pair_end] = pairs_between(pairs_, range.first, range.last);
     const int64_t count = range.last - range.first;
     if (row_first == row_last && pair == pair_end) {
-      for (int64_t c = 0; need_dw_ && c < count; ++c) deliver(range.first + c, worker.unused.get());
+      for (int64_t c = 0; need_dw_ && c < count; ++c) {
+        worker.unused.zero();  // the SGD step leaves its own numbers in the gradient that it is given
+        deliver(range.first + c, worker.unused.get());
+      }
+      worker.unused.zero();
       return;
     }
     worker.tile.load(range.first, count);

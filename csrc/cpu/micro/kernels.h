@@ -30,7 +30,7 @@ struct MicroKernels {
   // Sum of squares of row[0..n).
   T (*sum_squares)(const T* row, int64_t n);
 
-  // cos[c][lane] = (sum_d w[c][d] * panel[d][lane]) * inv_norm[c] + 0, for 6 classes; + 0 turns -0 into +0.
+  // cos[c][lane] = (sum_d w[c][d] * panel[d][lane]) * inv_norm[c], for 6 classes; -0 becomes +0.
   void (*dot)(const T* const* w, const T* inv_norm, const T* panel, int64_t depth, T* cos);
 
   // nan[lane] |= any class of the tile has a NaN cosine in this lane.

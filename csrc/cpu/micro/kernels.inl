@@ -137,7 +137,11 @@ void dot(const T* const* w, const T* inv_norm, const T* panel, int64_t depth, T*
     }
   }
   for (int c = 0; c < kDotClasses; ++c)
-    for (int v = 0; v < kVecs<T>; ++v) store(cos + c * kLanes + v * kWidth<T>, total[c][v] * inv_norm[c] + T(0));
+    for (int v = 0; v < kVecs<T>; ++v) {
+      const vec<T> value = total[c][v] * inv_norm[c];
+      // Not `value + 0`: contracted into a multiply-add, it would keep the -0 of a product that underflows.
+      store(cos + c * kLanes + v * kWidth<T>, value == T(0) ? vec<T>{} : value);
+    }
 }
 
 template <class T>
