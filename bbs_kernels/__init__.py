@@ -4,15 +4,12 @@
 frozen objects. Losses as modules are in `basket_softmax`, which imports this package, never the other way.
 """
 
-from ._load import load
-
-load()
-
-from . import _autograd, ema, functional, reference  # noqa: E402  (the ops must be registered first)
-from .checks import check  # noqa: E402
-from .margin_call import MarginContext  # noqa: E402
-from .margins import ArcFace, CombinedMargin, CosFace, SphereFace, arccos  # noqa: E402
-from .rules import Absolute, All, Below, Ema, Own, Relative, TopK  # noqa: E402
+from . import _autograd as _autograd  # registers shapes and gradients of the ops
+from . import ema, functional, reference
+from .checks import check
+from .margin_call import MarginContext
+from .margins import ArcFace, CombinedMargin, CosFace, SphereFace, arccos
+from .rules import Absolute, All, Below, Ema, Own, Relative, TopK
 
 __all__ = [
     "Absolute",

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_OPS = torch.ops.bbs_kernels
+from ._load import OPS
+
 _LANES = 16  # rows are packed by 16; the stash holds whole packs
 
 
@@ -32,7 +33,9 @@ def _(
 ):  # fmt: skip
     torch._check(x.dim() == 2 and w.dim() == 2, lambda: "x and w must be [B, D] and [C, D]")
     torch._check(x.shape[1] == w.shape[1], lambda: f"x is {tuple(x.shape)}, w is {tuple(w.shape)}: D differs")
-    torch._check(labels.shape == x.shape[:1], lambda: f"labels is {tuple(labels.shape)}, x is {tuple(x.shape)}")
+    torch._check(
+        labels.shape == x.shape[:1], lambda: f"labels is {tuple(labels.shape)}, x is {tuple(x.shape)}"
+    )
     rows, baskets = x.shape[0], offsets.shape[0] - 1
     classes = w.shape[0] if class_index is None else class_index.shape[0]
     dtype = _result_dtype(x)
@@ -81,13 +84,17 @@ def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
 
 def _backward(ctx: Any, grad_lse: Tensor, grad_cos_t: Tensor, *unused: Tensor) -> tuple:
     need_dx, need_dw = ctx.needs_input_grad[:2]
-    x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases, class_index = ctx.saved_tensors
-    dx, dw = _OPS.cos_lse_backward(
+    x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases, class_index = (
+        ctx.saved_tensors
+    )
+    dx, dw = OPS.cos_lse_backward(
         grad_lse, grad_cos_t, x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases,
         *ctx.arguments, class_index, need_dx, need_dw,
     )  # fmt: skip
     if need_dw and class_index is not None:
-        dw = torch.sparse_coo_tensor(class_index[None], dw, w.shape, is_coalesced=True, check_invariants=False)
+        dw = torch.sparse_coo_tensor(
+            class_index[None], dw, w.shape, is_coalesced=True, check_invariants=False
+        )
     return (dx if need_dx else None, dw if need_dw else None, *(None,) * 13)
 
 

@@ -1,8 +1,12 @@
-"""Loads the op libraries that were built next to this file, once, and says plainly when there are none."""
+"""Loads the op libraries that were built next to this file, once, and says plainly when there are none.
+
+Every module that calls an op takes `OPS` from here, so that the library is loaded whatever is imported first.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,8 +15,8 @@ CPU_LIBRARY = _HERE / "libbbs_cpu.so"
 CUDA_LIBRARY = _HERE / "libbbs_cuda.so"
 
 
-def load() -> None:
-    """Registers ``torch.ops.bbs_kernels.*``.
+def _load() -> Any:
+    """Register the ops; returns their namespace, `torch.ops.bbs_kernels`.
 
     Raises:
         ImportError: the package was imported from a source tree whose libraries were never built.
@@ -26,3 +30,7 @@ def load() -> None:
     # The CUDA library needs symbols that only a CUDA build of torch has.
     if CUDA_LIBRARY.exists() and torch.version.cuda is not None:
         torch.ops.load_library(str(CUDA_LIBRARY))
+    return torch.ops.bbs_kernels
+
+
+OPS = _load()

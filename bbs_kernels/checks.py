@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from ._load import OPS
+
 
 def check() -> None:
     """Raise the pending error of an asynchronous device, if there is one.
@@ -15,7 +17,7 @@ def check() -> None:
     Raises:
         RuntimeError: a label was out of range in an earlier step; the message names label and range.
     """
-    pending = getattr(torch.ops.bbs_kernels, "pending_error", None)
+    pending = getattr(OPS, "pending_error", None)
     if pending is None:
         return
     torch.cuda.synchronize()

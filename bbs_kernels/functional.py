@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import ema as running_mean
+from ._load import OPS
 from .rules import MAX_SLOTS, OpArguments, Rule, TopK, check_rule, ema_guard
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -96,7 +97,7 @@ class CoreCall(NamedTuple):
     def run(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """lse, cos_t, mined_idx, mined_cos, stash."""
         with torch.autocast(x.device.type, enabled=False):
-            return torch.ops.bbs_kernels.cos_lse(
+            return OPS.cos_lse(
                 x, w, self.labels, self.offsets, self.guard, self.aliases, self.scale, self.rule.rule,
                 self.rule.k, self.rule.skip, self.rule.guard_kind, self.rule.guard_value, self.ignore_index,
                 self.class_index, self.stash_bytes,
@@ -144,7 +145,8 @@ def row_losses(lse: Tensor, psi: Tensor, scale: float) -> Tensor:
 
     From the negatives' log-sum-exp, so nothing cancels: log1p(exp(z)), with derivative sigmoid(z).
     """
-    return F.softplus(lse - scale * psi)
+    # Above the threshold softplus is the identity; the default of 20 drops e^-20 = 2e-9, which fp64 can see.
+    return F.softplus(lse - scale * psi, threshold=40.0)
 
 
 def reduce_rows(
@@ -201,9 +203,7 @@ def _ema_rows(
     basket = basket_of(labels, offsets)
     if training:
         with torch.no_grad():
-            cos_t = torch.ops.bbs_kernels.target_cos(
-                x.detach(), w.detach(), labels, offsets, ignore_index, class_index
-            )
+            cos_t = OPS.target_cos(x.detach(), w.detach(), labels, offsets, ignore_index, class_index)
             ema.copy_(running_mean.updated(ema, cos_t, basket, valid))
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     return running_mean.row_guards(ema.detach(), guard.r, basket, valid).to(dtype)
@@ -234,7 +234,9 @@ def _check_operands(x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor) -> No
         also = " or float32" if half else ""
         raise TypeError(f"w is {w.dtype} with x {x.dtype}, allowed is {x.dtype}{also}")
     if labels.shape != x.shape[:1]:
-        raise ValueError(f"labels has shape {tuple(labels.shape)}, allowed is ({x.shape[0]},): x is {tuple(x.shape)}")
+        raise ValueError(
+            f"labels has shape {tuple(labels.shape)}, allowed is ({x.shape[0]},): x is {tuple(x.shape)}"
+        )
     if labels.dtype != torch.int64:
         raise TypeError(f"labels is {labels.dtype}, allowed is int64")
     if offsets.dim() != 1 or offsets.shape[0] < 2:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from . import functional
+from ._load import OPS
 
 
 class SgdSettings(NamedTuple):
@@ -56,7 +57,7 @@ class _CosLseWithSgd(torch.autograd.Function):
         x, w, lse, cos_t, mined_idx, mined_cos, stash = ctx.saved_tensors
         call: functional.CoreCall = ctx.call
         settings = ctx.step()
-        dx = torch.ops.bbs_kernels.cos_lse_backward_sgd(
+        dx = OPS.cos_lse_backward_sgd(
             grads[0], grads[1], x, w.detach(), call.labels, call.offsets, lse, cos_t, mined_idx, mined_cos, stash,
             call.guard, call.aliases, call.scale, call.rule.rule, call.rule.guard_kind, call.rule.guard_value,
             call.ignore_index, call.class_index, ctx.needs_input_grad[0], settings.momentum_buffer,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from . import _core
+from . import _core  # type: ignore[attr-defined]  # compiled
 from ._load import CUDA_LIBRARY
 
 

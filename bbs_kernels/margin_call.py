@@ -87,5 +87,7 @@ def call_margin(
         kind = psi.dtype if isinstance(psi, Tensor) else type(psi).__name__
         raise TypeError(f"margin must return a floating-point tensor, got {kind}")
     if psi.shape != cos_t.shape:
-        raise ValueError(f"margin must return the shape of cos_t, {tuple(cos_t.shape)}, got {tuple(psi.shape)}")
+        raise ValueError(
+            f"margin must return the shape of cos_t, {tuple(cos_t.shape)}, got {tuple(psi.shape)}"
+        )
     return psi.to(cos_t.dtype)

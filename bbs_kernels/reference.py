@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .margin_call import call_margin, takes_context
-from .rules import Absolute, All, Below, Ema, Own, Relative, Rule, TopK, check_rule
+from .rules import Absolute, All, Below, Own, Relative, Rule, TopK, check_rule
 
 ZERO_NORM = 1e-12  # a row or centre below this norm has cosine 0 and gradient 0
 EMA_DECAY = 0.98
@@ -113,7 +113,9 @@ def cos_lse(
 
         row_lse = torch.logsumexp(torch.where(negative, scale * cos, -math.inf), dim=1)
         # NaN through the embedding itself, so that dX is NaN even where no negative carries it.
-        row_lse = torch.where(broken, x_hat[rows].sum(dim=1) * math.nan, row_lse)
+        # The factor is NaN in broken rows only: 0 * NaN in backward would reach the others.
+        poison = torch.where(broken, math.nan, 0.0)
+        row_lse = torch.where(broken, x_hat[rows].sum(dim=1) * poison, row_lse)
         lse = lse.index_copy(0, rows, row_lse)
         cos_t = cos_t.index_copy(0, rows, target_cos)
     return lse, cos_t, mined_idx, mined_cos

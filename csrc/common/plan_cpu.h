@@ -19,10 +19,10 @@ struct ChunkPlan {
 };
 
 inline ChunkPlan plan_chunks(int64_t classes) {
-  constexpr int64_t kSmallest = 192;     // below this, merging a chunk costs as much as computing it
-  constexpr int64_t kLargest = 8192;     // above this, the last chunk leaves threads idle
+  constexpr int64_t kSmallest = 192;  // below this, merging a chunk costs as much as computing it
+  constexpr int64_t kLargest = 8192;  // above this, the last chunk leaves threads idle
   constexpr int64_t kWantedChunks = 128;
-  constexpr int64_t kRounding = 48;      // whole forward tiles
+  constexpr int64_t kRounding = 48;  // whole forward tiles
   int64_t chunk = (classes + kWantedChunks - 1) / kWantedChunks;
   chunk = (chunk + kRounding - 1) / kRounding * kRounding;
   chunk = std::clamp(chunk, kSmallest, kLargest);

@@ -12,8 +12,8 @@ enum class Rule : int32_t { all = 0, own = 1, below = 2, topk = 3 };
 // How a row's guard g is found; a candidate with cosine > g is left out.
 enum class GuardKind : int32_t { none = 0, absolute = 1, relative = 2, rows = 3 };
 
-constexpr int64_t kMaxListed = 128;          // k + skip: what one queue per (row, basket) holds
-constexpr int64_t kMaxMinedPerRow = 16384;   // sum over baskets of min(k, size)
+constexpr int64_t kMaxListed = 128;         // k + skip: what one queue per (row, basket) holds
+constexpr int64_t kMaxMinedPerRow = 16384;  // sum over baskets of min(k, size)
 
 struct RuleParams {
   Rule rule = Rule::own;
@@ -23,9 +23,7 @@ struct RuleParams {
   double guard_value = 0.0;
 
   // Does a row look at classes outside its own basket? Decides which NaNs it can meet.
-  bool reads_other_baskets() const {
-    return rule == Rule::all || rule == Rule::below || (rule == Rule::topk && k > 0);
-  }
+  bool reads_other_baskets() const { return rule == Rule::all || rule == Rule::below || (rule == Rule::topk && k > 0); }
   // Are classes of other baskets part of the dense sweep, in forward and in backward?
   bool dense_in_other_baskets() const { return rule == Rule::all || rule == Rule::below; }
   bool mines() const { return rule == Rule::topk && k > 0; }

@@ -46,7 +46,8 @@ class Backward {
     for (int64_t r = 0; r < rows_.count; ++r) {
       const int64_t i = rows_.source[r];
       factor_[r] = in.grad_lse[i] * static_cast<T>(problem.scale);
-      // A row without negatives has no weight anywhere: +inf gives exp(-inf) = 0, -inf would give NaN at excluded classes.
+      // A row without negatives has no weight anywhere: +inf gives exp(-inf) = 0, -inf would give NaN at excluded
+      // classes.
       lse_[r] = std::isinf(in.lse[i]) ? std::numeric_limits<T>::infinity() : in.lse[i];
       cos_target_[r] = in.cos_target[i];
     }
@@ -141,9 +142,8 @@ class Backward {
       alignas(64) T limit[kLanes];
       dense_limits(problem_, rows_, guard_, range.basket, p, limit);
       micro_.admit(worker.cos.get(), count, limit, worker.cos.get());
-      micro_.weights(worker.cos.get(), count, static_cast<T>(problem_.scale), &factor_[panel_first],
-                     &lse_[panel_first], worker.tile.inv_norm(), worker.weights.get() + panel_first - block,
-                     kWeightStride);
+      micro_.weights(worker.cos.get(), count, static_cast<T>(problem_.scale), &factor_[panel_first], &lse_[panel_first],
+                     worker.tile.inv_norm(), worker.weights.get() + panel_first - block, kWeightStride);
     }
     for (const Exclusion* e = excluded; e != excluded_end; ++e) {
       if (e->row < row_first || e->row >= row_last) continue;

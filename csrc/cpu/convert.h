@@ -64,13 +64,13 @@ inline void store_row(const OutMatrix& m, int64_t row, const T* values) {
     }
     case DType::f16: {
       uint16_t* p = static_cast<uint16_t*>(m.data) + at;
-      return store_strided([p](int64_t i, T v) { p[i] = float_to_fp16(static_cast<float>(v)); }, m.cols,
-                           m.col_stride, values);
+      return store_strided([p](int64_t i, T v) { p[i] = float_to_fp16(static_cast<float>(v)); }, m.cols, m.col_stride,
+                           values);
     }
     case DType::bf16: {
       uint16_t* p = static_cast<uint16_t*>(m.data) + at;
-      return store_strided([p](int64_t i, T v) { p[i] = float_to_bf16(static_cast<float>(v)); }, m.cols,
-                           m.col_stride, values);
+      return store_strided([p](int64_t i, T v) { p[i] = float_to_bf16(static_cast<float>(v)); }, m.cols, m.col_stride,
+                           values);
     }
   }
 }

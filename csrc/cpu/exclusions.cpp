@@ -47,9 +47,8 @@ Exclusions find_exclusions(const Problem& problem, const Rows<T>& rows) {
       }
     }
   }
-  std::sort(found.by_class.begin(), found.by_class.end(), [](const Exclusion& a, const Exclusion& b) {
-    return a.cls != b.cls ? a.cls < b.cls : a.row < b.row;
-  });
+  std::sort(found.by_class.begin(), found.by_class.end(),
+            [](const Exclusion& a, const Exclusion& b) { return a.cls != b.cls ? a.cls < b.cls : a.row < b.row; });
   return found;
 }
 

@@ -17,8 +17,8 @@ struct Exclusion {
 };
 
 struct Exclusions {
-  std::vector<Exclusion> by_class;                           // sorted by (class, row)
-  std::vector<std::vector<std::pair<int64_t, int>>> mates;   // per row: (basket, number of alias-mates), foreign baskets
+  std::vector<Exclusion> by_class;                          // sorted by (class, row)
+  std::vector<std::vector<std::pair<int64_t, int>>> mates;  // per row: (basket, number of alias-mates), foreign baskets
 
   // The stretch of by_class for classes [first, last).
   std::pair<const Exclusion*, const Exclusion*> between(int64_t first, int64_t last) const;

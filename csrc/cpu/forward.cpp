@@ -1,6 +1,6 @@
 // Forward: one pass over W. Each tile of classes meets each panel of rows once; own-basket cosines go into an online
-// log-sum-exp, foreign ones through the row's threshold into its queue. No B x C array exists; what is kept per row is a
-// (max, sum) pair and the lists of the best candidates.
+// log-sum-exp, foreign ones through the row's threshold into its queue. No B x C array exists; what is kept per row is
+// a (max, sum) pair and the lists of the best candidates.
 #include <cmath>
 
 #include "candidates.h"

@@ -13,8 +13,12 @@ class SgdRows {
   SgdRows(const MicroKernels<T>& micro, const SgdStep& step)
       : micro_(micro),
         step_(step),
-        factors_{static_cast<T>(-step.lr), static_cast<T>(step.momentum_factor), static_cast<T>(1.0 - step.dampening),
-                 static_cast<T>(step.weight_decay), step.first_step, step.nesterov} {}
+        factors_{static_cast<T>(-step.lr),
+                 static_cast<T>(step.momentum_factor),
+                 static_cast<T>(1.0 - step.dampening),
+                 static_cast<T>(step.weight_decay),
+                 step.first_step,
+                 step.nesterov} {}
 
   void update(int64_t row, T* gradient) const {
     Borrowed w(step_.w, row);

@@ -26,14 +26,14 @@ struct OutMatrix {
 };
 
 struct Problem {
-  ConstMatrix x;             // [B, D] embeddings
-  ConstMatrix w;             // [C, D] class centres
-  const int64_t* labels;     // [B] global class index, or ignore_index
-  const int64_t* offsets;    // [K + 1]
-  int64_t baskets;           // K
-  const int64_t* aliases;    // [C] or null
+  ConstMatrix x;               // [B, D] embeddings
+  ConstMatrix w;               // [C, D] class centres
+  const int64_t* labels;       // [B] global class index, or ignore_index
+  const int64_t* offsets;      // [K + 1]
+  int64_t baskets;             // K
+  const int64_t* aliases;      // [C] or null
   const int64_t* class_index;  // [C] ascending rows of w that are this problem's classes, or null: all rows of w
-  const void* guard_rows;    // [B] of the compute type, or null
+  const void* guard_rows;      // [B] of the compute type, or null
   int64_t ignore_index;
   double scale;
   RuleParams rule;
@@ -82,8 +82,8 @@ template <class T>
 void cos_lse_forward(const Problem& problem, const Parallel& parallel, const ForwardOut<T>& out);
 
 template <class T>
-void cos_lse_backward(const Problem& problem, const Parallel& parallel, const BackwardIn<T>& in,
-                      const OutMatrix& dx, const OutMatrix& dw, const SgdStep* sgd);
+void cos_lse_backward(const Problem& problem, const Parallel& parallel, const BackwardIn<T>& in, const OutMatrix& dx,
+                      const OutMatrix& dw, const SgdStep* sgd);
 
 // cos_target[i] = cosine of row i and its label's centre, 0 at ignored rows; the bits of the full sweep.
 template <class T>

@@ -16,12 +16,8 @@ namespace py = pybind11;
 namespace {
 
 std::map<std::string, std::string> build_info() {
-  return {{"version", BBS_VERSION},
-          {"compiler", BBS_COMPILER},
-          {"build_type", BBS_BUILD_TYPE},
-          {"torch", BBS_TORCH_VERSION},
-          {"cpu_isas", BBS_CPU_ISAS},
-          {"cuda_archs", BBS_CUDA_ARCHS}};
+  return {{"version", BBS_VERSION},     {"compiler", BBS_COMPILER}, {"build_type", BBS_BUILD_TYPE},
+          {"torch", BBS_TORCH_VERSION}, {"cpu_isas", BBS_CPU_ISAS}, {"cuda_archs", BBS_CUDA_ARCHS}};
 }
 
 // GFLOP/s of fp32 multiply-adds on registers, one thread: the ceiling that benchmarks are quoted against.
@@ -42,7 +38,8 @@ double fma_peak(double seconds) {
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Launch plans and build information of bbs_kernels.";
-  m.def("build_info", &build_info, "What this build contains: version, compiler, torch, instruction sets, CUDA targets.");
+  m.def("build_info", &build_info,
+        "What this build contains: version, compiler, torch, instruction sets, CUDA targets.");
   m.def(
       "plan_chunks",
       [](int64_t classes) {
@@ -52,8 +49,9 @@ PYBIND11_MODULE(_core, m) {
         return chunks;
       },
       py::arg("classes"), "Half-open class ranges that the CPU kernels hand to threads, in merge order.");
-  m.def("cpu_isa", [] { return std::string(bbs::cpu::micro_kernels<float>().name); },
-        "The instruction set whose inner loops this process runs; BBS_CPU_ISA chooses another.");
+  m.def(
+      "cpu_isa", [] { return std::string(bbs::cpu::micro_kernels<float>().name); },
+      "The instruction set whose inner loops this process runs; BBS_CPU_ISA chooses another.");
   m.def("fma_peak", &fma_peak, py::arg("seconds") = 0.05, py::call_guard<py::gil_scoped_release>(),
         "Measured fp32 multiply-add rate of one thread in GFLOP/s.");
   m.attr("MAX_LISTED") = bbs::kMaxListed;

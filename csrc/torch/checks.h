@@ -54,41 +54,38 @@ inline ScalarType result_dtype(const Tensor& x) {
 
 inline void check_vector(const char* name, const Tensor& t, ScalarType type, int64_t size) {
   check(t.dim() == 1 && t.size(0) == size, name, " has shape ", shape_of(t), ", allowed is [", size, "]");
-  check(t.scalar_type() == type, name, " is ", dtype_name(t.scalar_type()), ", allowed is ",
-                  dtype_name(type));
+  check(t.scalar_type() == type, name, " is ", dtype_name(t.scalar_type()), ", allowed is ", dtype_name(type));
 }
 
 inline void check_inputs(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets) {
   check(x.dim() == 2 && x.size(1) > 0, "x has shape ", shape_of(x), ", allowed is [B, D] with D > 0");
   check(w.dim() == 2 && w.size(1) == x.size(1), "w has shape ", shape_of(w), ", allowed is [C, ", x.size(1),
-                  "] for x of shape ", shape_of(x));
+        "] for x of shape ", shape_of(x));
   const ScalarType xt = x.scalar_type();
   const ScalarType wt = w.scalar_type();
   check(xt == ScalarType::Double || xt == ScalarType::Float || is_half(xt), "x is ", dtype_name(xt),
-                  ", allowed are float64, float32, float16 and bfloat16");
-  check(wt == xt || (wt == ScalarType::Float && is_half(xt)), "w is ", dtype_name(wt), " with x ",
-                  dtype_name(xt), ", allowed is the dtype of x, or float32 with a 16-bit x");
+        ", allowed are float64, float32, float16 and bfloat16");
+  check(wt == xt || (wt == ScalarType::Float && is_half(xt)), "w is ", dtype_name(wt), " with x ", dtype_name(xt),
+        ", allowed is the dtype of x, or float32 with a 16-bit x");
   check(w.size(0) < int64_t{1} << 31, "w has ", w.size(0), " rows, allowed are fewer than 2^31 classes");
   check_vector("labels", labels, ScalarType::Long, x.size(0));
   check(offsets.dim() == 1 && offsets.size(0) >= 2, "offsets has shape ", shape_of(offsets),
-                  ", allowed is [K + 1] with K > 0");
-  check(offsets.scalar_type() == ScalarType::Long && offsets.is_cpu(),
-                  "offsets must be an int64 tensor on the CPU");
+        ", allowed is [K + 1] with K > 0");
+  check(offsets.scalar_type() == ScalarType::Long && offsets.is_cpu(), "offsets must be an int64 tensor on the CPU");
 }
 
 // `begin` points at offsets' K + 1 values.
 inline void check_offsets(const int64_t* begin, int64_t baskets, int64_t classes) {
   check(begin[0] == 0 && begin[baskets] == classes, "offsets run from ", begin[0], " to ", begin[baskets],
-                  ", allowed is from 0 to the number of classes, ", classes);
+        ", allowed is from 0 to the number of classes, ", classes);
   for (int64_t b = 0; b < baskets; ++b)
-    check(begin[b] <= begin[b + 1], "offsets[", b, "] = ", begin[b], " is above offsets[", b + 1,
-                    "] = ", begin[b + 1], ", allowed are ascending values");
+    check(begin[b] <= begin[b + 1], "offsets[", b, "] = ", begin[b], " is above offsets[", b + 1, "] = ", begin[b + 1],
+          ", allowed are ascending values");
 }
 
 inline void check_guard(const std::optional<Tensor>& guard, const Tensor& x, GuardKind kind) {
-  check(guard.has_value() == (kind == GuardKind::rows), "guard is ",
-                  guard.has_value() ? "given" : "missing", " with guard_kind ", static_cast<int64_t>(kind),
-                  ", allowed is a tensor exactly with guard_kind 3");
+  check(guard.has_value() == (kind == GuardKind::rows), "guard is ", guard.has_value() ? "given" : "missing",
+        " with guard_kind ", static_cast<int64_t>(kind), ", allowed is a tensor exactly with guard_kind 3");
   if (guard.has_value()) check_vector("guard", *guard, result_dtype(x), x.size(0));
 }
 
@@ -101,18 +98,18 @@ inline RuleParams check_rule(int64_t rule, int64_t k, int64_t skip, int64_t guar
   params.guard = static_cast<GuardKind>(guard_kind);
   params.guard_value = guard_value;
   check(params.rule != Rule::below || params.guard != GuardKind::none,
-                  "rule 2 (below) came without a guard: guard_kind 1, 2 or 3 is required");
+        "rule 2 (below) came without a guard: guard_kind 1, 2 or 3 is required");
   if (params.rule != Rule::topk) {
     check(k == 0 && skip == 0, "k = ", k, ", skip = ", skip, " came with rule ", rule,
-                    ", allowed is 0 with rules other than 3 (topk)");
+          ", allowed is 0 with rules other than 3 (topk)");
     return params;
   }
   check(k >= 0 && skip >= 0 && k + skip <= kMaxListed, "k = ", k, ", skip = ", skip,
-                  ", allowed are values from 0 with k + skip <= ", kMaxListed);
+        ", allowed are values from 0 with k + skip <= ", kMaxListed);
   int64_t mined = 0;
   for (int64_t b = 0; b < baskets; ++b) mined += std::min(k, offsets[b + 1] - offsets[b]);
   check(mined <= kMaxMinedPerRow, "k = ", k, " over ", baskets, " baskets lists up to ", mined,
-                  " classes a row, allowed are ", kMaxMinedPerRow, ": use a smaller k");
+        " classes a row, allowed are ", kMaxMinedPerRow, ": use a smaller k");
   params.k = k;
   params.skip = k > 0 ? skip : 0;
   return params;

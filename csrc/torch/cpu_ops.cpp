@@ -87,7 +87,8 @@ struct Inputs {
         aliases(packed(aliases_)),
         class_index(checked_index(class_index_)),
         classes(class_index.has_value() ? values<int64_t>(*class_index) : nullptr,
-                class_index.has_value() ? class_index->size(0) : 0, (check_inputs(x_, w_, labels_, offsets_), w_.size(0))) {
+                class_index.has_value() ? class_index->size(0) : 0,
+                (check_inputs(x_, w_, labels_, offsets_), w_.size(0))) {
     check_scale(rule.scale);
     if (aliases.has_value()) check_vector("aliases", *aliases, ScalarType::Long, w.size(0));
     labels = packed(labels);
@@ -103,8 +104,8 @@ struct Inputs {
     problem.ignore_index = rule.ignore_index;
     problem.scale = rule.scale;
     check_offsets(problem.offsets, problem.baskets, w.size(0));
-    problem.rule = check_rule(rule.rule, rule.k, rule.skip, rule.guard_kind, rule.guard_value, problem.offsets,
-                              problem.baskets);
+    problem.rule =
+        check_rule(rule.rule, rule.k, rule.skip, rule.guard_kind, rule.guard_value, problem.offsets, problem.baskets);
     check_guard(guard, x, problem.rule.guard);
     check_labels();
     if (!classes.all()) localise();
@@ -121,7 +122,8 @@ struct Inputs {
 
  private:
   static std::optional<Tensor> checked_index(const std::optional<Tensor>& index) {
-    if (index.has_value()) check_vector("class_index", *index, ScalarType::Long, index->dim() == 1 ? index->size(0) : 0);
+    if (index.has_value())
+      check_vector("class_index", *index, ScalarType::Long, index->dim() == 1 ? index->size(0) : 0);
     return packed(index);
   }
 
@@ -130,9 +132,8 @@ struct Inputs {
     for (int64_t i = 0; i < x.size(0); ++i) {
       const int64_t label = problem.labels[i];
       if (label == problem.ignore_index || (label >= 0 && label < classes_in_w)) continue;
-      check(false, "labels[", i, "] = ", label,
-                      " is out of range: allowed are 0 to ", w.size(0) - 1,
-                      " and ignore_index = ", problem.ignore_index);
+      check(false, "labels[", i, "] = ", label, " is out of range: allowed are 0 to ", w.size(0) - 1,
+            " and ignore_index = ", problem.ignore_index);
     }
   }
 
@@ -187,8 +188,8 @@ struct Saved {
   Tensor grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash;
   std::vector<int64_t> local_mined;
 
-  Saved(const Inputs& in, const Tensor& grad_lse_, const Tensor& grad_cos_t_, const Tensor& lse_,
-        const Tensor& cos_t_, const Tensor& mined_idx_, const Tensor& mined_cos_, const Tensor& stash_)
+  Saved(const Inputs& in, const Tensor& grad_lse_, const Tensor& grad_cos_t_, const Tensor& lse_, const Tensor& cos_t_,
+        const Tensor& mined_idx_, const Tensor& mined_cos_, const Tensor& stash_)
       : grad_lse(packed(grad_lse_)),
         grad_cos_t(packed(grad_cos_t_)),
         lse(packed(lse_)),
@@ -205,8 +206,8 @@ struct Saved {
     check_vector("stash", stash, type, stash.dim() == 1 ? stash.size(0) : 0);
     const int64_t slots = rows * in.problem.baskets * in.problem.rule.k;
     check(mined_idx.scalar_type() == ScalarType::Long && mined_idx.numel() == slots &&
-                        mined_cos.scalar_type() == type && mined_cos.numel() == slots,
-                    "mined_idx and mined_cos must be the [B, K, k] tensors that cos_lse returned");
+              mined_cos.scalar_type() == type && mined_cos.numel() == slots,
+          "mined_idx and mined_cos must be the [B, K, k] tensors that cos_lse returned");
     if (in.classes.all()) return;
     local_mined.assign(values<int64_t>(mined_idx), values<int64_t>(mined_idx) + slots);
     for (int64_t& cls : local_mined)
@@ -215,9 +216,14 @@ struct Saved {
 
   template <class T>
   cpu::BackwardIn<T> arguments() const {
-    return {values<T>(grad_lse), values<T>(grad_cos_t), values<T>(lse), values<T>(cos_t),
-            local_mined.empty() ? values<int64_t>(mined_idx) : local_mined.data(), values<T>(mined_cos),
-            output<T>(stash), stash.numel()};
+    return {values<T>(grad_lse),
+            values<T>(grad_cos_t),
+            values<T>(lse),
+            values<T>(cos_t),
+            local_mined.empty() ? values<int64_t>(mined_idx) : local_mined.data(),
+            values<T>(mined_cos),
+            output<T>(stash),
+            stash.numel()};
   }
 };
 
@@ -234,12 +240,14 @@ Tensor gradient_for(const Tensor& t, int64_t rows, bool wanted) {
   return torch::stable::transpose(torch::stable::new_empty(t, {t.size(1), rows}), 0, 1);
 }
 
-std::tuple<Tensor, Tensor> cos_lse_backward(
-    const Tensor& grad_lse, const Tensor& grad_cos_t, const Tensor& x, const Tensor& w, const Tensor& labels,
-    const Tensor& offsets, const Tensor& lse, const Tensor& cos_t, const Tensor& mined_idx, const Tensor& mined_cos,
-    const Tensor& stash, const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
-    int64_t rule, int64_t guard_kind, double guard_value, int64_t ignore_index,
-    const std::optional<Tensor>& class_index, bool need_dx, bool need_dw) {
+std::tuple<Tensor, Tensor> cos_lse_backward(const Tensor& grad_lse, const Tensor& grad_cos_t, const Tensor& x,
+                                            const Tensor& w, const Tensor& labels, const Tensor& offsets,
+                                            const Tensor& lse, const Tensor& cos_t, const Tensor& mined_idx,
+                                            const Tensor& mined_cos, const Tensor& stash,
+                                            const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases,
+                                            double scale, int64_t rule, int64_t guard_kind, double guard_value,
+                                            int64_t ignore_index, const std::optional<Tensor>& class_index,
+                                            bool need_dx, bool need_dw) {
   const Inputs in(x, w, labels, offsets, guard, aliases, class_index,
                   {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index});
   const Saved saved(in, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash);
@@ -266,17 +274,22 @@ Tensor cos_lse_backward_sgd(const Tensor& grad_lse, const Tensor& grad_cos_t, co
                   {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index});
   const Saved saved(in, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash);
   check(!is_half(w.scalar_type()), "w is ", dtype_name(w.scalar_type()),
-                  ", allowed are float32 and float64: a 16-bit master copy would lose small updates");
+        ", allowed are float32 and float64: a 16-bit master copy would lose small updates");
   check((momentum != 0.0) == momentum_buffer.has_value(), "momentum = ", momentum,
-                  " needs momentum_buffer exactly when it is not 0");
+        " needs momentum_buffer exactly when it is not 0");
   if (momentum_buffer.has_value())
     check(momentum_buffer->scalar_type() == w.scalar_type() && momentum_buffer->dim() == 2 &&
-                        momentum_buffer->size(0) == w.size(0) && momentum_buffer->size(1) == w.size(1),
-                    "momentum_buffer has shape ", shape_of(*momentum_buffer), ", allowed is that of w, ", shape_of(w));
+              momentum_buffer->size(0) == w.size(0) && momentum_buffer->size(1) == w.size(1),
+          "momentum_buffer has shape ", shape_of(*momentum_buffer), ", allowed is that of w, ", shape_of(w));
   Tensor dx = gradient_for(x, x.size(0), need_dx);
   const cpu::SgdStep sgd{out_matrix(w, true),
                          momentum_buffer.has_value() ? out_matrix(*momentum_buffer, true) : cpu::OutMatrix{},
-                         first_step, nesterov, lr, momentum, dampening, weight_decay};
+                         first_step,
+                         nesterov,
+                         lr,
+                         momentum,
+                         dampening,
+                         weight_decay};
   with_compute_type(x, [&](auto zero) {
     using T = decltype(zero);
     cpu::cos_lse_backward<T>(in.problem, threads(), saved.arguments<T>(), out_matrix(dx, need_dx), {}, &sgd);
@@ -284,8 +297,8 @@ Tensor cos_lse_backward_sgd(const Tensor& grad_lse, const Tensor& grad_cos_t, co
   return dx;
 }
 
-Tensor target_cos(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets,
-                  int64_t ignore_index, const std::optional<Tensor>& class_index) {
+Tensor target_cos(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets, int64_t ignore_index,
+                  const std::optional<Tensor>& class_index) {
   const Inputs in(x, w, labels, offsets, std::nullopt, std::nullopt, class_index,
                   {1.0, static_cast<int64_t>(Rule::own), 0, 0, 0, 0.0, ignore_index});
   Tensor cos_t = torch::stable::new_empty(x, {x.size(0)}, result_dtype(x));

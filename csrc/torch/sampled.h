@@ -14,8 +14,8 @@ class SampledClasses {
   // `index`: [S] strictly ascending; null for all classes, and every method is then the identity.
   SampledClasses(const int64_t* index, int64_t size, int64_t classes) : index_(index), size_(index ? size : classes) {
     for (int64_t i = 0; index && i < size; ++i)
-      check(index[i] >= (i ? index[i - 1] + 1 : 0) && index[i] < classes, "class_index[", i,
-                      "] = ", index[i], ", allowed are strictly ascending values from 0 to ", classes - 1);
+      check(index[i] >= (i ? index[i - 1] + 1 : 0) && index[i] < classes, "class_index[", i, "] = ", index[i],
+            ", allowed are strictly ascending values from 0 to ", classes - 1);
   }
 
   static constexpr int64_t kIgnored = -1;  // ignore_index of the local labels
@@ -43,7 +43,7 @@ class SampledClasses {
       }
       local[i] = to_local(labels[i]);
       check(local[i] >= 0, "labels[", i, "] = ", labels[i],
-                      " is not in class_index: the classes of the batch must be among the sampled ones");
+            " is not in class_index: the classes of the batch must be among the sampled ones");
     }
     return local;
   }

@@ -65,7 +65,9 @@ class AdaFace(nn.Module):
         mean = safe.sum() / count.clamp_min(1)
         spread = torch.where(used, norms - mean, 0.0).square().sum() / (count - 1).clamp_min(1)
         enough = count > 1  # a single norm has no deviation
-        self.mean.copy_(torch.where(enough, torch.lerp(self.mean, mean.to(self.mean.dtype), self.momentum), self.mean))
+        self.mean.copy_(
+            torch.where(enough, torch.lerp(self.mean, mean.to(self.mean.dtype), self.momentum), self.mean)
+        )
         std = spread.sqrt().to(self.std.dtype)
         self.std.copy_(torch.where(enough, torch.lerp(self.std, std, self.momentum), self.std))
 

@@ -67,7 +67,9 @@ class FusedSGD(torch.optim.Optimizer):
         """The centres that this optimiser moves."""
         return self.param_groups[0]["params"][0]
 
-    def cos_lse(self, x: Tensor, w: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def cos_lse(
+        self, x: Tensor, w: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`bbs_kernels.functional.cos_lse` whose backward also updates `w`."""
         if not torch.is_grad_enabled() or not w.requires_grad:
             return core.cos_lse(x, w, *args, **kwargs)
@@ -79,7 +81,9 @@ class FusedSGD(torch.optim.Optimizer):
         if closure is not None:
             raise RuntimeError("closure is not allowed: every evaluation would move the weight once more")
         if not self._updated:
-            raise RuntimeError("step() without a backward pass since the last step: FusedSGD updates in backward")
+            raise RuntimeError(
+                "step() without a backward pass since the last step: FusedSGD updates in backward"
+            )
         self._updated = False
 
     def _begin_update(self) -> SgdSettings:
@@ -109,7 +113,9 @@ class FusedSGD(torch.optim.Optimizer):
 
     def _refuse_other_uses(self, x: Tensor, w: Tensor) -> None:
         if torch.compiler.is_compiling():
-            raise RuntimeError("FusedSGD cannot be traced by torch.compile: compile the backbone, not the head")
+            raise RuntimeError(
+                "FusedSGD cannot be traced by torch.compile: compile the backbone, not the head"
+            )
         device_type = x.device.type
         if device_type != "cpu":
             raise RuntimeError(f"FusedSGD works on the CPU in this version, the embeddings are on {x.device}")
@@ -119,4 +125,6 @@ class FusedSGD(torch.optim.Optimizer):
                 "torch.optim.SGD with the scaler"
             )
         if w._backward_hooks or w._post_accumulate_grad_hooks:
-            raise RuntimeError("weight has gradient hooks, which FusedSGD cannot serve: it has no gradient of weight")
+            raise RuntimeError(
+                "weight has gradient hooks, which FusedSGD cannot serve: it has no gradient of weight"
+            )

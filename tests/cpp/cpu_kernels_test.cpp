@@ -90,9 +90,9 @@ Outputs<T> run(const naive::Setup& s, int64_t threads, int64_t stash_size) {
   out.dx.resize(s.x.size());
   out.dw.resize(s.w.size());
   std::vector<T> stash(stash_size);
-  cos_lse_forward<T>(problem, parallel,
-                     {out.lse.data(), out.cos_target.data(), out.mined_idx.data(), out.mined_cos.data(), stash.data(),
-                      stash_size});
+  cos_lse_forward<T>(
+      problem, parallel,
+      {out.lse.data(), out.cos_target.data(), out.mined_idx.data(), out.mined_cos.data(), stash.data(), stash_size});
   const std::vector<T> up(s.rows, T(1)), up_target(s.rows, T(-0.5));
   cos_lse_backward<T>(problem, parallel,
                       {up.data(), up_target.data(), out.lse.data(), out.cos_target.data(), out.mined_idx.data(),
@@ -111,7 +111,8 @@ naive::Setup make(std::mt19937& random, int64_t rows, int64_t depth, std::vector
   for (double& v : s.w) v = normal(random);
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t label = static_cast<int64_t>(random() % s.classes());
-    for (int64_t d = 0; d < depth; ++d) s.x.push_back(static_cast<float>(s.w[label * depth + d] + 0.7f * normal(random)));
+    for (int64_t d = 0; d < depth; ++d)
+      s.x.push_back(static_cast<float>(s.w[label * depth + d] + 0.7f * normal(random)));
     s.labels.push_back(i % 11 == 5 ? -1 : label);
   }
   return s;
@@ -145,8 +146,10 @@ int main() {
   for (const Case& c : cases)
     for (int rule = 0; rule < 4; ++rule)
       for (double guard : {none, 0.2}) {
-        if ((rule == 2) != !std::isinf(guard) && rule != 3) continue;  // `below` needs a guard, `all` and `own` take none
-        const naive::Setup s = make(random, c.rows, c.depth, c.sizes, rule, rule == 3 ? 7 : 0, rule == 3 ? 1 : 0, guard);
+        if ((rule == 2) != !std::isinf(guard) && rule != 3)
+          continue;  // `below` needs a guard, `all` and `own` take none
+        const naive::Setup s =
+            make(random, c.rows, c.depth, c.sizes, rule, rule == 3 ? 7 : 0, rule == 3 ? 1 : 0, guard);
         const std::string name = "rows " + std::to_string(c.rows) + " depth " + std::to_string(c.depth) + " rule " +
                                  std::to_string(rule) + (std::isinf(guard) ? "" : " guarded");
         check<float>(s, name + " fp32");

@@ -310,15 +310,16 @@ int64_t fma_burst(int64_t rounds) {
 #pragma GCC unroll 12
     for (int i = 0; i < kChains; ++i) sum[i] = sum[i] * a + b;
 #pragma GCC unroll 12
-    for (int i = 0; i < kChains; ++i) __asm__ volatile("" : BBS_VECTOR_REGISTER(sum[i]));  // or the compiler drops the loop
+    for (int i = 0; i < kChains; ++i)
+      __asm__ volatile("" : BBS_VECTOR_REGISTER(sum[i]));  // or the compiler drops the loop
   }
   return rounds * kChains * kWidth<T> * 2;
 }
 
 template <class T>
 constexpr MicroKernels<T> table(const char* name) {
-  return {name,       sum_squares<T>, dot<T>,        mark_nan<T>,        admit<T>, lse_update<T>,
-          weights<T>, at_least<T>,    accumulate<T>, remove_component<T>, sgd<T>, fma_burst<T>};
+  return {name,       sum_squares<T>, dot<T>,        mark_nan<T>,         admit<T>, lse_update<T>,
+          weights<T>, at_least<T>,    accumulate<T>, remove_component<T>, sgd<T>,   fma_burst<T>};
 }
 
 }  // namespace

@@ -82,7 +82,9 @@ class BasketSoftmaxLoss(nn.Module):
         self.embedding_size = _positive_int("embedding_size", embedding_size)
         self.weight = nn.Parameter(torch.empty(self.num_classes, embedding_size, device=device, dtype=dtype))
         if self.weight.dtype not in (torch.float32, torch.float64):
-            raise TypeError(f"dtype is {self.weight.dtype}, allowed are float32 and float64: centres stay in full precision")
+            raise TypeError(
+                f"dtype is {self.weight.dtype}, allowed are float32 and float64: centres stay in full precision"
+            )
         self.margin = ArcFace(0.5) if margin is None else margin
         self.scale = scale
         self.mining = TopK() if mining is None else mining
@@ -158,7 +160,9 @@ class BasketSoftmaxLoss(nn.Module):
                 `bbs_kernels.functional.cos_lse`.
         """
         if embeddings.dim() != 2 or embeddings.shape[1] != self.embedding_size:
-            raise ValueError(f"embeddings has shape {tuple(embeddings.shape)}, allowed is [B, {self.embedding_size}]")
+            raise ValueError(
+                f"embeddings has shape {tuple(embeddings.shape)}, allowed is [B, {self.embedding_size}]"
+            )
         if basket is not None:
             labels = self.baskets.to_global(labels, basket, ignore_index=self.ignore_index)
         rows = row_results(
@@ -207,7 +211,11 @@ class BasketSoftmaxLoss(nn.Module):
         self.weight.copy_(weight)
 
     def add_basket(
-        self, name: str, size: int, init: str | Tensor = "random", optimizer: torch.optim.Optimizer | None = None
+        self,
+        name: str,
+        size: int,
+        init: str | Tensor = "random",
+        optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         """Append a dataset to a running head; old centres and the optimiser's state stay as they are.
 
@@ -271,7 +279,9 @@ class BasketSoftmaxLoss(nn.Module):
         if aliases is None:
             return None
         if not isinstance(aliases, Tensor) or aliases.dtype != torch.int64:
-            raise TypeError(f"aliases must be an int64 tensor [C] or None, got {getattr(aliases, 'dtype', aliases)!r}")
+            raise TypeError(
+                f"aliases must be an int64 tensor [C] or None, got {getattr(aliases, 'dtype', aliases)!r}"
+            )
         if aliases.shape != (self.num_classes,):
             raise ValueError(f"aliases has shape {tuple(aliases.shape)}, allowed is ({self.num_classes},)")
         return aliases.detach().clone().to(self.weight.device)

@@ -1,0 +1,98 @@
+# The workflow of this repository; `make` lists the targets. Everything is installed into $(VENV), nothing outside changes.
+# Set-up is remembered in stamp files: it runs again only when TORCH, the C++ sources or the build files change.
+#
+#   make test TORCH="torch==2.13.0"    another torch requirement (default: torch)
+#   make demo DEMO="--quick"           options of `bbs demo`
+#   make test PYTEST="-x tests/cpu"    options of pytest
+
+PYTHON ?= python3
+TORCH  ?= torch
+VENV   ?= .venv
+DEMO   ?=
+BENCH  ?=
+PYTEST ?=
+
+BIN    := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+NATIVE := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml tools/build_support.py
+CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '*.inl')
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test test-slow test-cpp build bench lint format docs docs-serve dist clean FORCE
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(STAMPS)/demo ## set up, then compare the rules on overlapping datasets (DEMO="--quick" for the short form)
+	$(BIN)/bbs demo $(DEMO)
+
+test: $(STAMPS)/test ## set up, then run the tests (PYTEST="..." for options)
+	$(BIN)/pytest $(PYTEST)
+
+test-slow: $(STAMPS)/test ## the tests marked slow: large shapes and peak memory
+	$(BIN)/pytest -m "slow and not cuda and not dist" $(PYTEST)
+
+test-cpp: $(STAMPS)/venv ## the C++ tests of the kernels: plain, then under the address and the thread sanitizer
+	$(BIN)/python tools/cpp_tests.py
+
+build: $(STAMPS)/package ## compile and install (editable)
+
+bench: $(STAMPS)/bench ## time this library beside plain PyTorch (BENCH="..." for options)
+	$(BIN)/bbs bench $(BENCH)
+
+lint: $(STAMPS)/dev ## ruff, mypy and clang-format, changing nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+
+format: $(STAMPS)/dev ## let ruff and clang-format rewrite the files
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+docs: $(STAMPS)/docs ## build the documentation into site/, warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: $(STAMPS)/docs ## serve the documentation on 127.0.0.1:8000
+	$(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
+
+dist: $(STAMPS)/dev ## sdist and wheel into dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+clean: ## remove what was built; $(VENV) stays
+	rm -rf build dist site *.egg-info python/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f bbs_kernels/*.so $(STAMPS)/package $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/docs $(STAMPS)/dev
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# --- set-up ----------------------------------------------------------------------------------------------------------
+
+$(STAMPS)/venv:
+	@tools/preflight.sh "$(PYTHON)"
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+# The requirement as text: rewritten, and so newer than what depends on it, only when TORCH changed.
+$(STAMPS)/torch-wanted: $(STAMPS)/venv FORCE
+	@echo '$(TORCH)' | cmp -s - $@ || echo '$(TORCH)' > $@
+
+# The installed version as text: a new requirement that is already met (2.13.0, then any torch) rebuilds nothing.
+$(STAMPS)/torch: $(STAMPS)/torch-wanted
+	$(BIN)/python -m pip install "$(TORCH)"
+	@$(BIN)/python -c 'from importlib.metadata import version; print(version("torch"))' > $@.new
+	@cmp -s $@.new $@ || cp $@.new $@
+	@rm $@.new && touch -r $@ $(STAMPS)/torch-wanted
+
+$(STAMPS)/package: $(STAMPS)/torch $(NATIVE)
+	@tools/preflight.sh "$(PYTHON)"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable .
+	@touch $@
+
+# Stamps named after the extras of pyproject.toml.
+$(STAMPS)/demo $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/docs $(STAMPS)/dev: $(STAMPS)/torch $(NATIVE)
+	@tools/preflight.sh "$(PYTHON)"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[$(notdir $@)]"
+	@touch $@

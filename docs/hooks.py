@@ -1,0 +1,62 @@
+"""What the documentation build adds to the Markdown: plots drawn by the library, MathML, the demo's tables.
+
+Everything is made at build time and by the installed package, so a page cannot show what the code does not
+do, and a reader's browser needs no script and no other host.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import sys
+from pathlib import Path
+
+from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+DOCS = Path(__file__).resolve().parent
+sys.path[:0] = [str(DOCS), str(DOCS.parent / "tools")]
+
+import demo_table  # noqa: E402  (needs the path above)
+import plots  # noqa: E402
+
+INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
+BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
+DEMO_TABLE = re.compile(r"<!-- demo-table: (many|style) -->")
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Adds the plots as generated files under `plots/`."""
+    for name, content in plots.draw_all().items():
+        files.append(File.generated(config, f"plots/{name}", content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Puts the demo's table in the place of its mark."""
+
+    def fill(match: re.Match[str]) -> str:
+        try:
+            return demo_table.table(demo_table.read_rows(DOCS / "results" / match[1]))
+        except FileNotFoundError as error:
+            raise PluginError(str(error)) from None
+
+    return DEMO_TABLE.sub(fill, markdown)
+
+
+def on_page_content(content: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """LaTeX to MathML, which browsers set by themselves."""
+    content = BLOCK.sub(lambda m: f'<div class="formula">{_mathml(m[1], "block", page)}</div>', content)
+    return INLINE.sub(lambda m: _mathml(m[1], "inline", page), content)
+
+
+def _mathml(latex: str, display: str, page: Page) -> str:
+    try:
+        return convert(html.unescape(latex).strip(), display=display)
+    except Exception as error:  # the converter's errors have no common class
+        raise PluginError(
+            f"{page.file.src_uri}: {latex.strip()!r} is not LaTeX that can be set: {error}"
+        ) from error

@@ -1,0 +1,56 @@
+"""The one computation behind every replacement: the margin softmax of one label space, one number per row.
+
+loss_i = log(1 + exp(lse_i - s*psi(c_t[i]))), lse over the negatives only, so that a well-classified row keeps
+its digits where `cross_entropy` over B x C logits has lost them, and no B x C tensor exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from bbs_kernels import functional
+from bbs_kernels.rules import Own
+
+
+def row_losses(
+    x: Tensor,
+    w: Tensor,
+    labels: Tensor,
+    *,
+    margin: Callable[[Tensor], Tensor],
+    scale: float,
+    ignore_index: int,
+) -> tuple[Tensor, Tensor]:
+    """(losses, cos_t), each [B], fp32 (fp64 for fp64); 0 at ignored rows.
+
+    Args:
+        x: [B, D] embeddings; w: [C, D] centres, any strides, the dtype of `x` or fp32 with a 16-bit `x`.
+        labels: [B] int64 in [0, C), or `ignore_index`.
+        margin: psi = margin(cos_t).
+        scale: s > 0.
+    """
+    offsets = torch.tensor([0, w.shape[0]])
+    lse, cos_t, _, _ = functional.cos_lse(
+        x, w, labels, offsets, scale=scale, mining=Own(), ignore_index=ignore_index
+    )
+    return functional.row_losses(lse, margin(cos_t), scale=scale), cos_t
+
+
+def class_indices(labels: object, name: str) -> Tensor:
+    """`labels` as int64; anything but a tensor of an integer dtype is a TypeError."""
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
+        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"{name} must be a tensor of class indices (an integer dtype), got {kind}")
+    return labels.long()
+
+
+def check_device(module: str, parameter: str, w: Tensor, x: Tensor) -> None:
+    """Instead of an op's device mismatch: the parameter is never moved behind the optimiser's back."""
+    if w.device != x.device:
+        raise ValueError(
+            f"{module}: {parameter} is on {w.device}, the embeddings on {x.device}; "
+            f"call .to({str(x.device)!r}) on the loss"
+        )

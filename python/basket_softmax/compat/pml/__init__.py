@@ -1,0 +1,13 @@
+"""pytorch-metric-learning's ArcFaceLoss and CosFaceLoss: change the import, keep the rest.
+
+    # from pytorch_metric_learning.losses import ArcFaceLoss
+    from basket_softmax.compat.pml import ArcFaceLoss
+
+Same arguments and defaults, same parameter `W` [embedding_size, num_classes], same state_dict, same loss and
+gradients, its miners and reducers work; pytorch-metric-learning itself need not be installed.
+"""
+
+from .arcface import ArcFaceLoss
+from .cosface import CosFaceLoss
+
+__all__ = ["ArcFaceLoss", "CosFaceLoss"]

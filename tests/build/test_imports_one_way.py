@@ -1,0 +1,116 @@
+"""The layers of the architecture page: imports point one way. Sources are parsed, nothing is imported.
+
+csrc/common <- csrc/cpu, csrc/cuda <- csrc/torch <- bbs_kernels <- basket_softmax <- bbs_bench, tests
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PYTHON_LAYERS = {  # package: (folder, packages of this repository that it may import)
+    "bbs_kernels": (ROOT / "bbs_kernels", {"bbs_kernels"}),
+    "basket_softmax": (ROOT / "python" / "basket_softmax", {"bbs_kernels", "basket_softmax"}),
+    "bbs_bench": (ROOT / "bench" / "bbs_bench", {"bbs_kernels", "basket_softmax", "bbs_bench"}),
+}
+CPP_LAYERS = {  # folder of csrc: folders of csrc that it may include
+    "common": {"common"},
+    "cpu": {"common", "cpu"},
+    "cuda": {"common", "cuda"},
+    "torch": {"common", "cpu", "cuda", "torch"},
+    "python": {"common", "cpu", "python"},
+}
+CPP_OUTSIDE = {  # first part of an angle-bracket include with a slash: the folders that may use it
+    "torch": {"torch"},
+    "ATen": set(),  # not in the stable ABI
+    "c10": set(),
+    "pybind11": {"python"},
+}
+SUFFIXES = {".h", ".cpp", ".inl", ".cu", ".cuh"}
+
+pytestmark = pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="needs the source tree")
+
+
+def imported_modules(path, package_root):
+    """Absolute names of the modules that a file imports, with relative imports resolved."""
+    own = path.relative_to(package_root.parent).with_suffix("").parts
+    package = own[:-1]  # of a module: its folder; of an __init__.py: the folder itself
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1]
+            yield ".".join((*base, *([node.module] if node.module else [])))
+
+
+def test_relative_imports_are_resolved(tmp_path):
+    package = tmp_path / "bbs_kernels"
+    (package / "sub").mkdir(parents=True)
+    file = package / "sub" / "module.py"
+    file.write_text(
+        "import basket_softmax.data\nfrom .. import a\nfrom .near import b\nfrom torch import nn\n"
+    )
+    found = set(imported_modules(file, package))
+    assert found == {"basket_softmax.data", "bbs_kernels", "bbs_kernels.sub.near", "torch"}
+
+
+@pytest.mark.parametrize("package", PYTHON_LAYERS)
+def test_python_imports_point_one_way(package):
+    folder, allowed = PYTHON_LAYERS[package]
+    files = sorted(folder.rglob("*.py"))
+    assert files, f"no sources in {folder}"
+    forbidden = PYTHON_LAYERS.keys() - allowed
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in files
+        for module in imported_modules(path, folder)
+        if module.split(".")[0] in forbidden
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_kernels_package_defines_no_losses():
+    classes = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in sorted((ROOT / "bbs_kernels").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and any("Module" in ast.unparse(base) for base in node.bases)
+    ]
+    assert not classes, f"bbs_kernels holds no nn.Module: {classes}"
+
+
+@pytest.mark.parametrize("layer", [name for name in CPP_LAYERS if (ROOT / "csrc" / name).is_dir()])
+def test_cpp_includes_point_one_way(layer):
+    folder = ROOT / "csrc" / layer
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix in SUFFIXES]
+    assert files, f"no sources in {folder}"
+    wrong = []
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', text, re.MULTILINE):
+            target = (path.parent / name).resolve()
+            if not target.exists():
+                wrong.append(f"{path.relative_to(ROOT)} includes {name}, which does not exist beside it")
+            elif target.relative_to(ROOT / "csrc").parts[0] not in CPP_LAYERS[layer]:
+                wrong.append(f"{path.relative_to(ROOT)} includes {target.relative_to(ROOT)}")
+        for name in re.findall(r"^\s*#\s*include\s+<([^>]+)>", text, re.MULTILINE):
+            users = CPP_OUTSIDE.get(name.split("/")[0])
+            if users is not None and layer not in users:
+                wrong.append(f"{path.relative_to(ROOT)} includes <{name}>")
+            if layer == "torch" and name.startswith("torch/") and not stable_header(name):
+                wrong.append(f"{path.relative_to(ROOT)} includes <{name}>, outside torch's stable ABI")
+    assert not wrong, "\n".join(wrong)
+
+
+def stable_header(name):
+    return name.startswith(("torch/csrc/stable/", "torch/headeronly/", "torch/csrc/inductor/aoti_torch/c/"))
+
+
+def test_every_folder_of_csrc_has_a_layer():
+    folders = {path.name for path in (ROOT / "csrc").iterdir() if path.is_dir()}
+    assert folders <= CPP_LAYERS.keys()

@@ -1,0 +1,181 @@
+"""Comparisons with the fp64 oracle: values within the tolerance table, mined classes equal except for near-ties.
+
+Whether a class is mined can hang on the last bit of a cosine, and then the whole row differs. `settle` finds rows
+that hang on less than the tolerance and takes them out of the problem, so that the rest can be compared tightly;
+exact ties (bit-equal centres, zero rows) stay in, since there every backend must decide alike.
+"""
+
+from __future__ import annotations
+
+import torch
+from bbs_kernels import reference
+from bbs_kernels.rules import Absolute, Below, Relative, TopK
+from torch import Tensor
+
+from .problem import F32_MAX, Problem
+
+COS_TOLERANCE = {torch.float64: 1e-13, torch.float32: 4e-7}  # by the dtype of the results
+ROUNDING = {torch.float64: 0.0, torch.float32: 0.0, torch.float16: 2**-11, torch.bfloat16: 2**-9}
+
+
+def cosines(problem: Problem) -> Tensor:
+    """[B, C] in fp64, through the oracle's own normalisation."""
+    x, w = problem.exact_operands()
+    limit = F32_MAX if problem.x.dtype != torch.float64 else float("inf")
+    x_hat, w_hat = reference._normalised(x, limit), reference._normalised(w, limit)
+    return reference._Cosines.apply(x_hat, w_hat)
+
+
+def result_dtype(problem: Problem) -> torch.dtype:
+    return torch.float64 if problem.x.dtype == torch.float64 else torch.float32
+
+
+def settle(problem: Problem) -> Problem:
+    """`problem` with those rows ignored whose selection hangs on less than the tolerance."""
+    if not isinstance(problem.mining, (Below, TopK)) or not len(problem.labels):
+        return problem
+    tolerance = 3 * COS_TOLERANCE[result_dtype(problem)]
+    cos = cosines(problem)
+    x, w = problem.exact_operands()
+    zero = (w.square().sum(1) < 1e-24) | torch.zeros(len(w), dtype=torch.bool)
+    same = torch.unique(torch.where(zero[:, None], 0.0, w), dim=0, return_inverse=True)[1]
+    edges = problem.offsets.tolist()
+    labels = problem.labels.clone()
+    for i, label in enumerate(problem.labels.tolist()):
+        if label == problem.ignore_index or float(x[i].square().sum()) < 1e-24:
+            continue
+        home = int(torch.searchsorted(problem.offsets, label, right=True)) - 1
+        guard = _guard(problem, cos[i], label, home)
+        mate = torch.zeros(len(w), dtype=torch.bool)
+        if problem.aliases is not None and problem.aliases[label] >= 0:
+            mate = problem.aliases == problem.aliases[label]
+        for b in range(len(edges) - 1):
+            part = slice(edges[b], edges[b + 1])
+            if b == home or edges[b] == edges[b + 1]:
+                continue
+            c = cos[i, part][~mate[part]]
+            ids = same[part][~mate[part]]
+            if guard is not None:
+                near = (c - guard).abs() < tolerance
+                tied = (ids == same[label]) & (guard == cos[i, label])
+                if (near & ~tied).any():
+                    labels[i] = problem.ignore_index
+                c, ids = c[c <= guard], ids[c <= guard]
+            if isinstance(problem.mining, TopK):
+                order = c.argsort(descending=True, stable=True)
+                skip = max(problem.mining.skip - int(mate[part].sum()), 0)
+                for cut in (skip, skip + problem.mining.k):
+                    if 0 < cut < len(c):
+                        inside, outside = order[cut - 1], order[cut]
+                        if c[inside] - c[outside] < tolerance and ids[inside] != ids[outside]:
+                            labels[i] = problem.ignore_index
+    return problem.replace(labels=labels)
+
+
+def _guard(problem: Problem, cos: Tensor, label: int, home: int) -> float | Tensor | None:
+    guard = problem.mining.guard  # type: ignore[union-attr]
+    if guard is None:
+        return None
+    if isinstance(guard, Absolute):
+        return guard.t
+    if isinstance(guard, Relative):
+        return cos[label] - guard.d
+    return guard.r * problem.ema[home].double()  # type: ignore[index]
+
+
+def check_close(name: str, got: Tensor, want: Tensor, bound: Tensor | float) -> None:
+    """|got - want| <= bound, NaN in the same places."""
+    assert torch.equal(got.isnan(), want.isnan()), f"{name}: NaN in other places"
+    excess = ((got.double() - want).abs() - bound).nan_to_num(0.0)
+    assert (excess <= 0).all(), f"{name}: off by {excess.max():.3g} beyond the tolerance"
+
+
+def check_losses(problem: Problem, lse: Tensor, cos_t: Tensor, want_lse: Tensor, want_cos_t: Tensor, margin: float = 0.2):
+    """loss = softplus(lse - s * (cos_t - margin)) within 1e-6 max(1, loss) + 4e-7 s (1 - e^-loss)."""
+    s = problem.scale
+    got = _softplus((lse - s * (cos_t - margin)).double())
+    want = _softplus(want_lse - s * (want_cos_t - margin))
+    finite = want.isfinite() & problem.valid
+    bound = 1e-6 * want.clamp_min(1.0) + 4e-7 * s * -torch.expm1(-want)
+    if lse.dtype == torch.float64:
+        bound = bound * 1e-6
+    excess = ((got - want).abs() - bound)[finite]
+    assert (excess <= 0).all(), f"loss off by {excess.max():.3g} beyond the tolerance"
+    assert torch.equal(got.isnan(), want.isnan())
+
+
+def _softplus(z: Tensor) -> Tensor:
+    return torch.logaddexp(torch.zeros_like(z), z)
+
+
+def check_forward(problem: Problem, got: tuple[Tensor, ...], want: tuple[Tensor, ...]) -> None:
+    """lse, cos_t, mined_idx, mined_cos of a settled problem against the oracle's."""
+    lse, cos_t, mined_idx, mined_cos = got
+    want_lse, want_cos_t, want_idx, want_cos = want
+    dtype = result_dtype(problem)
+    tolerance = COS_TOLERANCE[dtype]
+    assert lse.dtype == cos_t.dtype == mined_cos.dtype == dtype
+    assert mined_idx.dtype == torch.int64
+    assert mined_idx.shape == want_idx.shape == mined_cos.shape
+    ulps = (1e-6 if dtype == torch.float32 else 1e-13) * want_lse.abs().clamp_min(1.0)
+    assert torch.equal(lse.isinf(), want_lse.isinf())
+    finite = want_lse.isfinite()
+    check_close("lse", lse[finite], want_lse[finite], (ulps + problem.scale * tolerance)[finite])
+    check_close("cos_t", cos_t, want_cos_t, tolerance)
+    check_losses(problem, lse, cos_t, want_lse, want_cos_t)
+    check_mined(problem, mined_idx, mined_cos, want_idx, want_cos, tolerance)
+
+
+def check_mined(problem: Problem, idx: Tensor, cos: Tensor, want_idx: Tensor, want_cos: Tensor, tolerance: float) -> None:
+    """Values equal in key order; indices may differ only where the cosines differ by less than the tolerance."""
+    assert torch.equal(idx < 0, want_idx < 0)
+    assert (cos[idx < 0] == 0).all()
+    check_close("mined_cos", cos, want_cos, tolerance)
+    truth = cosines(problem)
+    for i, b, n in torch.nonzero(idx != want_idx).tolist():
+        assert abs(truth[i, idx[i, b, n]] - truth[i, want_idx[i, b, n]]) <= 2 * tolerance, (i, b, n)
+    if idx.shape[2] > 1:  # key order: larger cosine first, then smaller class index
+        first, second = idx[..., :-1], idx[..., 1:]
+        listed = second >= 0
+        falling = (cos[..., :-1] > cos[..., 1:]) | ((cos[..., :-1] == cos[..., 1:]) & (first < second))
+        assert falling[listed].all()
+    for row in idx.flatten(1):
+        listed = row[row >= 0]
+        assert len(listed.unique()) == len(listed)
+
+
+def relative_l2(got: Tensor, want: Tensor) -> float:
+    error, norm = float((got.double() - want).norm()), float(want.norm())
+    return error / norm if norm > 0 else error
+
+
+def gradient_floors(problem: Problem, u: Tensor, t: Tensor) -> tuple[float, float]:
+    """Norms of dX and dW before the component along the vector is taken out: what their rounding scales with.
+
+    With D = 1, or c_t = 1 and no negatives, the true gradient is 0 and only the rounding of this is left.
+    """
+    x, w = problem.exact_operands()
+    valid = problem.valid
+    cos, lse = cosines(problem)[valid], problem.oracle()[0][valid]
+    d_cos = u.double()[valid, None].abs() * problem.scale * (problem.scale * cos - lse[:, None]).clamp_max(0.0).exp()
+    d_cos = d_cos.nan_to_num(0.0)
+    d_cos[torch.arange(len(d_cos)), problem.labels[valid]] += t.double()[valid].abs()
+    per_row, per_class = d_cos.sum(1), d_cos.sum(0)
+    norms = x[valid].norm(dim=1), w.norm(dim=1)
+    inverse = [torch.where(n < 1e-12, 0.0, 1 / n).nan_to_num(0.0) for n in norms]
+    return float((per_row * inverse[0]).norm()), float((per_class * inverse[1]).norm())
+
+
+def check_gradient(name: str, got: Tensor, want: Tensor, eager: Tensor | None = None, floor: float = 0.0) -> None:
+    """Relative L2 <= max(2e-6, twice the eager fp32 error), plus one rounding to a 16-bit gradient's dtype."""
+    nan = f"{name}: NaN in {int(got.isnan().sum())} places, not {int(want.isnan().sum())}"
+    assert torch.equal(got.isnan(), want.isnan()), nan
+    if got.dtype == torch.float64:
+        bound, floor = 1e-12, 1e-14 * floor
+    else:
+        bound, floor = max(2e-6, 2 * relative_l2(eager, want) if eager is not None else 0.0), 1e-7 * floor
+    bound += ROUNDING[got.dtype]
+    if got.dtype == torch.float16:
+        floor += 2**-25 * want.numel() ** 0.5  # fp16 has subnormals
+    error, norm = float((got.double() - want).nan_to_num(0.0).norm()), float(want.nan_to_num(0.0).norm())
+    assert error <= bound * norm + floor, f"{name}: off by {error:.3g} of {norm:.3g}, bound {bound * norm + floor:.3g}"
