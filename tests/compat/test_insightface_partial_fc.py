@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from basket_softmax.compat import insightface
+from basket_softmax.losses.sampling import sample_classes
 
 MARGINS = [
     (insightface.ArcFace(), (64.0, 1.0, 0.5, 0.0)),
@@ -219,10 +220,8 @@ def test_more_than_one_rank_is_named(problem, monkeypatch):
 
 
 def test_wrong_arguments_are_named(problem):
-    for rate in (0.2, 0.0, 1.5):
-        with pytest.raises(
-            NotImplementedError, match=r"sampling is not supported in this version, sample_rate=1.0 is"
-        ):
+    for rate in (0.0, -0.1, 1.5):
+        with pytest.raises(ValueError, match=rf"sample_rate must be in \(0, 1\], got {rate}"):
             insightface.PartialFC_V2(insightface.ArcFace(), 8, 10, sample_rate=rate)
     with pytest.raises(TypeError, match=r"margin_loss must be CombinedMarginLoss, ArcFace or CosFace"):
         insightface.PartialFC_V2(lambda logits, labels: logits, 8, 10)
@@ -246,3 +245,22 @@ def test_compiles_without_a_graph_break(problem):
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     for a, b in zip(gradients(compiled(leaf, labels), leaf, module.weight), want, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_sampling_is_the_loss_over_the_sampled_classes(problem):
+    x, w, labels = problem()
+    module = head(insightface.ArcFace(), w, sample_rate=0.5)
+    torch.manual_seed(3)
+    x.requires_grad_()
+    got = gradients(module(x, labels), x, module.weight)
+    torch.manual_seed(3)
+    chosen = sample_classes(labels, len(w), 0.5, -1)
+    valid = labels >= 0
+    assert set(labels[valid].tolist()) <= set(chosen.tolist())
+    assert len(chosen) < len(w)
+    smaller = head(insightface.ArcFace(), w[chosen])
+    local = torch.where(valid, torch.searchsorted(chosen, labels.clamp_min(0)), -1)
+    loss, dx, part = gradients(smaller(x, local), x, smaller.weight)
+    want_dw = torch.zeros_like(w).index_copy(0, chosen, part)
+    for a, b in zip(got, (loss, dx, want_dw), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)

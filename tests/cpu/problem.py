@@ -37,6 +37,9 @@ class Problem:
             f"offsets {self.offsets.tolist()}, {self.mining}, scale {self.scale})"
         )
 
+    def _repr_pretty_(self, printer, cycle: bool) -> None:
+        printer.text(repr(self))  # or hypothesis prints every element
+
     def replace(self, **changes: object) -> Problem:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 

@@ -23,6 +23,7 @@ def row_losses(
     margin: Callable[[Tensor], Tensor],
     scale: float,
     ignore_index: int,
+    class_index: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(losses, cos_t), each [B], fp32 (fp64 for fp64); 0 at ignored rows.
 
@@ -31,10 +32,11 @@ def row_losses(
         labels: [B] int64 in [0, C), or `ignore_index`.
         margin: psi = margin(cos_t).
         scale: s > 0.
+        class_index: [S] ascending classes that take part (Partial FC), all when None.
     """
     offsets = torch.tensor([0, w.shape[0]])
     lse, cos_t, _, _ = functional.cos_lse(
-        x, w, labels, offsets, scale=scale, mining=Own(), ignore_index=ignore_index
+        x, w, labels, offsets, scale=scale, mining=Own(), ignore_index=ignore_index, class_index=class_index
     )
     return functional.row_losses(lse, margin(cos_t), scale=scale), cos_t
 

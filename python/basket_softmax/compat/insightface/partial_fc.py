@@ -1,6 +1,8 @@
-"""PartialFC_V2 (An et al. 2022, arXiv 2203.15565) with insightface's signature; one process, all classes."""
+"""PartialFC_V2 (An et al. 2022, arXiv 2203.15565) with insightface's signature; one process."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 
 from bbs_kernels.functional import reduce_rows
 
+from ...losses.sampling import sample_classes
 from .._head import check_device, row_losses
 from .margins import IGNORED, MarginLoss, flat_labels
 
@@ -21,7 +24,9 @@ class PartialFC_V2(nn.Module):
         margin_loss: `CombinedMarginLoss`, `ArcFace` or `CosFace` of this package; its parameters are read at
             each step.
         embedding_size, num_classes: D and C, both > 0.
-        sample_rate: 1.0; sampling the negatives is not supported in this version.
+        sample_rate: (0, 1]: below 1 each step takes the classes of the batch and as many others, drawn
+            uniformly, as make up this share. The gradient of `weight` is dense, as insightface's, so that any
+            optimiser works; `BasketSoftmaxLoss(sample_rate=...)` with `FusedSGD` has no such gradient.
         fp16: False: the arithmetic of the weight's dtype (fp32), whatever autocast says. True: embeddings are
             normalised in fp32, then both operands are rounded to fp16, with fp32 accumulation; loss, weight
             and its gradient stay fp32. As insightface's flag.
@@ -56,17 +61,15 @@ class PartialFC_V2(nn.Module):
         for name, size in (("num_classes", num_classes), ("embedding_size", embedding_size)):
             if size < 1:
                 raise ValueError(f"PartialFC_V2: {name} must be > 0, got {size}")
-        if sample_rate != 1:
-            raise NotImplementedError(
-                f"PartialFC_V2: sample_rate={sample_rate}: sampling is not supported in this version, "
-                "sample_rate=1.0 is (all classes take part, and no B x C logits are held)"
-            )
+        if not 0.0 < sample_rate <= 1.0:
+            raise ValueError(f"PartialFC_V2: sample_rate must be in (0, 1], got {sample_rate}")
         _check_single_process()
         self.rank, self.world_size = 0, 1
         self.embedding_size = embedding_size
         self.sample_rate = float(sample_rate)
         self.fp16 = fp16
-        self.num_local, self.class_start, self.num_sample = num_classes, 0, num_classes
+        self.num_local, self.class_start = num_classes, 0
+        self.num_sample = int(self.sample_rate * num_classes)
         self.margin_softmax = margin_loss
         self.weight = nn.Parameter(torch.empty(num_classes, embedding_size).normal_(0, 0.01))
 
@@ -92,18 +95,38 @@ class PartialFC_V2(nn.Module):
                 # Normalised first: fp16 would overflow on large embeddings and underflow in their gradients.
                 # Ignored rows are cut out, or a NaN there would come back through the normalisation.
                 x = F.normalize(torch.where((labels != IGNORED)[:, None], x, 0.0)).half()
+            weight, class_index = self.weight, None
+            if self.sample_rate < 1.0:
+                weight = _DenseGradient.apply(weight)
+                class_index = sample_classes(labels, self.num_local, self.sample_rate, IGNORED)
             losses, _ = row_losses(
                 x,
-                self.weight,
+                weight,
                 labels,
                 margin=self.margin_softmax.target_margin(),
                 scale=float(self.margin_softmax.s),
                 ignore_index=IGNORED,
+                class_index=class_index,
             )
         return reduce_rows(losses, labels != IGNORED)
 
     def extra_repr(self) -> str:
-        return f"num_classes={self.num_local}, embedding_size={self.embedding_size}, fp16={self.fp16}"
+        return (
+            f"num_classes={self.num_local}, embedding_size={self.embedding_size}, "
+            f"sample_rate={self.sample_rate}, fp16={self.fp16}"
+        )
+
+
+class _DenseGradient(torch.autograd.Function):
+    """The same tensor; a sparse gradient (sampled rows) becomes dense on its way back."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor) -> Tensor:
+        return w.view_as(w)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0].to_dense()
 
 
 def _check_single_process() -> None:
