@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import NoReturn
 
 CUDA_CHOICES = ("auto", "0", "1")
+# The program inside the folder of `pip install --target`. cmake's bin/cmake is a script bound to one interpreter, which
+# may be gone at the next build; this is the program itself.
+FETCHED = {"cmake": "cmake/data/bin/cmake", "ninja": "bin/ninja"}
 
 
 def stop(message: str) -> NoReturn:
@@ -48,12 +51,13 @@ def find_compiler() -> str:
 def find_tool(name: str, build_dir: Path) -> str:
     """`cmake` or `ninja`: from PATH, from this environment, or installed with pip beside the build files."""
     beside_python = Path(sys.executable).parent / name
-    fetched = build_dir / "tools" / "bin" / name
+    target = build_dir / "tools" / name  # one folder each: pip --target replaces a `bin` that is already there
+    fetched = target / FETCHED[name]
     for candidate in (shutil.which(name), beside_python, fetched):
         if candidate and Path(candidate).exists():
             return str(candidate)
-    print(f"bbs-kernels: {name} not found, installing it into {fetched.parent.parent}", flush=True)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(build_dir / "tools"), name]
+    print(f"bbs-kernels: {name} not found, installing it into {target}", flush=True)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(target), name]
     if subprocess.run(command).returncode != 0 or not fetched.exists():
         stop(f"{name} is needed and could not be installed: run `pip install {name}`, or put it on PATH")
     return str(fetched)
@@ -107,11 +111,7 @@ def build_libraries(root: Path, package: Path, *, version: str) -> None:
     }
     # A changed generator or compiler makes an old cache unusable; the cache is small, so start afresh each time.
     (build_dir / "CMakeCache.txt").unlink(missing_ok=True)
-    environment = dict(os.environ)
-    tools = root / "build" / "tools"
-    if tools.exists():  # the pip-installed cmake is a Python script that imports its package
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(tools), os.environ.get("PYTHONPATH")]))
     configure = [cmake, "-S", root, "-B", build_dir, "-G", "Ninja", *(f"-D{k}={v}" for k, v in settings.items())]
     for command in (configure, [cmake, "--build", build_dir], [cmake, "--install", build_dir, "--prefix", package]):
-        if subprocess.run([str(part) for part in command], env=environment).returncode != 0:
+        if subprocess.run([str(part) for part in command]).returncode != 0:
             stop("the build failed; the lines above say where")

@@ -10,9 +10,10 @@ import dataclasses
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from bbs_kernels import functional, reference
 from bbs_kernels.rules import Rule, TopK
-from torch import Tensor
 
 F32_MAX = torch.finfo(torch.float32).max
 
@@ -58,14 +59,16 @@ class Problem:
 
     def exact_operands(self) -> tuple[Tensor, Tensor]:
         """fp64 copies of the values that the kernel computes with: fp32 centres rounded to a 16-bit x's dtype."""
-        return self.x.detach().double(), self.w.detach().to(self.x.dtype).double()
+        return self.x.detach().double().contiguous(), self.w.detach().to(self.x.dtype).double().contiguous()
 
     def oracle(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         limit = {} if self.x.dtype == torch.float64 else {"norm_limit": F32_MAX}
         ema = None if self.ema is None else self.ema.double()
         return self.replace(ema=ema)._call(reference.cos_lse, *self.exact_operands(), **limit)
 
-    def kernel_gradients(self, u: Tensor, t: Tensor, wrt: str = "xw", **more: object) -> tuple[Tensor | None, Tensor | None]:
+    def kernel_gradients(
+        self, u: Tensor, t: Tensor, wrt: str = "xw", **more: object
+    ) -> tuple[Tensor | None, Tensor | None]:
         """(dX, dW) of sum(u * lse + t * cos_t); `wrt` names the operands that require a gradient."""
         x, w = (v.detach().requires_grad_(name in wrt) for name, v in (("x", self.x), ("w", self.w)))
         lse, cos_t, _, _ = self._call(functional.cos_lse, x, w, **more)
@@ -73,22 +76,32 @@ class Problem:
         return x.grad, w.grad
 
     def oracle_gradients(self, u: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        return self._reference_gradients(*self.exact_operands(), u.double(), t.double())
-
-    def eager_gradients(self, u: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The dense formula in fp32 on the same values: what a user would write."""
-        x, w = self.exact_operands()
-        return self._reference_gradients(x.float(), w.float(), u.float(), t.float())
-
-    def _reference_gradients(self, x: Tensor, w: Tensor, u: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        x, w = x.requires_grad_(), w.requires_grad_()
-        ema = None if self.ema is None else self.ema.to(x.dtype)
+        x, w = (v.requires_grad_() for v in self.exact_operands())
+        ema = None if self.ema is None else self.ema.double()
         lse, cos_t, _, _ = self.replace(ema=ema)._call(reference.cos_lse, x, w)
-        # An lse of -inf has u = 0 by contract, and 0 * inf must not enter the comparison.
-        keep = self.valid
-        torch.autograd.backward([lse[keep], cos_t[keep]], [u[keep], t[keep]])
-        zero = torch.zeros_like
-        return (zero(x) if x.grad is None else x.grad), (zero(w) if w.grad is None else w.grad)
+        torch.autograd.backward([lse, cos_t], [u.double(), t.double()])
+        return _gradient(x), _gradient(w)
+
+    def eager_gradients(self, u: Tensor, t: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
+        """The dense formula in fp32 on the same values, as a user would write it, for given negatives [B, C]."""
+        x, w = (v.float().requires_grad_() for v in self.exact_operands())
+        rows = torch.nonzero(self.valid & (negatives.any(1) | (u == 0))).flatten()
+        cos = torch.nn.functional.linear(_unit(x[rows]), _unit(w))
+        empty = ~negatives[rows].any(1)
+        kept = negatives[rows] | empty[:, None]  # u = 0 there; logsumexp of nothing has a NaN gradient
+        lse = torch.logsumexp(torch.where(kept, self.scale * cos, -torch.inf), dim=1)
+        cos_t = cos.gather(1, self.labels[rows, None])[:, 0]
+        torch.autograd.backward([lse, cos_t], [u[rows].float(), t[rows].float()])
+        return _gradient(x), _gradient(w)
+
+
+def _gradient(v: Tensor) -> Tensor:
+    return torch.zeros_like(v) if v.grad is None else v.grad
+
+
+def _unit(v: Tensor) -> Tensor:
+    norm = v.norm(dim=1, keepdim=True)
+    return torch.where(norm < 1e-12, 0.0, v / norm.clamp_min(1e-12))
 
 
 def make(
@@ -116,7 +129,10 @@ def make(
     w = torch.nn.functional.normalize(torch.randn(classes, depth, generator=g, dtype=torch.float64), dim=1)
     for near in (0.0, 0.05):
         count = int(copies * classes)
-        to, source = torch.randperm(classes, generator=g)[:count], torch.randint(max(classes, 1), (count,), generator=g)
+        to, source = (
+            torch.randperm(classes, generator=g)[:count],
+            torch.randint(max(classes, 1), (count,), generator=g),
+        )
         w[to] = w[source] + near * torch.randn(count, depth, generator=g, dtype=torch.float64)
     labels = torch.randint(max(classes, 1), (rows,), generator=g) if classes else torch.full((rows,), -1)
     x = torch.randn(rows, depth, generator=g, dtype=torch.float64) * (noise / depth**0.5)
@@ -131,9 +147,7 @@ def make(
     labels = torch.where(torch.rand(rows, generator=g) < ignored, -1, labels)
     offsets = torch.tensor([0, *torch.tensor(sizes).cumsum(0).tolist()])
     aliases = torch.randint(-2, max(classes // 3, 2), (classes,), generator=g) if mates else None
-    return Problem(
-        x.to(dtype), w.to(w_dtype or dtype), labels, offsets, **{"aliases": aliases, **fields}
-    )  # type: ignore[arg-type]
+    return Problem(x.to(dtype), w.to(w_dtype or dtype), labels, offsets, **{"aliases": aliases, **fields})  # type: ignore[arg-type]
 
 
 def upstream(problem: Problem, seed: int = 1) -> tuple[Tensor, Tensor]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from bbs_kernels.rules import Absolute, All, Below, Ema, Own, Relative, TopK
 from hypothesis import strategies as st
+
+from bbs_kernels.rules import Absolute, All, Below, Ema, Own, Relative, TopK
 
 from .problem import Problem, make
 
@@ -24,11 +25,14 @@ def guards() -> st.SearchStrategy:
     return st.one_of(values.map(Absolute), values.map(Relative), st.sampled_from([0.5, 1.0]).map(Ema))
 
 
-def rules() -> st.SearchStrategy:
-    top = st.builds(
-        TopK, k=st.sampled_from([0, 1, 2, 5, 31, 64, 125]), skip=st.sampled_from([0, 1, 2, 3]), guard=st.none() | guards()
-    )
-    return st.one_of(st.just(All()), st.just(Own()), guards().map(Below), top, top)
+@st.composite
+def rules(draw):
+    """TopK in most examples, since most can go wrong there."""
+    kind = draw(st.sampled_from(["topk", "guarded", "below", "topk", "guarded", "all", "topk", "own"]))
+    if kind in ("topk", "guarded"):
+        k, skip = draw(st.sampled_from([5, 1, 2, 0, 31, 64, 125])), draw(st.sampled_from([1, 0, 2, 3]))
+        return TopK(k, skip, draw(guards()) if kind == "guarded" else None)
+    return {"all": All(), "own": Own()}.get(kind) or Below(draw(guards()))
 
 
 def layout(t: torch.Tensor, kind: str) -> torch.Tensor:
@@ -51,7 +55,14 @@ def layout(t: torch.Tensor, kind: str) -> torch.Tensor:
     return t.contiguous()
 
 
-LAYOUTS = ("contiguous", "transposed", "padded", "every second column", "every second row", "transposed slice")
+LAYOUTS = (
+    "contiguous",
+    "transposed",
+    "padded",
+    "every second column",
+    "every second row",
+    "transposed slice",
+)
 
 
 @st.composite
@@ -63,8 +74,8 @@ def problems(draw, dtypes: tuple[str, ...] = tuple(DTYPES)) -> Problem:
     if sum(sizes) == 0:
         sizes[-1] = 1
     problem = make(
-        rows=draw(st.sampled_from([1, 2, 5, 15, 16, 17, 33, 70])),
-        depth=draw(st.sampled_from([1, 2, 3, 8, 15, 16, 17, 31, 64, 65, 97])),
+        rows=draw(st.sampled_from([17, 1, 2, 5, 15, 16, 33, 70])),
+        depth=draw(st.sampled_from([17, 31, 1, 2, 3, 8, 15, 16, 64, 65, 97])),
         sizes=tuple(sizes),
         dtype=dtype,
         w_dtype=w_dtype,
@@ -81,6 +92,8 @@ def problems(draw, dtypes: tuple[str, ...] = tuple(DTYPES)) -> Problem:
     if draw(st.integers(0, 4)) == 0:
         problem.x[0] = 0.0
         problem.w[draw(st.integers(0, len(problem.w) - 1))] = 0.0
-    ema = torch.linspace(-0.2, 0.9, len(sizes), dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+    ema = torch.linspace(
+        -0.2, 0.9, len(sizes), dtype=torch.float64 if dtype == torch.float64 else torch.float32
+    )
     x_layout, w_layout = draw(st.sampled_from(LAYOUTS)), draw(st.sampled_from(LAYOUTS))
     return problem.replace(x=layout(problem.x, x_layout), w=layout(problem.w, w_layout), ema=ema)

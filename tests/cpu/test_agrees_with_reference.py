@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from .agree import check_forward, check_gradient, gradient_floors, settle
+from .agree import check_backward, check_forward, settle
 from .problem import Problem, upstream
 from .strategies import problems
 
@@ -23,22 +23,7 @@ def backward_agrees(problem: Problem, wrt: str) -> None:
     problem = settle(problem)
     event(type(problem.mining).__name__)
     u, t = upstream(problem)
-    dx, dw = problem.kernel_gradients(u, t, wrt)
-    want_dx, want_dw = problem.oracle_gradients(u, t)
-    eager_dx, eager_dw = problem.eager_gradients(u, t)
-    floor_x, floor_w = gradient_floors(problem, u, t)
-    for name, got, want, eager, floor, like in (
-        ("x", dx, want_dx, eager_dx, floor_x, problem.x),
-        ("w", dw, want_dw, eager_dw, floor_w, problem.w),
-    ):
-        if name not in wrt:
-            assert got is None
-            continue
-        assert got.dtype == like.dtype
-        assert got.shape == like.shape
-        check_gradient(f"d{name}", got, want, eager, floor)
-    if dx is not None:
-        assert (dx[~problem.valid] == 0).all()
+    check_backward(problem, u, t, wrt)
 
 
 @given(problems())
@@ -67,8 +52,9 @@ def test_backward_thorough(problem: Problem, wrt: str) -> None:
 
 @given(problems(("fp32", "fp64")))
 def test_no_input_is_changed(problem: Problem) -> None:
-    before = [None if v is None else v.clone() for v in (problem.x, problem.w, problem.labels, problem.aliases, problem.ema)]
+    inputs = (problem.x, problem.w, problem.labels, problem.aliases, problem.ema)
+    before = [None if v is None else v.clone() for v in inputs]
     u, t = torch.ones(2, len(problem.labels))
     problem.kernel_gradients(u, t)
-    for old, new in zip(before, (problem.x, problem.w, problem.labels, problem.aliases, problem.ema), strict=True):
+    for old, new in zip(before, inputs, strict=True):
         assert old is None or torch.equal(old, new)

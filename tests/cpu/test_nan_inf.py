@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from bbs_kernels import functional
 from bbs_kernels.rules import Absolute, All, Below, Ema, Own, TopK
 
@@ -104,7 +105,7 @@ def test_ignored_row_may_be_nan() -> None:
 
 def test_centre_of_a_basket_nobody_reads_may_be_nan() -> None:
     problem = make(rows=9, sizes=(10, 10), mining=Own(), ignored=0.0)
-    problem.labels %= 10
+    problem.labels.remainder_(10)
     problem.w[15] = torch.nan
     assert not problem.kernel()[0].isnan().any()
     dx, dw = problem.kernel_gradients(torch.ones(9), torch.ones(9))
