@@ -79,14 +79,17 @@ def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
     ) = inputs  # fmt: skip
     ctx.save_for_backward(x, w, labels, offsets, *output, guard, aliases, class_index)
     ctx.mark_non_differentiable(*output[2:])
+    ctx.set_materialize_grads(False)  # or every backward fills a gradient of the stash with zeros
     ctx.arguments = (scale, rule, guard_kind, guard_value, ignore_index)
 
 
-def _backward(ctx: Any, grad_lse: Tensor, grad_cos_t: Tensor, *unused: Tensor) -> tuple:
+def _backward(ctx: Any, grad_lse: Tensor | None, grad_cos_t: Tensor | None, *unused: None) -> tuple:
     need_dx, need_dw = ctx.needs_input_grad[:2]
     x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases, class_index = (
         ctx.saved_tensors
     )
+    grad_lse = torch.zeros_like(lse) if grad_lse is None else grad_lse
+    grad_cos_t = torch.zeros_like(cos_t) if grad_cos_t is None else grad_cos_t
     dx, dw = OPS.cos_lse_backward(
         grad_lse, grad_cos_t, x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases,
         *ctx.arguments, class_index, need_dx, need_dw,

@@ -187,7 +187,8 @@ def _computed(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     if w.dtype != x.dtype:
         w = _RoundTo.apply(w, x.dtype)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return x.to(dtype), w.to(dtype)
+    # Contiguous: equal rows of a transposed tensor may be summed in another order and would not tie.
+    return x.to(dtype).contiguous(), w.to(dtype).contiguous()
 
 
 def _normalised(v: Tensor, norm_limit: float) -> Tensor:

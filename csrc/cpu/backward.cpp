@@ -34,7 +34,7 @@ class Backward {
         depth_(problem.x.cols),
         stride_((depth_ + kLanes - 1) / kLanes * kLanes),
         rows_(pack_rows<T>(problem, parallel)),
-        exclusions_(find_exclusions(problem, rows_)),
+        exclusions_(problem, rows_),
         pairs_(sorted_pairs(problem, rows_, in)),
         stash_(problem, rows_, in.stash, in.stash_size),
         unit_rows_(rows_.count * (stride_ + kLanes)),
@@ -84,6 +84,7 @@ class Backward {
     }
     ClassTile<T> tile;
     RowSums<T> dx;
+    std::vector<Exclusion> excluded;  // of the current tile
     Aligned<T> dw;       // [tile classes][stride]
     Aligned<T> cos;      // [tile classes][16]
     Aligned<T> weights;  // S: [tile classes][rows of the block]
@@ -121,6 +122,7 @@ class Backward {
       return;
     }
     worker.tile.load(range.first, count);
+    exclusions_.collect(range.first, range.last, worker.excluded);
     if (need_dw_) std::memset(static_cast<void*>(worker.dw.get()), 0, sizeof(T) * static_cast<size_t>(count * stride_));
     const int64_t block_rows = kBlockPanels * kLanes;
     for (int64_t first = row_first / block_rows * block_rows; first < row_last; first += block_rows)
@@ -132,7 +134,6 @@ class Backward {
   // Rows [row_first, row_last) of the block that begins at `block` against the tile.
   void dense_block(Worker& worker, const TileRange& range, int64_t block, int64_t row_first, int64_t row_last) {
     const int64_t count = worker.tile.count();
-    const auto [excluded, excluded_end] = exclusions_.between(range.first, range.last);
     for (int64_t p = row_first / kLanes; p * kLanes < row_last; ++p) {
       const int64_t panel_first = p * kLanes;
       if (stash_.holds(range.basket, range.last))
@@ -145,11 +146,11 @@ class Backward {
       micro_.weights(worker.cos.get(), count, static_cast<T>(problem_.scale), &factor_[panel_first], &lse_[panel_first],
                      worker.tile.inv_norm(), worker.weights.get() + panel_first - block, kWeightStride);
     }
-    for (const Exclusion* e = excluded; e != excluded_end; ++e) {
-      if (e->row < row_first || e->row >= row_last) continue;
-      const int64_t c = e->cls - range.first;
-      const T upstream = e->target ? in_.grad_cos_target[rows_.source[e->row]] : T(0);
-      worker.weights[c * kWeightStride + e->row - block] = upstream * worker.tile.inv_norm()[c];
+    for (const Exclusion& e : worker.excluded) {
+      if (e.row < row_first || e.row >= row_last) continue;
+      const int64_t c = e.cls - range.first;
+      const T upstream = e.target ? in_.grad_cos_target[rows_.source[e.row]] : T(0);
+      worker.weights[c * kWeightStride + e.row - block] = upstream * worker.tile.inv_norm()[c];
     }
     if (dx_.data) add_to_dx(worker, block, row_first, row_last);
     if (need_dw_) add_to_dw(worker, block, row_first, row_last);

@@ -1,58 +1,52 @@
 #include "exclusions.h"
 
 #include <algorithm>
-#include <unordered_map>
 
 namespace bbs::cpu {
 
-std::pair<const Exclusion*, const Exclusion*> Exclusions::between(int64_t first, int64_t last) const {
-  const auto less = [](const Exclusion& e, int64_t cls) { return e.cls < cls; };
-  const Exclusion* begin = by_class.data();
-  const Exclusion* end = begin + by_class.size();
-  const Exclusion* low = std::lower_bound(begin, end, first, less);
-  return {low, std::lower_bound(low, end, last, less)};
+template <class T>
+Exclusions::Exclusions(const Problem& problem, const Rows<T>& rows) : aliases_(problem.aliases) {
+  targets_.reserve(rows.count);
+  for (int64_t r = 0; r < rows.count; ++r) targets_.emplace_back(rows.label[r], r);
+  std::sort(targets_.begin(), targets_.end());
+  if (!aliases_) return;
+  alias_.resize(rows.count);
+  for (int64_t r = 0; r < rows.count; ++r) {
+    alias_[r] = aliases_[rows.label[r]];
+    if (alias_[r] >= 0) identities_[alias_[r]].rows.push_back(r);
+  }
+  if (identities_.empty()) return;
+  for (int64_t b = 0; b < problem.baskets; ++b)
+    for (int64_t c = problem.offsets[b]; c < problem.offsets[b + 1]; ++c) {
+      const auto found = aliases_[c] >= 0 ? identities_.find(aliases_[c]) : identities_.end();
+      if (found == identities_.end()) continue;
+      auto& counts = found->second.counts;
+      if (counts.empty() || counts.back().first != b) counts.emplace_back(b, 0);
+      ++counts.back().second;
+    }
+}
+
+void Exclusions::collect(int64_t first, int64_t last, std::vector<Exclusion>& out) const {
+  out.clear();
+  if (!identities_.empty())
+    for (int64_t c = first; c < last; ++c) {
+      const auto found = aliases_[c] >= 0 ? identities_.find(aliases_[c]) : identities_.end();
+      if (found == identities_.end()) continue;
+      for (const int64_t row : found->second.rows) out.push_back({c, row, false});
+    }
+  auto target = std::lower_bound(targets_.begin(), targets_.end(), std::make_pair(first, int64_t{0}));
+  for (; target != targets_.end() && target->first < last; ++target)
+    out.push_back({target->first, target->second, true});
 }
 
 int64_t Exclusions::skip(int64_t row, int64_t basket, int64_t skip) const {
-  if (!mates.empty())
-    for (const auto& [b, number] : mates[row])
-      if (b == basket) return std::max<int64_t>(0, skip - number);
-  return skip;
+  if (skip == 0 || alias_.empty() || alias_[row] < 0) return skip;
+  const auto& counts = identities_.at(alias_[row]).counts;
+  const auto at = std::lower_bound(counts.begin(), counts.end(), std::make_pair(basket, int64_t{0}));
+  return at != counts.end() && at->first == basket ? std::max<int64_t>(0, skip - at->second) : skip;
 }
 
-template <class T>
-Exclusions find_exclusions(const Problem& problem, const Rows<T>& rows) {
-  Exclusions found;
-  for (int64_t r = 0; r < rows.count; ++r) found.by_class.push_back({rows.label[r], r, true});
-  if (problem.aliases) {
-    found.mates.resize(rows.count);
-    std::unordered_map<int64_t, std::vector<int64_t>> members;  // alias of a row of this batch -> its classes
-    for (int64_t r = 0; r < rows.count; ++r)
-      if (problem.aliases[rows.label[r]] >= 0) members[problem.aliases[rows.label[r]]];
-    if (!members.empty())
-      for (int64_t c = 0; c < problem.w.rows; ++c)
-        if (problem.aliases[c] >= 0)
-          if (auto at = members.find(problem.aliases[c]); at != members.end()) at->second.push_back(c);
-    for (int64_t r = 0; r < rows.count; ++r) {
-      const int64_t alias = problem.aliases[rows.label[r]];
-      if (alias < 0) continue;
-      for (const int64_t c : members[alias]) {
-        if (c == rows.label[r]) continue;
-        found.by_class.push_back({c, r, false});
-        const int64_t b = basket_of(problem.offsets, problem.baskets, c);
-        if (b == rows.basket[r]) continue;
-        auto& list = found.mates[r];  // classes ascend, so equal baskets stand together
-        if (list.empty() || list.back().first != b) list.emplace_back(b, 0);
-        ++list.back().second;
-      }
-    }
-  }
-  std::sort(found.by_class.begin(), found.by_class.end(),
-            [](const Exclusion& a, const Exclusion& b) { return a.cls != b.cls ? a.cls < b.cls : a.row < b.row; });
-  return found;
-}
-
-template Exclusions find_exclusions(const Problem&, const Rows<float>&);
-template Exclusions find_exclusions(const Problem&, const Rows<double>&);
+template Exclusions::Exclusions(const Problem&, const Rows<float>&);
+template Exclusions::Exclusions(const Problem&, const Rows<double>&);
 
 }  // namespace bbs::cpu

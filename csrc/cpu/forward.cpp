@@ -49,7 +49,7 @@ class Forward {
         parallel_(parallel),
         out_(out),
         rows_(pack_rows<T>(problem, parallel)),
-        exclusions_(find_exclusions(problem, rows_)),
+        exclusions_(problem, rows_),
         cos_target_(packed_target_cosines(problem, parallel, rows_)),
         guard_(packed_guards(problem, rows_, cos_target_)),
         stash_(problem, rows_, out.stash, out.stash_size),
@@ -72,6 +72,7 @@ class Forward {
       if (problem_.rule.mines()) worker.queues.flush(lists_);
     });
     for_each_task(parallel_, rows_.count, [&](int64_t r) { finish(r); });
+    stash_.clear_rest();
   }
 
  private:
@@ -85,6 +86,7 @@ class Forward {
     ClassTile<T> tile;
     RowState<T> state;
     Queues<T> queues;
+    std::vector<Exclusion> excluded;  // of the current tile
     Aligned<T> cos;
     Aligned<T> dense;
   };
@@ -101,7 +103,7 @@ class Forward {
 
     worker.tile.load(range.first, range.last - range.first);
     const int64_t count = worker.tile.count();
-    const auto [excluded, excluded_end] = exclusions_.between(range.first, range.last);
+    exclusions_.collect(range.first, range.last, worker.excluded);
     for (int64_t p = row_first / kLanes; p * kLanes < row_last; ++p) {
       const int64_t panel_first = p * kLanes;
       const int64_t panel_last = std::min(panel_first + kLanes, rows_.count);
@@ -109,9 +111,9 @@ class Forward {
       worker.tile.cosines(micro_, rows_.panel_at(p, problem_.x.cols), cos);
       stash_.keep(range.basket, p, range.first, range.last, cos);
       mark_nan(worker, range.basket, p, count);
-      for (const Exclusion* e = excluded; e != excluded_end; ++e)
-        if (e->row >= panel_first && e->row < panel_last)
-          cos[(e->cls - range.first) * kLanes + e->row - panel_first] = -std::numeric_limits<T>::infinity();
+      for (const Exclusion& e : worker.excluded)
+        if (e.row >= panel_first && e.row < panel_last)
+          cos[(e.cls - range.first) * kLanes + e.row - panel_first] = -std::numeric_limits<T>::infinity();
 
       const bool own = panel_first < own_last && panel_last > own_first;
       if (own || problem_.rule.dense_in_other_baskets()) {

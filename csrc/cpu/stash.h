@@ -29,20 +29,20 @@ PanelRange dense_panels(const Problem& problem, const Rows<T>& rows, int64_t bas
 template <class T>
 class Stash {
  public:
-  Stash(const Problem& problem, const Rows<T>& rows, T* values, int64_t capacity) : values_(values) {
+  Stash(const Problem& problem, const Rows<T>& rows, T* values, int64_t capacity)
+      : values_(values), capacity_(capacity) {
     if (capacity == 0) return;
     baskets_.resize(problem.baskets);
-    int64_t used = 0;
     for (int64_t b = 0; b < problem.baskets; ++b) {
       Basket& basket = baskets_[b];
       basket.panels = dense_panels(problem, rows, b);
       basket.first_class = problem.offsets[b];
       basket.end_class = basket.first_class;
-      basket.begin = used;
+      basket.begin = used_;
       const int64_t per_class = (basket.panels.last - basket.panels.first) * kLanes;
       if (per_class == 0) continue;
-      basket.end_class += std::min(problem.offsets[b + 1] - basket.first_class, (capacity - used) / per_class);
-      used += (basket.end_class - basket.first_class) * per_class;
+      basket.end_class += std::min(problem.offsets[b + 1] - basket.first_class, (capacity - used_) / per_class);
+      used_ += (basket.end_class - basket.first_class) * per_class;
     }
   }
 
@@ -57,6 +57,9 @@ class Stash {
     for (int64_t c = first; c < std::min(last, b.end_class); ++c)
       std::copy_n(cos + (c - first) * kLanes, kLanes, at(b, p, c));
   }
+
+  // Zeroes what no basket uses: an output of an op has the same bits in every run.
+  void clear_rest() const { std::fill(values_ + used_, values_ + capacity_, T(0)); }
 
   void recall(int64_t basket, int64_t p, int64_t first, int64_t last, T* cos) const {
     const Basket& b = baskets_[basket];
@@ -76,6 +79,8 @@ class Stash {
   }
 
   T* values_;
+  int64_t capacity_;
+  int64_t used_ = 0;
   std::vector<Basket> baskets_;
 };
 

@@ -102,7 +102,8 @@ struct Inputs {
     problem.class_index = classes.index();
     problem.guard_rows = guard.has_value() ? guard->data_ptr() : nullptr;
     problem.ignore_index = rule.ignore_index;
-    problem.scale = rule.scale;
+    // The scale that backward, and torch's own product with an fp32 tensor, will use.
+    problem.scale = result_dtype(x) == ScalarType::Double ? rule.scale : static_cast<float>(rule.scale);
     check_offsets(problem.offsets, problem.baskets, w.size(0));
     problem.rule =
         check_rule(rule.rule, rule.k, rule.skip, rule.guard_kind, rule.guard_value, problem.offsets, problem.baskets);
