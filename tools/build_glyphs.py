@@ -39,7 +39,9 @@ def shared_kanji() -> list[int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--packages", type=Path, default=Path("build/fonts"), help="folder for the packages")
     folder = parser.parse_args().packages
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,13 +57,16 @@ def main() -> None:
         pictures.append(render(font_file(tree, font.file), font.face, pool))
         print(f"{font.style:11} {font.file:28} {len(pictures[-1])} of {len(pool)} characters", flush=True)
         provenance.append(
-            [font.package, version(font.package, folder), font.file, font.face, font.family, font.style, font.role, licence]
+            [font.package, version(font.package, folder), font.file, font.face]
+            + [font.family, font.style, font.role, licence]
         )
 
     evaluation = [i for i, font in enumerate(FONTS) if font.role != "training"]
     chosen = [c for c in pool if all(c in pictures[i] for i in evaluation)][:wanted]
     if len(chosen) < wanted:
-        raise RuntimeError(f"only {len(chosen)} characters are in every gallery and probe font, {wanted} are needed")
+        raise RuntimeError(
+            f"only {len(chosen)} characters are in every gallery and probe font, {wanted} are needed"
+        )
     split = np.repeat(np.arange(len(SPLITS)), list(SPLITS.values())).astype(np.uint8)
     rows = [
         (position, i, pictures[i][codepoint])

@@ -51,7 +51,9 @@ def find_compiler() -> str:
 def find_tool(name: str, build_dir: Path) -> str:
     """`cmake` or `ninja`: from PATH, from this environment, or installed with pip beside the build files."""
     beside_python = Path(sys.executable).parent / name
-    target = build_dir / "tools" / name  # one folder each: pip --target replaces a `bin` that is already there
+    target = (
+        build_dir / "tools" / name
+    )  # one folder each: pip --target replaces a `bin` that is already there
     fetched = target / FETCHED[name]
     for candidate in (shutil.which(name), beside_python, fetched):
         if candidate and Path(candidate).exists():
@@ -72,7 +74,9 @@ def want_cuda(root: Path, torch) -> bool:
     if choice == "1" and not have_sources:
         stop("BBS_CUDA=1, but this version has no CUDA kernels yet: leave BBS_CUDA unset for the CPU library")
     if choice == "1" and shutil.which("nvcc") is None:
-        stop("BBS_CUDA=1, but nvcc is not on PATH: `pip install -r requirements-cuda.txt`, or install the CUDA toolkit")
+        stop(
+            "BBS_CUDA=1, but nvcc is not on PATH: `pip install -r requirements-cuda.txt`, or install the CUDA toolkit"
+        )
     if choice == "auto":
         return have_sources and shutil.which("nvcc") is not None and torch.version.cuda is not None
     return choice == "1"
@@ -111,7 +115,20 @@ def build_libraries(root: Path, package: Path, *, version: str) -> None:
     }
     # A changed generator or compiler makes an old cache unusable; the cache is small, so start afresh each time.
     (build_dir / "CMakeCache.txt").unlink(missing_ok=True)
-    configure = [cmake, "-S", root, "-B", build_dir, "-G", "Ninja", *(f"-D{k}={v}" for k, v in settings.items())]
-    for command in (configure, [cmake, "--build", build_dir], [cmake, "--install", build_dir, "--prefix", package]):
+    configure = [
+        cmake,
+        "-S",
+        root,
+        "-B",
+        build_dir,
+        "-G",
+        "Ninja",
+        *(f"-D{k}={v}" for k, v in settings.items()),
+    ]
+    for command in (
+        configure,
+        [cmake, "--build", build_dir],
+        [cmake, "--install", build_dir, "--prefix", package],
+    ):
         if subprocess.run([str(part) for part in command]).returncode != 0:
             stop("the build failed; the lines above say where")

@@ -7,7 +7,6 @@ import torch
 from bbs_kernels import functional, reference
 from bbs_kernels.rules import Absolute, All, Below, Own, TopK
 
-from .agree import relative_l2
 from .problem import Problem, make
 from .test_fused_sgd import SETTINGS, fused
 from .test_registration import OPS, op_arguments

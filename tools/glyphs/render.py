@@ -36,7 +36,9 @@ def render(path: Path, face: int, codepoints: list[int]) -> dict[int, np.ndarray
         glyph = canvas.crop(box)
         shrink = BOX / max(glyph.size)
         width, height = (max(1, round(side * shrink)) for side in glyph.size)
-        glyph = glyph.resize((width, height), Image.Resampling.BOX if shrink < 1 else Image.Resampling.BICUBIC)
+        glyph = glyph.resize(
+            (width, height), Image.Resampling.BOX if shrink < 1 else Image.Resampling.BICUBIC
+        )
         picture = np.zeros((SIZE, SIZE), np.uint8)
         top, left = (SIZE - height) // 2, (SIZE - width) // 2
         picture[top : top + height, left : left + width] = (np.asarray(glyph, np.uint16) * 15 + 127) // 255

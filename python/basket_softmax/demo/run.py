@@ -1,0 +1,130 @@
+"""`run_demo`: all trainings of the table on two processes, with a progress bar; what is finished is never lost."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from .regimes import REGIMES
+from .report import print_table, write
+from .rules import QUICK, RULES
+
+SEEDS = (0, 1, 2)
+Row = dict[str, Any]
+
+_steps_done: Any = None  # in a worker: the shared counter behind the progress bar
+
+
+def run_demo(
+    *,
+    quick: bool = False,
+    seeds: Sequence[int] | None = None,
+    regime: str = "many",
+    output: Path | str = "demo-output",
+    steps: int | None = None,
+) -> list[Row]:
+    """Train under every rule and seed, print the table, write results.json, results.csv and results.png.
+
+    Args:
+        quick: one seed and four rules (`all`, `own`, `bbs`, `oracle`).
+        seeds: default 0, 1, 2 (0 with `quick`).
+        regime: "many" (14 small baskets of mixed styles) or "style" (4 large ones, one per style).
+        output: folder, made if missing.
+        steps: of each training, to shorten it; the figures then mean nothing.
+
+    Returns:
+        The rows of results.json.
+
+    Raises:
+        ValueError: an unknown regime or an empty list of seeds.
+        SystemExit: 130 after an interrupt, with what was finished written.
+    """
+    if regime not in REGIMES:
+        raise ValueError(f"regime is {regime!r}, allowed are {', '.join(map(repr, REGIMES))}")
+    seeds = list(SEEDS[:1] if quick else SEEDS) if seeds is None else list(seeds)
+    if not seeds:
+        raise ValueError("seeds is empty, allowed is at least one")
+    names = QUICK if quick else tuple(RULES)
+    jobs = [(rule, seed) for seed in seeds for rule in names]  # a whole seed first: an interrupt leaves pairs
+    rows, interrupted = _train_all(jobs, regime, steps)
+    rows.sort(key=lambda row: (list(RULES).index(row["rule"]), row["seed"]))
+    if rows:
+        write(rows, REGIMES[regime], Path(output))
+        print_table(rows, REGIMES[regime])
+    if interrupted:
+        print(
+            f"interrupted: {len(rows)} of {len(jobs)} trainings finished"
+            + (f", written to {output}" if rows else "")
+        )
+        raise SystemExit(130)
+    print(f"written to {output}")
+    return rows
+
+
+def _train_all(jobs: list[tuple[str, int]], regime: str, steps: int | None) -> tuple[list[Row], bool]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    context = multiprocessing.get_context("spawn")
+    counter = context.Value("q", 0)
+    workers = min(2, os.cpu_count() or 1, len(jobs))
+    rows: list[Row] = []
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with (
+        Progress(*columns, transient=True) as progress,
+        ProcessPoolExecutor(workers, context, _start_worker, (counter,)) as executor,
+    ):
+        task = progress.add_task("training steps", total=len(jobs) * (steps or REGIMES[regime].steps))
+        pending: set[Future[Row]] = {
+            executor.submit(_train, rule, seed, regime, steps) for rule, seed in jobs
+        }
+        try:
+            while pending:
+                finished, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+                rows += [future.result() for future in finished]
+                progress.update(
+                    task, completed=counter.value, description=f"{len(rows)} of {len(jobs)} trainings"
+                )
+        except KeyboardInterrupt:
+            executor.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            return rows, True
+    return rows, False
+
+
+def _start_worker(counter: Any) -> None:
+    import torch
+
+    global _steps_done
+    _steps_done = counter
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    torch.set_num_threads(1)
+
+
+def _train(rule: str, seed: int, regime: str, steps: int | None) -> Row:
+    from .train import train_once
+
+    return train_once(rule, seed, regime, advance=_count_step, steps=steps)
+
+
+def _count_step() -> None:
+    with _steps_done.get_lock():
+        _steps_done.value += 1

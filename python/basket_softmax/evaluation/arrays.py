@@ -1,0 +1,26 @@
+"""Inputs of the metrics: torch tensors, NumPy arrays or lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def as_vector(name: str, values: Any) -> Tensor:
+    """`values` as a 1-d tensor on the CPU, detached; ValueError otherwise."""
+    tensor = torch.as_tensor(values).detach().cpu()
+    if tensor.dim() != 1:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, allowed is one dimension")
+    return tensor
+
+
+def as_scores(name: str, values: Any, rows: int, columns: int) -> Tensor:
+    """`values` as a finite [rows, columns] tensor; ValueError otherwise."""
+    tensor = torch.as_tensor(values).detach().cpu()
+    if tuple(tensor.shape) != (rows, columns):
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, allowed is ({rows}, {columns})")
+    if not bool(tensor.isfinite().all()):
+        raise ValueError(f"{name} holds NaN or Inf, allowed are finite similarities")
+    return tensor

@@ -1,0 +1,76 @@
+"""Verification: is this pair one identity? The ROC over all thresholds, and TAR at given FARs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .arrays import as_vector
+
+
+class Roc(NamedTuple):
+    """A receiver operating characteristic, thresholds descending.
+
+    threshold: [T] a pair is accepted when its score >= threshold. far, tar: [T] fp64, false and true acceptance
+    rates in [0, 1], non-decreasing; they start at (+inf, 0, 0) and end at (1, 1).
+    """
+
+    threshold: Tensor
+    far: Tensor
+    tar: Tensor
+
+    def tar_at(self, far: float) -> float:
+        """The highest TAR whose FAR is at most `far`, a fraction in [0, 1]; no interpolation."""
+        if not 0.0 <= far <= 1.0:
+            raise ValueError(f"far is {far}, allowed is [0, 1]")
+        return float(
+            self.tar[torch.searchsorted(self.far, torch.tensor(far, dtype=self.far.dtype), right=True) - 1]
+        )
+
+    def area(self) -> float:
+        """Area under the curve, ties counted half."""
+        return float(torch.trapezoid(self.tar, self.far))
+
+
+def roc(scores: Any, same: Any) -> Roc:
+    """The curve of similarity scores of pairs.
+
+    Args:
+        scores: [P] similarities, larger is more alike; tensor, array or list.
+        same: [P] bool (or 0/1): the pair is one identity.
+
+    Returns:
+        `Roc`; pairs with equal scores are accepted together, so T is the number of distinct scores + 1.
+
+    Raises:
+        ValueError: shapes differ, a score is NaN, or there is no pair of one of the two kinds.
+
+    Source: ISO/IEC 19795-1, TAR (true acceptance) at FAR (false acceptance).
+    """
+    scores, same = as_vector("scores", scores).to(torch.float64), as_vector("same", same).bool()
+    if scores.shape != same.shape:
+        raise ValueError(f"same has {len(same)} values, allowed is one per score, {len(scores)}")
+    if bool(scores.isnan().any()):
+        raise ValueError("scores holds NaN, allowed are numbers")
+    genuine = int(same.sum())
+    impostors = len(same) - genuine
+    if genuine == 0 or impostors == 0:
+        raise ValueError(f"same marks {genuine} of {len(same)} pairs, allowed is at least one of each kind")
+    scores, order = scores.sort(descending=True)
+    accepted = torch.stack([~same[order], same[order]]).to(torch.float64).cumsum(1)
+    last_of_tie = torch.ones(len(scores), dtype=torch.bool)
+    last_of_tie[:-1] = scores[1:] != scores[:-1]
+    rates = accepted[:, last_of_tie] / torch.tensor([[impostors], [genuine]], dtype=torch.float64)
+    start = torch.zeros(2, 1, dtype=torch.float64)
+    far, tar = torch.cat([start, rates], dim=1)
+    threshold = torch.cat([torch.tensor([torch.inf], dtype=torch.float64), scores[last_of_tie]])
+    return Roc(threshold, far, tar)
+
+
+def tar_at_far(scores: Any, same: Any, fars: Sequence[float]) -> dict[float, float]:
+    """{far: TAR at that FAR} for several rates at once; see `roc`."""
+    curve = roc(scores, same)
+    return {far: curve.tar_at(far) for far in fars}
