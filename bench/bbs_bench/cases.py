@@ -11,27 +11,33 @@ import basket_softmax as bs
 from bbs_kernels.rules import Rule
 
 SCALE = 64.0
-MARGIN = 0.5  # radians, ArcFace
 NOISE = 1.0  # norm of the noise beside a centre of norm 1: target cosines around 0.7
 
 
 @dataclass(frozen=True)
 class Case:
-    """One training step to time: B rows of width D against baskets of the given sizes under one rule."""
+    """One training step to time: B rows of width D against baskets of the given sizes under one rule.
+
+    margin: ArcFace's, in radians; 0 is the plain cosine softmax, which more libraries can compute.
+    """
 
     name: str
     batch: int
     width: int
     sizes: tuple[int, ...]
     mining: Rule
+    margin: float = 0.5
 
     @property
     def classes(self) -> int:
         return sum(self.sizes)
 
-    def describe(self) -> str:
-        sizes = " + ".join(f"{size:,}" for size in self.sizes)
-        return f"{self.name}: B {self.batch}, D {self.width}, C {sizes}"
+    def forward_gflop(self) -> float:
+        """Of the cosines alone: every row meets every class that its rule reads; rows spread over the baskets."""
+        met: float = self.classes
+        if isinstance(self.mining, bs.Own):
+            met = sum(size * size for size in self.sizes) / self.classes
+        return 2e-9 * self.batch * met * self.width
 
 
 @dataclass(frozen=True)
@@ -44,23 +50,46 @@ class Data:
     offsets: Tensor
 
 
-FULL = (
-    Case("one basket", 128, 512, (20_000,), bs.All()),
-    Case("naive merge", 128, 512, (10_000, 20_000, 10_000), bs.All()),
-    Case("one head each", 128, 512, (10_000, 20_000, 10_000), bs.Own()),
-    Case("threshold", 128, 512, (10_000, 20_000, 10_000), bs.Below(bs.Absolute(0.4))),
-    Case("top-k", 128, 512, (10_000, 20_000, 10_000), bs.TopK()),
-)
+def _equal(classes: int, baskets: int) -> tuple[int, ...]:
+    return (classes // baskets,) * baskets
+
+
+def _label(classes: int) -> str:
+    return f"{classes // 1_000_000} M" if classes >= 1_000_000 else f"{classes // 1000} k"
+
+
 QUICK = (
-    Case("one basket", 64, 128, (4_000,), bs.All()),
-    Case("top-k", 64, 128, (1_000, 2_000, 1_000), bs.TopK()),
+    Case("one basket, C 4 k", 64, 128, (4_000,), bs.All()),
+    Case("top-16 of 4 baskets, C 4 k", 64, 128, _equal(4_000, 4), bs.TopK(16)),
 )
+MAIN = (
+    Case("one basket, C 86 k", 256, 512, (86_016,), bs.Own()),
+    Case("top-64 of 4 baskets, C 86 k", 256, 512, _equal(86_016, 4), bs.TopK(64)),
+    Case("one basket, C 10 k", 256, 512, (10_000,), bs.Own()),
+    Case("one basket, C 10 k, no margin", 256, 512, (10_000,), bs.Own(), margin=0.0),
+)
+RULES = tuple(
+    Case(f"top-{k} of {baskets} baskets, C 64 k", 256, 512, _equal(64_000, baskets), bs.TopK(k))
+    for baskets in (4, 16)
+    for k in (1, 16, 64)
+)
+SIZES = tuple(
+    Case(f"one basket, C {_label(c)}", 256, 512, (c,), bs.Own())
+    for c in (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000, 2_000_000)
+)
+SUITES = {"quick": QUICK, "main": MAIN, "rules": RULES, "sizes": SIZES}
+
+
+def find_case(suite: str, name: str) -> Case:
+    return next(case for case in SUITES[suite] if case.name == name)
 
 
 def make_data(case: Case, seed: int = 0) -> Data:
-    """The tensors of a case; the same seed gives the same numbers."""
+    """The tensors of a case; the same seed gives the same numbers. No second copy of w is made on the way."""
     generator = torch.Generator().manual_seed(seed)
-    w = torch.nn.functional.normalize(torch.randn(case.classes, case.width, generator=generator), dim=1)
+    w = torch.empty(case.classes, case.width).normal_(generator=generator)
+    for part in w.split(65_536):
+        part.div_(torch.linalg.vector_norm(part, dim=1, keepdim=True))
     labels = torch.randint(case.classes, (case.batch,), generator=generator)
     noise = torch.nn.functional.normalize(torch.randn(case.batch, case.width, generator=generator), dim=1)
     x = w[labels] + NOISE * noise

@@ -1,0 +1,34 @@
+"""ArcFace over chunks of classes in plain PyTorch: what one writes when B x C does not fit.
+
+Each chunk is recomputed in backward (torch.utils.checkpoint), so one chunk of cosines is alive at a time.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+CHUNK = 8192
+
+
+def chunked_arcface(x: Tensor, w: Tensor, labels: Tensor, margin: float, scale: float) -> Tensor:
+    """Mean loss; x [B, D], w [C, D], labels [B], margin in radians."""
+    x_hat = F.normalize(x)
+    parts = [
+        checkpoint(_chunk_lse, x_hat, w[first : first + CHUNK], labels - first, scale, use_reentrant=False)
+        for first in range(0, len(w), CHUNK)
+    ]
+    lse = torch.stack(parts, dim=1).logsumexp(dim=1)
+    cos_t = (x_hat * F.normalize(w[labels])).sum(dim=1).clamp(-1 + 1e-7, 1 - 1e-7)
+    return F.softplus(lse - scale * torch.cos(torch.arccos(cos_t) + margin)).mean()
+
+
+def _chunk_lse(x_hat: Tensor, part: Tensor, local: Tensor, scale: float) -> Tensor:
+    """[B] log-sum-exp over this chunk's classes without the targets."""
+    cos = x_hat @ F.normalize(part).t()
+    target = local[:, None] == torch.arange(len(part), device=part.device)
+    return (scale * cos.masked_fill(target, -math.inf)).logsumexp(dim=1)
