@@ -26,11 +26,11 @@ def updated(ema: Tensor, cos_t: Tensor, basket: Tensor, valid: Tensor) -> Tensor
         [K], dtype of `ema`; the input is not changed.
     """
     used = valid & cos_t.isfinite()
-    slot = torch.where(used, basket, len(ema))  # unused rows go into a slot that is cut off
-    sums = ema.new_zeros(len(ema) + 1).index_add(0, slot, torch.where(used, cos_t, 0.0).to(ema.dtype))[:-1]
-    counts = ema.new_zeros(len(ema) + 1).index_add(0, slot, used.to(ema.dtype))[:-1]
-    mean = sums / counts.clamp_min(1.0)
-    blended = torch.where(ema.isinf(), mean, DECAY * ema + (1.0 - DECAY) * mean)
+    # Rows and baskets as a [K, B] mask and not index_add, whose atomics on a GPU add in any order.
+    member = used & (basket == torch.arange(len(ema), device=basket.device)[:, None])
+    counts = member.sum(dim=1)
+    mean = torch.where(member, cos_t.to(ema.dtype), 0.0).sum(dim=1) / counts.clamp_min(1)
+    blended = torch.where(ema.isposinf(), mean, DECAY * ema + (1.0 - DECAY) * mean)
     return torch.where(counts > 0, blended, ema)
 
 

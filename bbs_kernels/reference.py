@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .margin_call import call_margin, takes_context
-from .rules import Absolute, All, Below, Own, Relative, Rule, TopK, check_rule
+from .rules import Absolute, All, Below, Own, Relative, Rule, TopK, check_rule, ema_guard
 
 ZERO_NORM = 1e-12  # a row or centre below this norm has cosine 0 and gradient 0
 EMA_DECAY = 0.98
@@ -61,19 +61,20 @@ def cos_lse(
     """
     check_rule(mining)
     x, w = _computed(x, w)
-    x_hat, w_hat = _normalised(x, norm_limit), _normalised(w, norm_limit)
     edges = offsets.tolist()
     baskets = len(edges) - 1
     valid = labels != ignore_index
     _check_labels(labels, valid, edges[-1])
     home = torch.bucketize(labels, offsets.to(labels.device)[1:], right=True)  # basket of each row's label
 
-    guard = _row_guard(x_hat, w_hat, labels, home, valid, mining, ema, training)
+    if training and ema is not None and ema_guard(mining) is not None:
+        c_t = target_cos(x.detach(), w.detach(), labels, ignore_index=ignore_index, norm_limit=norm_limit)
+        _update_ema(ema, c_t, home, valid)
     k = mining.k if isinstance(mining, TopK) else 0
     # The empty sums keep the outputs attached to the graph when every row is ignored.
-    attached = x_hat[:0].sum() + w_hat[:0].sum()
-    lse = torch.full_like(x_hat[:, 0], -math.inf) + attached if x.shape[1] else labels.to(x.dtype)
-    cos_t = torch.zeros_like(lse) + attached
+    attached = x[:0].sum() + w[:0].sum()
+    lse = x.new_full((len(x),), -math.inf) + attached
+    cos_t = x.new_zeros(len(x)) + attached
     mined_idx = labels.new_full((len(labels), baskets, k), -1)
     mined_cos = x.new_zeros((len(labels), baskets, k))
 
@@ -83,14 +84,16 @@ def cos_lse(
         if len(rows) == 0:
             continue
         first, last = (0, edges[-1]) if reads_others else (edges[b], edges[b + 1])
-        cos = _Cosines.apply(x_hat[rows], w_hat[first:last])  # [R, n]: every pair that touches
+        # Normalised block by block: outside, the gradient 0 of a NaN row or centre would become 0 * NaN.
+        x_hat, w_hat = _normalised(x[rows], norm_limit), _normalised(w[first:last], norm_limit)
+        cos = _Cosines.apply(x_hat, w_hat)  # [R, n]: every pair that touches
         classes = torch.arange(first, last, device=labels.device)
         target = classes == labels[rows, None]
         mate = _alias_mates(aliases, labels[rows], classes)
         own = (classes >= edges[b]) & (classes < edges[b + 1])
 
-        target_cos = cos[target]
-        row_guard = guard(rows, target_cos.detach())
+        block_cos_t = cos[target]
+        row_guard = _row_guard(mining, block_cos_t.detach(), None if ema is None else ema.detach()[b])
         broken = cos.detach().isnan().any(dim=1)
         negative = own & ~target & ~mate
         if row_guard is not None:
@@ -115,9 +118,9 @@ def cos_lse(
         # NaN through the embedding itself, so that dX is NaN even where no negative carries it.
         # The factor is NaN in broken rows only: 0 * NaN in backward would reach the others.
         poison = torch.where(broken, math.nan, 0.0)
-        row_lse = torch.where(broken, x_hat[rows].sum(dim=1) * poison, row_lse)
+        row_lse = torch.where(broken, x_hat.sum(dim=1) * poison, row_lse)
         lse = lse.index_copy(0, rows, row_lse)
-        cos_t = cos_t.index_copy(0, rows, target_cos)
+        cos_t = cos_t.index_copy(0, rows, block_cos_t)
     return lse, cos_t, mined_idx, mined_cos
 
 
@@ -131,9 +134,9 @@ def target_cos(
 ) -> Tensor:
     """c_t [B], the cosine of each row with its target; 0 at ignored rows. Arguments as for `cos_lse`."""
     x, w = _computed(x, w)
-    x_hat, w_hat = _normalised(x, norm_limit), _normalised(w, norm_limit)
-    valid = labels != ignore_index
-    return _target_cos(x_hat, w_hat, labels, valid)
+    rows = torch.nonzero(labels != ignore_index).flatten()
+    x_hat, w_hat = _normalised(x[rows], norm_limit), _normalised(w[labels[rows]], norm_limit)
+    return x.new_zeros(len(x)).index_copy(0, rows, (x_hat * w_hat).sum(dim=1))
 
 
 def row_losses(lse: Tensor, psi: Tensor, *, scale: float) -> Tensor:
@@ -200,40 +203,27 @@ def _normalised(v: Tensor, norm_limit: float) -> Tensor:
     return v * inverse[:, None]
 
 
-def _target_cos(x_hat: Tensor, w_hat: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-    cosines = (x_hat * w_hat[torch.where(valid, labels, 0)]).sum(dim=1) if len(w_hat) else x_hat.sum(dim=1)
-    return torch.where(valid, cosines, 0.0)
+def _update_ema(ema: Tensor, c_t: Tensor, home: Tensor, valid: Tensor) -> None:
+    """The running means [K], in place: the first batch mean, then 0.98 old + 0.02 new; +inf is "never seen"."""
+    for b in range(len(ema)):
+        batch = c_t[valid & (home == b) & c_t.isfinite()]
+        if len(batch):
+            mean, old = batch.mean(), ema[b].clone()
+            ema[b] = mean if old.isposinf() else EMA_DECAY * old + (1.0 - EMA_DECAY) * mean
 
 
-def _row_guard(
-    x_hat: Tensor,
-    w_hat: Tensor,
-    labels: Tensor,
-    home: Tensor,
-    valid: Tensor,
-    mining: Rule,
-    ema: Tensor | None,
-    training: bool,
-) -> Callable[[Tensor, Tensor], Tensor | None]:
-    """A function (rows, their c_t) -> g [R] or None; an Ema guard updates its running means here."""
+def _row_guard(mining: Rule, c_t: Tensor, mean: Tensor | None) -> Tensor | None:
+    """g_i [R] of rows of one basket, `mean` its running mean; None without a guard."""
     guard = mining.guard if isinstance(mining, (Below, TopK)) else None
     if guard is None:
-        return lambda rows, c_t: None
+        return None
     if isinstance(guard, Absolute):
-        return lambda rows, c_t: torch.full_like(c_t, guard.t)
+        return torch.full_like(c_t, guard.t)
     if isinstance(guard, Relative):
-        return lambda rows, c_t: c_t - guard.d
-    if ema is None:
+        return c_t - guard.d
+    if mean is None:
         raise ValueError("ema: an Ema guard needs the running means [K], got None")
-    if training:
-        c_t = _target_cos(x_hat.detach(), w_hat.detach(), labels, valid)
-        for b in range(len(ema)):
-            batch = c_t[valid & (home == b) & c_t.isfinite()]
-            if len(batch):
-                mean, old = batch.mean(), ema[b].clone()
-                ema[b] = mean if old.isinf() else EMA_DECAY * old + (1.0 - EMA_DECAY) * mean
-    means, r = ema.detach().clone(), guard.r
-    return lambda rows, c_t: (r * means[home[rows]]).to(c_t.dtype)
+    return (guard.r * mean).to(c_t.dtype).expand_as(c_t)
 
 
 def _alias_mates(aliases: Tensor | None, targets: Tensor, classes: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Helpers of tools/build_glyphs.py: fonts from Debian, characters, rasters, the packed file."""

@@ -116,9 +116,10 @@ class BasketSoftmaxLoss(nn.Module):
     @mining.setter
     def mining(self, rule: Rule) -> None:
         self._mining = check_rule(rule)
-        if ema_guard(rule) is not None and "ema" not in self._buffers:
-            unseen = torch.full((len(self.baskets),), math.inf, device=self.weight.device)
-            self.register_buffer("ema", unseen)
+        if ema_guard(rule) is None:
+            self._buffers.pop("ema", None)  # or the state_dict would depend on rules used earlier
+        elif "ema" not in self._buffers:
+            self.register_buffer("ema", self.weight.new_full((len(self.baskets),), math.inf))
 
     @property
     def scale(self) -> float:
@@ -248,19 +249,20 @@ class BasketSoftmaxLoss(nn.Module):
             self.ema = torch.cat([self.ema, self.ema.new_full((1,), math.inf)])
         self._last = None
 
-    def logits(self, embeddings: Tensor, classes: slice | Tensor = slice(None)) -> Tensor:
+    def logits(self, embeddings: Tensor, classes: slice | Tensor) -> Tensor:
         """Scaled cosines s * c_ij of chosen classes, without margin, for inspection.
 
         Args:
             embeddings: [B, D].
-            classes: a slice or an int64 tensor of global classes; all of them by default, which is B x C.
+            classes: a slice or an int64 tensor of global classes; slice(None) asks for all of them, B x C.
 
         Returns:
-            [B, n], fp32 (fp64 for fp64).
+            [B, n], fp32 (fp64 for fp64); 0 for an embedding or centre with a norm below 1e-12.
         """
         dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
-        x, w = embeddings.to(dtype), self.weight[classes].to(dtype)
-        return self.scale * nn.functional.normalize(x, dim=1) @ nn.functional.normalize(w, dim=1).t()
+        with torch.autocast(embeddings.device.type, enabled=False):
+            x, w = embeddings.to(dtype), self.weight[classes].to(dtype)
+            return self.scale * _unit(x) @ _unit(w).t()
 
     def extra_repr(self) -> str:
         margin = "" if isinstance(self.margin, nn.Module) else f", margin={self.margin}"
@@ -289,6 +291,11 @@ class BasketSoftmaxLoss(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         # Results of the last step are graph leftovers, and an optimiser belongs to its own checkpoint.
         return {**self.__dict__, "_last": None, "_fused": None}
+
+
+def _unit(v: Tensor) -> Tensor:
+    norm = torch.linalg.vector_norm(v, dim=1, keepdim=True)
+    return torch.where(norm < 1e-12, 0.0, v / norm.clamp_min(1e-12))
 
 
 def _positive_int(name: str, value: int) -> int:

@@ -1,0 +1,85 @@
+"""The tolerance table: how far a backend may be from the fp64 reference, and how that is measured.
+
+Losses have an absolute bound. Gradients are bounded by twice the error that eager PyTorch makes in the same
+precision on the same data, with a floor; direction and signed bias are bounded besides, since a relative
+error alone lets a systematic shrinking through.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Tolerance(NamedTuple):
+    """floor: relative L2 error always allowed. direction: largest 1 - cosine. bias: largest |slope - 1|."""
+
+    floor: float
+    direction: float
+    bias: float
+
+
+# One rounding of the result is in the 16-bit floors: 2^-11 (fp16, tf32 operands) and 2^-8 (bf16).
+TABLE = {
+    "fp64": Tolerance(floor=1e-12, direction=1e-12, bias=1e-12),
+    "fp32": Tolerance(floor=2e-6, direction=1e-9, bias=5e-6),
+    "tf32": Tolerance(floor=2**-11, direction=1e-5, bias=5e-4),
+    "fp16": Tolerance(floor=2**-11, direction=1e-5, bias=5e-4),
+    "bf16": Tolerance(floor=2**-8, direction=1e-4, bias=2e-3),
+}
+PRECISION = {
+    torch.float64: "fp64",
+    torch.float32: "fp32",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+}
+TIMES_EAGER = 2.0
+LOSS_RELATIVE = 1e-6  # of max(1, loss)
+LOSS_PER_SCALE = 4e-7  # of s * (1 - e^-loss): a cosine's rounding, seen through the slope of the loss
+
+
+def loss_bound(want: Tensor, scale: float) -> Tensor:
+    """1e-6 * max(1, loss) + 4e-7 * s * (1 - e^-loss), for an fp32 loss whose exact value is `want`."""
+    return LOSS_RELATIVE * want.clamp_min(1.0) + LOSS_PER_SCALE * scale * -torch.expm1(-want)
+
+
+def relative_l2(got: Tensor, want: Tensor) -> float:
+    """||got - want|| / ||want||; the plain norm of the error where `want` is 0."""
+    error, norm = float((got.double() - want.double()).norm()), float(want.double().norm())
+    return error / norm if norm > 0 else error
+
+
+def direction_error(got: Tensor, want: Tensor) -> float:
+    """1 - cosine between the two, as flat vectors."""
+    a, b = got.double().flatten(), want.double().flatten()
+    # Half the squared distance of the unit vectors: 1 - <a, b> would cancel.
+    return float(0.5 * (a / a.norm() - b / b.norm()).square().sum())
+
+
+def signed_bias(got: Tensor, want: Tensor) -> float:
+    """Slope of `got` over `want` minus 1: negative where a gradient is systematically too small."""
+    a, b = got.double().flatten(), want.double().flatten()
+    return float((a @ b) / (b @ b) - 1.0)
+
+
+def assert_losses(got: Tensor, want: Tensor, scale: float) -> None:
+    """fp32 losses against exact ones; NaN in the same places."""
+    assert torch.equal(got.isnan(), want.isnan()), "loss: NaN in other places"
+    excess = ((got.double() - want).abs() - loss_bound(want, scale)).nan_to_num(0.0)
+    assert (excess <= 0).all(), f"loss: off by {excess.max():.3g} beyond the tolerance"
+
+
+def assert_gradient(name: str, got: Tensor, want: Tensor, eager: Tensor, precision: str) -> None:
+    """`got` against the exact `want`, with the error of `eager` in the same precision as the yardstick."""
+    tolerance = TABLE[precision]
+    ours, theirs = relative_l2(got, want), relative_l2(eager, want)
+    bound = max(tolerance.floor, TIMES_EAGER * theirs)
+    assert ours <= bound, f"{name}: relative L2 {ours:.3g}, allowed {bound:.3g} (eager {theirs:.3g})"
+    if float(want.norm()) > 0:
+        direction, bias = direction_error(got, want), signed_bias(got, want)
+        assert direction <= max(tolerance.direction, bound**2), f"{name}: 1 - cosine is {direction:.3g}"
+        assert abs(bias) <= max(tolerance.bias, TIMES_EAGER * abs(signed_bias(eager, want))), (
+            f"{name}: bias {bias:.3g}"
+        )
