@@ -64,4 +64,6 @@ class _CosLseWithSgd(torch.autograd.Function):
             settings.first_step, settings.lr, settings.momentum, settings.dampening, settings.weight_decay,
             settings.nesterov,
         )  # fmt: skip
+        # Another graph that was built on the old centres must not run its backward on the new ones.
+        torch.autograd.graph.increment_version(w)
         return dx if ctx.needs_input_grad[0] else None, None, None, None

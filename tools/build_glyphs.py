@@ -1,103 +1,100 @@
-"""Rebuilds the glyph file that the package ships, from Debian font packages under the SIL Open Font License.
+"""Rebuilds python/basket_softmax/data/glyphs.npz from Debian font packages; the same packages give the same file.
 
-    apt-get update && python tools/build_glyphs.py           # needs Pillow, fonttools, numpy; about five minutes
+    apt-get update && python tools/build_glyphs.py --packages build/fonts
 
-Deterministic: fixed fonts, fixed seed, no time stamps; the same packages and the same Pillow and FreeType give the same
-bytes. Writes glyphs.npz and the provenance table beside it.
+Needs apt-get and dpkg-deb, Pillow and fonttools. Characters: those of both JIS X 0208 and Big5, drawn with a
+fixed seed, that every gallery and probe font has.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-import time
+import csv
 from pathlib import Path
 
 import numpy as np
-import PIL
-from glyphs import characters, debian, pack, render
-from glyphs.fonts import FONTS, STYLES, TRAIN
-from PIL import features
+from glyphs.fonts import FONTS, STYLES
+from glyphs.packages import check_licence, fetch, font_file, version
+from glyphs.render import render
 
-ROOT = Path(__file__).resolve().parent.parent
-MAX_BYTES = 8 * 2**20
+DATA = Path(__file__).resolve().parent.parent / "python" / "basket_softmax" / "data"
+SPLITS = {"training": 250, "validation": 200, "test": 600}
+SEED = 20220107
+MAX_BYTES = 8 << 20
+
+
+def shared_kanji() -> list[int]:
+    """Code points of the kanji that JIS X 0208 and Big5 have in common, ascending."""
+    found = []
+    for row in range(0xB0, 0xF5):
+        for cell in range(0xA1, 0xFF):
+            try:
+                character = bytes([row, cell]).decode("euc_jp")
+                character.encode("big5")
+            except UnicodeError:
+                continue
+            if len(character) == 1 and 0x4E00 <= ord(character) <= 0x9FFF:
+                found.append(ord(character))
+    return sorted(found)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=ROOT / "python/basket_softmax/data", help="folder to write to")
-    parser.add_argument("--cache", type=Path, default=ROOT / "build/fonts", help="folder for the downloaded packages")
-    args = parser.parse_args()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--packages", type=Path, default=Path("build/fonts"), help="folder for the packages")
+    folder = parser.parse_args().packages
+    folder.mkdir(parents=True, exist_ok=True)
 
-    packages = debian.fetch(sorted({font.package for font in FONTS}), args.cache)
-    codepoints = characters.candidates()
-    usable, drawn = np.ones(len(codepoints), bool), []
-    start = time.time()
+    candidates = shared_kanji()
+    order = np.random.default_rng(SEED).permutation(len(candidates))
+    wanted = sum(SPLITS.values())
+    pool = [candidates[i] for i in order[: 2 * wanted]]  # twice as many: some fonts lack some
+    pictures, provenance = [], []
     for font in FONTS:
-        face = render.Face(packages[font.package].root / "usr/share/fonts" / font.path, font.face)
-        glyphs = [face.draw(cp) for cp in codepoints]
-        repeats = render.drop_repeats(glyphs)
-        has = np.array([g is not None for g in glyphs])
-        usable &= has | font.partial
-        drawn.append(glyphs)
-        print(f"{font.name:28s} {has.mean():6.1%} drawn, {repeats} repeated, {time.time() - start:5.0f} s", file=sys.stderr)
+        tree = fetch(font.package, folder)
+        licence = check_licence(font.package, tree)
+        pictures.append(render(font_file(tree, font.file), font.face, pool))
+        print(f"{font.style:11} {font.file:28} {len(pictures[-1])} of {len(pool)} characters", flush=True)
+        provenance.append(
+            [font.package, version(font.package, folder), font.file, font.face]
+            + [font.family, font.style, font.role, licence]
+        )
 
-    args.output.mkdir(parents=True, exist_ok=True)
-    target = args.output / "glyphs.npz"
-    size = pack.write_npz(target, collect(codepoints, drawn, characters.split(usable)))
-    (args.output / "glyphs_provenance.md").write_text(provenance(packages), encoding="utf-8")
-    print(f"{target}: {size / 2**20:.2f} MiB from {usable.sum()} usable characters")
-    if size > MAX_BYTES:
-        raise SystemExit(f"{target} is larger than {MAX_BYTES} bytes")
-
-
-def collect(codepoints: list[int], drawn: list[list[np.ndarray | None]], splits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays of the file. Every font for the training characters; gallery and probe fonts for the others."""
-    pixels, char_of, font_of = [], [], []
-    order = np.concatenate(list(splits.values()))
-    split_of = np.repeat(np.arange(len(splits)), [len(v) for v in splits.values()])
-    for f, font in enumerate(FONTS):  # font by font: neighbours look alike and compress better
-        for c, position in enumerate(order):
-            glyph = drawn[f][position]
-            if glyph is not None and (split_of[c] == 0 or font.role != TRAIN):
-                pixels.append(glyph)
-                char_of.append(c)
-                font_of.append(f)
-    return {
-        "pixels": pack.pack_pixels(np.stack(pixels)),
-        "char": np.array(char_of, np.uint16),
-        "font": np.array(font_of, np.uint8),
-        "codepoint": np.array([codepoints[i] for i in order], np.uint32),
-        "split": split_of.astype(np.uint8),
-        "split_names": np.array(list(splits)),
-        "style_names": np.array(STYLES),
-        "font_names": np.array([font.name for font in FONTS]),
-        "font_family": np.array([font.family for font in FONTS]),
-        "font_style": np.array([STYLES.index(font.style) for font in FONTS], np.uint8),
-        "font_role": np.array([font.role for font in FONTS]),
-    }
-
-
-def provenance(packages: dict[str, debian.Package]) -> str:
-    """The table that names the source and the licence of every face."""
-    head = [
-        "# Where the glyphs come from",
-        "",
-        "`glyphs.npz` holds pictures of characters drawn from these fonts by `tools/build_glyphs.py`; no font file is shipped.",
-        "All are under the [SIL Open Font License 1.1](https://openfontlicense.org), as the copyright file of each Debian",
-        "package states; where that file offers a choice, the OFL is the one taken.",
-        f"Drawn with Pillow {PIL.__version__} and FreeType {features.version('freetype2')}.",
-        "",
-        "| # | style | role | family | font file | face | Debian package | version | licence field |",
-        "|---|---|---|---|---|---|---|---|---|",
+    evaluation = [i for i, font in enumerate(FONTS) if font.role != "training"]
+    chosen = [c for c in pool if all(c in pictures[i] for i in evaluation)][:wanted]
+    if len(chosen) < wanted:
+        raise RuntimeError(
+            f"only {len(chosen)} characters are in every gallery and probe font, {wanted} are needed"
+        )
+    split = np.repeat(np.arange(len(SPLITS)), list(SPLITS.values())).astype(np.uint8)
+    rows = [
+        (position, i, pictures[i][codepoint])
+        for position, codepoint in enumerate(chosen)
+        for i, font in enumerate(FONTS)
+        if codepoint in pictures[i] and (split[position] == 0 or font.role != "training")
     ]
-    for i, font in enumerate(FONTS):
-        pkg = packages[font.package]
-        cells = (i, font.style, font.role, font.family, font.path.rsplit("/", 1)[-1], font.face, pkg.name, pkg.version, pkg.licence)
-        head.append("| " + " | ".join(map(str, cells)) + " |")
-    head += ["", "## Copyright holders", ""]
-    head += [f"- `{name}`: {packages[name].holders}" for name in sorted(packages)]
-    return "\n".join(head) + "\n"
+    grey = np.stack([picture for _, _, picture in rows]).reshape(len(rows), -1)
+    arrays = {
+        "packed": grey[:, 0::2] << 4 | grey[:, 1::2],  # two pixels a byte
+        "character": np.array([c for c, _, _ in rows], np.uint16),
+        "font": np.array([f for _, f, _ in rows], np.uint8),
+        "codepoint": np.array(chosen, np.uint32),
+        "split": split,
+        "style": np.array([STYLES.index(font.style) for font in FONTS], np.uint8),
+        "role": np.array([("training", "gallery", "probe").index(font.role) for font in FONTS], np.uint8),
+    }
+    path = DATA / "glyphs.npz"
+    DATA.mkdir(exist_ok=True)
+    np.savez_compressed(path, **arrays)
+    with (DATA / "glyphs_provenance.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["package", "version", "file", "face", "family", "style", "role", "licence"])
+        writer.writerows(provenance)
+    size = path.stat().st_size
+    print(f"{path}: {len(rows)} glyphs of {len(chosen)} characters, {size / 1e6:.2f} MB")
+    if size > MAX_BYTES:
+        raise RuntimeError(f"{path} has {size} bytes, allowed are {MAX_BYTES}")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,14 @@ def test_ignored_row(mining) -> None:
 def test_all_rows_ignored(reduction: str) -> None:
     x, w = (v.requires_grad_() for v in operands())
     loss = reference.basket_softmax(
-        x, w, torch.full((4,), -1), OFFSETS, margin=ArcFace(), scale=16.0, mining=TopK(2, 1), reduction=reduction
+        x,
+        w,
+        torch.full((4,), -1),
+        OFFSETS,
+        margin=ArcFace(),
+        scale=16.0,
+        mining=TopK(2, 1),
+        reduction=reduction,
     )
     assert (loss == 0).all()
     loss.sum().backward()

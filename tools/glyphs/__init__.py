@@ -1,1 +1,0 @@
-"""Helpers of tools/build_glyphs.py: fonts from Debian, characters, rasters, the packed file."""

@@ -1,9 +1,7 @@
-"""The 28 faces of the glyph file: four styles of seven, in the order the demo relies on.
+"""The fonts of the demo data: Debian packages under the SIL Open Font License, in four styles of seven.
 
-Position j of style t decides which basket a font feeds, so the order is part of the data. The first font of each style
-is the gallery; `probe` marks the fonts that query it. No family is both gallery and probe: two weights of one family
-are nearly the same picture and would turn a cross-font test into a same-font one. `face` is the index in a TrueType
-collection: Noto CJK stores the Japanese, Korean, simplified and traditional forms of a character as faces 0, 1, 2, 3.
+`role`: "gallery" and "probe" fonts also draw the validation and test characters. No family is on both sides,
+so that a probe never meets another weight of its own design.
 """
 
 from __future__ import annotations
@@ -11,63 +9,45 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 STYLES = ("gothic", "ming", "kai", "decorative")
-GALLERY, PROBE, TRAIN = "gallery", "probe", "train"
 
 
 @dataclass(frozen=True)
 class Font:
-    """One face: Debian package, path below usr/share/fonts, index in the collection, family, style and role."""
-
-    package: str
-    path: str
-    family: str
     style: str
-    role: str
-    face: int = 0
-    partial: bool = False  # lacks many of the characters: never asked for in evaluation
-
-    @property
-    def name(self) -> str:
-        """File name without its ending, with the face where a collection has several."""
-        stem = self.path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-        return f"{stem}-{'JP KR SC TC'.split()[self.face]}" if self.path.endswith(".ttc") else stem
+    family: str
+    package: str
+    file: str  # name inside the package
+    face: int = 0  # index in a collection: 0 JP, 3 TC for Noto CJK
+    role: str = "training"
 
 
-def _noto(file: str, style: str, role: str, face: int, *, extra: bool = True) -> Font:
-    family = "Noto Sans CJK" if "Sans" in file else "Noto Serif CJK"
-    package = "fonts-noto-cjk-extra" if extra else "fonts-noto-cjk"
-    return Font(package, f"opentype/noto/{file}.ttc", family, style, role, face)
-
-
-_BIZ, _MPLUS, _YOZ = "fonts-morisawa-bizud-", "opentype/mplus/", "fonts-yozvox-yozfont-standard-kana"
-
-FONTS: tuple[Font, ...] = (
-    _noto("NotoSansCJK-Regular", "gothic", GALLERY, 0, extra=False),
-    Font(_BIZ + "gothic", "truetype/bizud-gothic/BIZUDGothic-Regular.ttf", "BIZ UDGothic", "gothic", PROBE),
-    Font("fonts-mplus", _MPLUS + "Mplus1-Light.otf", "M PLUS 1", "gothic", PROBE),
-    Font("fonts-smiley-sans", "truetype/smiley-sans/SmileySans-Oblique.ttf", "Smiley Sans", "gothic", TRAIN, 0, True),
-    Font("fonts-mplus", _MPLUS + "Mplus2-Black.otf", "M PLUS 2", "gothic", PROBE),
-    _noto("NotoSansCJK-Black", "gothic", TRAIN, 3),
-    _noto("NotoSansCJK-Thin", "gothic", TRAIN, 2),
-    _noto("NotoSerifCJK-Regular", "ming", GALLERY, 0, extra=False),
-    Font(_BIZ + "mincho", "truetype/bizud-mincho/BIZUDMincho-Regular.ttf", "BIZ UDMincho", "ming", PROBE),
-    Font("fonts-hanazono", "truetype/hanazono/HanaMinA.ttf", "Hanazono Mincho", "ming", PROBE),
-    Font("fonts-sawarabi-mincho", "truetype/sawarabi-mincho/sawarabi-mincho-medium.ttf", "Sawarabi Mincho", "ming", PROBE),
-    _noto("NotoSerifCJK-Black", "ming", TRAIN, 3),
-    _noto("NotoSerifCJK-ExtraLight", "ming", TRAIN, 2),
-    _noto("NotoSerifCJK-SemiBold", "ming", TRAIN, 1),
-    Font("fonts-klee", "truetype/klee/KleeOne-Regular.ttf", "Klee One", "kai", GALLERY),
-    Font("fonts-lxgw-wenkai", "truetype/lxgw-wenkai/LXGWWenKai-Light.ttf", "LXGW WenKai", "kai", PROBE),
-    Font(_YOZ, "truetype/yozvox-yozfont/YOzRS_.ttf", "YOzFont", "kai", PROBE),
-    Font("fonts-lxgw-wenkai", "truetype/lxgw-wenkai/LXGWWenKai-Bold.ttf", "LXGW WenKai", "kai", TRAIN),
-    Font("fonts-seto", "truetype/seto/setofont.ttf", "SetoFont", "kai", PROBE),
-    Font(_YOZ, "truetype/yozvox-yozfont/YOzBS_.ttf", "YOzFont", "kai", TRAIN),
-    Font("fonts-klee", "truetype/klee/KleeOne-SemiBold.ttf", "Klee One", "kai", TRAIN),
-    Font("fonts-yusei-magic", "truetype/yusei-magic/YuseiMagic-Regular.ttf", "Yusei Magic", "decorative", GALLERY),
-    Font("fonts-reggae", "truetype/reggae/ReggaeOne-Regular.ttf", "Reggae One", "decorative", PROBE),
-    Font("fonts-stick", "truetype/stick/Stick-Regular.ttf", "Stick", "decorative", PROBE),
-    Font("fonts-train", "truetype/train/TrainOne-Regular.ttf", "Train One", "decorative", TRAIN, 0, True),
-    Font("fonts-dotgothic16", "truetype/dotgothic16/DotGothic16-Regular.ttf", "DotGothic16", "decorative", PROBE),
-    Font("fonts-rampart", "truetype/rampart/RampartOne-Regular.ttf", "Rampart One", "decorative", TRAIN),
-    Font("fonts-rocknroll", "truetype/rocknroll/RocknRollOne-Regular.ttf", "RocknRoll One", "decorative", TRAIN),
+FONTS = (
+    Font("gothic", "Noto Sans CJK", "fonts-noto-cjk", "NotoSansCJK-Regular.ttc", 0, "gallery"),
+    Font("gothic", "BIZ UDGothic", "fonts-morisawa-bizud-gothic", "BIZUDGothic-Regular.ttf", 0, "probe"),
+    Font("gothic", "DotGothic16", "fonts-dotgothic16", "DotGothic16-Regular.ttf", 0, "probe"),
+    Font("gothic", "M PLUS 1", "fonts-mplus", "Mplus1-Regular.otf"),
+    Font("gothic", "Noto Sans CJK", "fonts-noto-cjk-extra", "NotoSansCJK-Black.ttc", 3),
+    Font("gothic", "Noto Sans CJK", "fonts-noto-cjk-extra", "NotoSansCJK-Thin.ttc", 0),
+    Font("gothic", "M PLUS 2", "fonts-mplus", "Mplus2-ExtraBold.otf"),
+    Font("ming", "Noto Serif CJK", "fonts-noto-cjk", "NotoSerifCJK-Regular.ttc", 0, "gallery"),
+    Font("ming", "BIZ UDMincho", "fonts-morisawa-bizud-mincho", "BIZUDMincho-Regular.ttf", 0, "probe"),
+    Font("ming", "Hanazono Mincho", "fonts-hanazono", "HanaMinA.ttf", 0, "probe"),
+    Font("ming", "Sawarabi Mincho", "fonts-sawarabi-mincho", "sawarabi-mincho-medium.ttf"),
+    Font("ming", "Noto Serif CJK", "fonts-noto-cjk-extra", "NotoSerifCJK-Black.ttc", 0),
+    Font("ming", "Noto Serif CJK", "fonts-noto-cjk-extra", "NotoSerifCJK-ExtraLight.ttc", 3),
+    Font("ming", "Noto Serif CJK", "fonts-noto-cjk", "NotoSerifCJK-Bold.ttc", 3),
+    Font("kai", "Klee One", "fonts-klee", "KleeOne-Regular.ttf", 0, "gallery"),
+    Font("kai", "LXGW WenKai", "fonts-lxgw-wenkai", "LXGWWenKai-Regular.ttf", 0, "probe"),
+    Font("kai", "YOzFontE", "fonts-yozvox-yozfont-edu", "YOzREF.ttf", 0, "probe"),
+    Font("kai", "Klee One", "fonts-klee", "KleeOne-SemiBold.ttf"),
+    Font("kai", "LXGW WenKai", "fonts-lxgw-wenkai", "LXGWWenKai-Bold.ttf"),
+    Font("kai", "LXGW WenKai", "fonts-lxgw-wenkai", "LXGWWenKai-Light.ttf"),
+    Font("kai", "YOzFont", "fonts-yozvox-yozfont-standard-kana", "YOzRSF.ttf"),
+    Font("decorative", "Yusei Magic", "fonts-yusei-magic", "YuseiMagic-Regular.ttf", 0, "gallery"),
+    Font("decorative", "Reggae One", "fonts-reggae", "ReggaeOne-Regular.ttf", 0, "probe"),
+    Font("decorative", "Stick", "fonts-stick", "Stick-Regular.ttf", 0, "probe"),
+    Font("decorative", "RocknRoll One", "fonts-rocknroll", "RocknRollOne-Regular.ttf", 0, "probe"),
+    Font("decorative", "Rampart One", "fonts-rampart", "RampartOne-Regular.ttf", 0, "probe"),
+    Font("decorative", "Seto", "fonts-seto", "setofont.ttf"),
+    Font("decorative", "Train One", "fonts-train", "TrainOne-Regular.ttf"),
 )

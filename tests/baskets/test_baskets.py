@@ -1,0 +1,75 @@
+"""Label spaces side by side: there and back, empty baskets, messages."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import basket_softmax as bs
+
+BASKETS = bs.Baskets({"a": 3, "none": 0, "b": 5})
+
+
+def test_shapes_and_names():
+    assert (BASKETS.names, BASKETS.sizes, BASKETS.num_classes, len(BASKETS)) == (
+        ("a", "none", "b"),
+        (3, 0, 5),
+        8,
+        3,
+    )
+    assert BASKETS.offsets.tolist() == [0, 3, 3, 8]
+    assert bs.Baskets([3, 5]).names == ("0", "1")
+    assert bs.Baskets(BASKETS) == BASKETS
+    assert BASKETS != bs.Baskets([3, 0, 5])
+    assert hash(bs.Baskets(BASKETS)) == hash(BASKETS)
+    assert repr(BASKETS) == "Baskets({'a': 3, 'none': 0, 'b': 5})"
+
+
+def test_there_and_back():
+    labels = torch.arange(8)
+    local = BASKETS.to_local(labels)
+    assert local.labels.tolist() == [0, 1, 2, 0, 1, 2, 3, 4]
+    assert local.basket.tolist() == [0, 0, 0, 2, 2, 2, 2, 2]
+    assert torch.equal(BASKETS.to_global(*local), labels)
+
+
+def test_ignored_labels_stay():
+    local = BASKETS.to_local(torch.tensor([-1, 4]))
+    assert (local.labels.tolist(), local.basket.tolist()) == ([-1, 1], [-1, 2])
+    assert BASKETS.to_global(torch.tensor([-1, 2]), torch.tensor([-1, 0])).tolist() == [-1, 2]
+    assert BASKETS.to_global(torch.tensor([255, 2]), "a", ignore_index=255).tolist() == [255, 2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "basket", "error", "message"),
+    [
+        ([3], "a", ValueError, r"labels\[0\] is 3, allowed in basket 'a' are 0 to 2"),
+        ([0, -2], 0, ValueError, r"labels\[1\] is -2"),
+        ([0], "none", ValueError, "allowed in basket 'none' are 0 to -1"),
+        ([0], "x", KeyError, "basket 'x' is unknown"),
+        ([0], 3, ValueError, "basket is 3, allowed are 0 to 2"),
+        ([0], torch.tensor([5]), ValueError, r"basket\[0\] is 5, allowed are 0 to 2"),
+        ([0], torch.tensor([0, 1]), ValueError, r"basket has shape \(2,\), allowed is \(1,\)"),
+        (
+            [0],
+            torch.tensor([0.0]),
+            TypeError,
+            "basket must be an int64 tensor, an int or a name, got torch.float32",
+        ),
+    ],
+)
+def test_messages(labels, basket, error, message):
+    with pytest.raises(error, match=message):
+        BASKETS.to_global(torch.tensor(labels), basket)
+
+
+def test_constructor_messages():
+    for baskets, error, message in [
+        ("ab", TypeError, "baskets must be a dict of name: size or a list of sizes, got 'ab'"),
+        ({1: 2}, TypeError, "a name must be a string, got 1"),
+        ({"a": 2.0}, TypeError, r"baskets\['a'\] must be an int"),
+        ([-1], ValueError, r"baskets\['0'\] must be >= 0, got -1"),
+        ({}, ValueError, "baskets is empty"),
+    ]:
+        with pytest.raises(error, match=message):
+            bs.Baskets(baskets)
