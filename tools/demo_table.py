@@ -16,6 +16,7 @@ NAMES = {
     "own": "one softmax head per dataset",
     "below-mistuned": "DAIL threshold, mistuned",
     "below-tuned": "DAIL threshold, tuned",
+    "bbs-ema": "top-k under an EMA guard, tuned",
     "bbs": "**Basket-based Softmax**, default",
     "oracle": "oracle: labels merged by true identity",
 }

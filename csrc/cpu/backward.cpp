@@ -85,10 +85,10 @@ class Backward {
     ClassTile<T> tile;
     RowSums<T> dx;
     std::vector<Exclusion> excluded;  // of the current tile
-    Aligned<T> dw;       // [tile classes][stride]
-    Aligned<T> cos;      // [tile classes][16]
-    Aligned<T> weights;  // S: [tile classes][rows of the block]
-    Aligned<T> unused;   // where the last group of six writes what nobody wants
+    Aligned<T> dw;                    // [tile classes][stride]
+    Aligned<T> cos;                   // [tile classes][16]
+    Aligned<T> weights;               // S: [tile classes][rows of the block]
+    Aligned<T> unused;                // where the last group of six writes what nobody wants
   };
 
   // Rows of a block plus a group of six that may run over; not a power of two, which would map columns to one set.

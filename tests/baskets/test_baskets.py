@@ -20,7 +20,7 @@ def test_shapes_and_names():
     assert BASKETS.offsets.tolist() == [0, 3, 3, 8]
     assert bs.Baskets([3, 5]).names == ("0", "1")
     assert bs.Baskets(BASKETS) == BASKETS
-    assert BASKETS != bs.Baskets([3, 0, 5])
+    assert bs.Baskets([3, 0, 5]) != BASKETS
     assert hash(bs.Baskets(BASKETS)) == hash(BASKETS)
     assert repr(BASKETS) == "Baskets({'a': 3, 'none': 0, 'b': 5})"
 

@@ -1,8 +1,6 @@
-"""AdaFace against its paper's formulas, the running norm statistics, and its use in a head."""
+"""AdaFace in a head: its running norm statistics, broken rows, and agreement with the reference."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 import torch
@@ -17,31 +15,6 @@ def context(norms: list[float], valid: list[bool] | None = None, training: bool 
         torch.tensor(norms, requires_grad=True), torch.zeros(n, dtype=torch.int64), training,
         torch.tensor(valid or [True] * n),
     )  # fmt: skip
-
-
-def test_formula() -> None:
-    """Equations 14 to 17 with mean 20 and std 100: z = clip((n - 20) / (33.3 + 0.3 eps)), m = 0.4."""
-    margin = bs.AdaFace()
-    cos = [0.6, 0.2, -0.4, 0.6]
-    norms = [20.0, 40.0, 5.0, 90.0]
-    want = []
-    for c, n in zip(cos, norms, strict=True):
-        z = min(max((n - 20.0) / (100.0 + 1e-3) / 0.333, -1.0), 1.0)
-        theta = min(max(math.acos(c) - 0.4 * z, 1e-3), math.pi - 1e-3)
-        want.append(math.cos(theta) - (0.4 + 0.4 * z))
-    got = margin(torch.tensor(cos, dtype=torch.float64), context(norms))
-    torch.testing.assert_close(got.tolist(), want, rtol=0.0, atol=1e-6)
-
-
-def test_extremes_are_arcface_and_a_shifted_cosface() -> None:
-    """z = -1: cos(theta + m); z = 1: cos(theta - m) - 2 m; z = 0: cos(theta) - m (section 3.3)."""
-    margin = bs.AdaFace(0.4)
-    margin.mean.fill_(20.0)
-    margin.std.fill_(1.0)
-    c = torch.tensor([0.3, 0.3, 0.3], dtype=torch.float64)
-    got = margin(c, context([1.0, 20.0, 60.0])).tolist()
-    theta = math.acos(0.3)
-    assert got == pytest.approx([math.cos(theta + 0.4), 0.3 - 0.4, math.cos(theta - 0.4) - 0.8], abs=1e-6)
 
 
 def test_norms_get_no_gradient() -> None:
@@ -70,19 +43,6 @@ def test_running_statistics() -> None:
     margin(torch.zeros(2), context([1.0, 2.0], [False, False], training=True))
     for key, value in margin.state_dict().items():
         assert torch.equal(value, before[key])
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"margin": 2.0}, r"margin is 2.0, allowed is \[0, pi/2\)"),
-        ({"h": 0.0}, "h is 0.0, allowed is above 0"),
-        ({"momentum": 0.0}, r"momentum is 0.0, allowed is \(0, 1\]"),
-    ],
-)
-def test_refused(options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        bs.AdaFace(**options)
 
 
 def test_in_a_head() -> None:

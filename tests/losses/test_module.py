@@ -54,7 +54,7 @@ def test_refused_inputs() -> None:
         head(batch.x, batch.labels[1:])
     with pytest.raises(TypeError, match=r"labels is torch\.int32, allowed is int64"):
         head(batch.x, batch.labels.int())
-    with pytest.raises(TypeError, match="w is torch.float32 with x torch.float64"):
+    with pytest.raises(TypeError, match=r"w is torch\.float32 with x torch\.float64"):
         head(batch.x.double(), batch.labels)
     with pytest.raises(ValueError, match=r"sample_weight has shape \(3,\), allowed is \(37,\)"):
         head(*batch, sample_weight=torch.ones(3))
