@@ -1,4 +1,4 @@
-"""FusedSGD beside the rest of a training loop: scaled losses, autocast, other optimisers, copies, checkpoints, hooks."""
+"""FusedSGD in a training loop: scaled losses, autocast, other optimisers, copies, checkpoints, hooks."""
 
 from __future__ import annotations
 
@@ -244,8 +244,8 @@ def test_a_copied_loss_has_no_optimiser() -> None:
 @pytest.mark.parametrize("direction", ["to torch", "from torch"])
 def test_checkpoints_are_those_of_torch_sgd(direction: str) -> None:
     makers = [
-        lambda l: torch.optim.SGD(l.parameters(), 0.1, **FULL),
-        lambda l: bs.optim.FusedSGD(l, 0.1, **FULL),
+        lambda loss: torch.optim.SGD(loss.parameters(), 0.1, **FULL),
+        lambda loss: bs.optim.FusedSGD(loss, 0.1, **FULL),
     ]
     if direction == "to torch":
         makers.reverse()
