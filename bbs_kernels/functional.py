@@ -164,10 +164,12 @@ def reduce_rows(
         reduction: "mean", "sum" or "none".
 
     Raises:
-        ValueError: another `reduction`, or a `sample_weight` of another shape.
+        TypeError, ValueError: another `reduction`, or a `sample_weight` that is no tensor or of another shape.
     """
     check_reduction(reduction)
     weight = torch.ones_like(losses) if sample_weight is None else sample_weight
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"sample_weight must be a tensor or None, got {type(weight).__name__}")
     if weight.shape != losses.shape:
         raise ValueError(f"sample_weight has shape {tuple(weight.shape)}, allowed is {tuple(losses.shape)}")
     weight = torch.where(valid, weight.to(losses.dtype), 0.0)
@@ -267,7 +269,7 @@ def check_scale(scale: float) -> None:
     """Raise TypeError or ValueError unless `scale` is a finite number above 0."""
     if isinstance(scale, bool) or not isinstance(scale, (int, float)):
         raise TypeError(f"scale must be a number, got {scale!r}")
-    if not (math.isfinite(scale) and scale > 0):
+    if not 0 < scale < math.inf:  # not isfinite: torch.compile makes a scale that changes symbolic
         raise ValueError(f"scale is {scale}, allowed are finite values above 0")
 
 

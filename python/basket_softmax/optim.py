@@ -23,7 +23,8 @@ class FusedSGD(torch.optim.Optimizer):
 
     `weight.grad` stays None, so nothing else may need it: fp16 autocast (a GradScaler scales the gradients),
     hooks on `weight`, two backward passes in one step and torch.compile of the head are refused. Gradient
-    clipping sees the backbone's gradients only.
+    clipping sees the backbone's gradients only. Every pass through the loss counts as its backward, also a
+    `torch.autograd.grad` for the embeddings alone.
 
     Args:
         loss: a `BasketSoftmaxLoss` or one of its kind, on the CPU.
@@ -86,6 +87,12 @@ class FusedSGD(torch.optim.Optimizer):
             )
         self._updated = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError(
+            "FusedSGD belongs to its loss and cannot be copied or pickled: make a new one for the copied loss and "
+            "use state_dict() and load_state_dict()"
+        )
+
     def _begin_update(self) -> SgdSettings:
         """Called by backward, right before the update: the settings of now, and the momentum buffer."""
         if self._updated:
@@ -112,6 +119,11 @@ class FusedSGD(torch.optim.Optimizer):
         )
 
     def _refuse_other_uses(self, x: Tensor, w: Tensor) -> None:
+        if w is not self.weight:
+            raise RuntimeError(
+                "weight is not the parameter that this FusedSGD was made for (it was replaced, or functional_call "
+                "stands in for it): make a new loss and a new FusedSGD"
+            )
         if torch.compiler.is_compiling():
             raise RuntimeError(
                 "FusedSGD cannot be traced by torch.compile: compile the backbone, not the head"

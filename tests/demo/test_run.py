@@ -29,6 +29,17 @@ def test_quick_demo_writes_its_files(tmp_path, capsys):
         assert 0.0 < row["rank1"] <= 1.0
 
 
+@pytest.mark.slow
+def test_a_failed_training_does_not_take_the_others_with_it(tmp_path, monkeypatch):
+    from basket_softmax.demo import run
+
+    monkeypatch.setattr(run, "QUICK", ("own", "no such rule"))
+    monkeypatch.setattr(run, "RULES", {"own": None, "no such rule": None})
+    with pytest.raises(RuntimeError, match="1 of 2 trainings failed, first no such rule, seed 0"):
+        run_demo(quick=True, output=tmp_path, steps=2)
+    assert [row["rule"] for row in json.loads((tmp_path / "results.json").read_text())] == ["own"]
+
+
 def test_a_seed_gives_the_same_figures_and_training_helps():
     first = train_once("bbs", 0, split="validation", steps=2)
     again = train_once("bbs", 0, split="validation", steps=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bbs_kernels import reference
@@ -21,6 +21,7 @@ RULES = st.one_of(
 )  # fmt: skip
 
 
+@settings(max_examples=500)  # cheap, and the rarer combinations of skip, alias and guard need many
 @given(data=st.data(), mining=RULES, sizes=st.lists(st.integers(0, 7), min_size=1, max_size=4))
 def test_every_rule(data: st.DataObject, mining, sizes: list[int]) -> None:
     sizes[0] = max(sizes[0], 1)

@@ -55,6 +55,35 @@ def test_lse_and_mined_classes(mining, total: float, mined: list[int]) -> None:
     assert cos[0, 1].tolist() == pytest.approx([value[j] for j in mined], abs=1e-15)
 
 
+def test_aliases() -> None:
+    """Class 3 is the target's identity: never a negative, and the one that the skip was for."""
+    x, w = operands()
+    known = torch.tensor([7, -1, -1, 7, -1])
+    lse, _, idx, _ = reference.cos_lse(x, w, LABELS, OFFSETS, scale=2.0, mining=TopK(2, 1), aliases=known)
+    assert idx[0, 1].tolist() == [2, 4]
+    assert lse.item() == pytest.approx(math.log(1.0 + math.exp(1.6) + math.exp(-2.0)), abs=1e-14)
+    for mining in (All(), Below(Absolute(2.0))):
+        assert torch.equal(
+            reference.cos_lse(x, w, LABELS, OFFSETS, scale=2.0, mining=mining, aliases=known)[0], lse
+        )
+
+
+def test_alias_in_the_own_basket() -> None:
+    x, w = operands()
+    known = torch.tensor([7, 7, -1, -1, -1])
+    lse = reference.cos_lse(x, w, LABELS, OFFSETS, scale=2.0, mining=Own(), aliases=known)[0]
+    assert lse.item() == -math.inf
+
+
+def test_equality_with_the_guard_is_admitted() -> None:
+    """An exact copy of the target in another basket lies on the guard of Relative(0)."""
+    x, w = operands()
+    w = torch.cat([w.detach()[:4], w.detach()[:1]])
+    for mining in (Below(Relative(0.0)), TopK(1, 0, Relative(0.0))):
+        lse = reference.cos_lse(x, w, LABELS, OFFSETS, scale=2.0, mining=mining)[0]
+        assert lse.item() == pytest.approx(math.log(1.0 + math.exp(1.2)), abs=1e-14)
+
+
 def test_gradients() -> None:
     """Own: the only negative is class 1, so p = 1 and d lse / d c_01 = s = 2."""
     x, w = operands()

@@ -80,7 +80,7 @@ def test_the_bound_on_mined_slots_is_inclusive() -> None:
             assert head(x, labels).isfinite()
         else:
             with pytest.raises(
-                ValueError, match="mining lists up to 16448 classes a row .* allowed are 16384"
+                ValueError, match=r"mining lists up to 16448 classes a row .* allowed are 16384"
             ):
                 head(x, labels)
 

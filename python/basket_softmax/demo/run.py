@@ -16,6 +16,7 @@ from .rules import QUICK, RULES
 
 SEEDS = (0, 1, 2)
 Row = dict[str, Any]
+Job = tuple[str, int]  # rule, seed
 
 _steps_done: Any = None  # in a worker: the shared counter behind the progress bar
 
@@ -43,6 +44,7 @@ def run_demo(
     Raises:
         ValueError: an unknown regime or an empty list of seeds.
         SystemExit: 130 after an interrupt, with what was finished written.
+        RuntimeError: trainings failed; what the others found is written before it is raised.
     """
     if regime not in REGIMES:
         raise ValueError(f"regime is {regime!r}, allowed are {', '.join(map(repr, REGIMES))}")
@@ -51,7 +53,7 @@ def run_demo(
         raise ValueError("seeds is empty, allowed is at least one")
     names = QUICK if quick else tuple(RULES)
     jobs = [(rule, seed) for seed in seeds for rule in names]  # a whole seed first: an interrupt leaves pairs
-    rows, interrupted = _train_all(jobs, regime, steps)
+    rows, failures, interrupted = _train_all(jobs, regime, steps)
     rows.sort(key=lambda row: (list(RULES).index(row["rule"]), row["seed"]))
     if rows:
         write(rows, REGIMES[regime], Path(output))
@@ -62,11 +64,19 @@ def run_demo(
             + (f", written to {output}" if rows else "")
         )
         raise SystemExit(130)
+    if failures:
+        (rule, seed), error = failures[0]
+        raise RuntimeError(
+            f"{len(failures)} of {len(jobs)} trainings failed, first {rule}, seed {seed}"
+        ) from error
     print(f"written to {output}")
     return rows
 
 
-def _train_all(jobs: list[tuple[str, int]], regime: str, steps: int | None) -> tuple[list[Row], bool]:
+def _train_all(
+    jobs: list[Job], regime: str, steps: int | None
+) -> tuple[list[Row], list[tuple[Job, BaseException]], bool]:
+    """Rows of the finished trainings, the failed ones with their errors, and whether it was interrupted."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -80,6 +90,7 @@ def _train_all(jobs: list[tuple[str, int]], regime: str, steps: int | None) -> t
     counter = context.Value("q", 0)
     workers = min(2, os.cpu_count() or 1, len(jobs))
     rows: list[Row] = []
+    failures: list[tuple[Job, BaseException]] = []
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -92,13 +103,19 @@ def _train_all(jobs: list[tuple[str, int]], regime: str, steps: int | None) -> t
         ProcessPoolExecutor(workers, context, _start_worker, (counter,)) as executor,
     ):
         task = progress.add_task("training steps", total=len(jobs) * (steps or REGIMES[regime].steps))
-        pending: set[Future[Row]] = {
-            executor.submit(_train, rule, seed, regime, steps) for rule, seed in jobs
+        submitted: dict[Future[Row], Job] = {
+            executor.submit(_train, *job, regime, steps): job for job in jobs
         }
+        pending = set(submitted)
         try:
             while pending:
                 finished, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-                rows += [future.result() for future in finished]
+                for future in finished:
+                    error = future.exception()
+                    if error is None:
+                        rows.append(future.result())
+                    else:
+                        failures.append((submitted[future], error))
                 progress.update(
                     task, completed=counter.value, description=f"{len(rows)} of {len(jobs)} trainings"
                 )
@@ -106,8 +123,8 @@ def _train_all(jobs: list[tuple[str, int]], regime: str, steps: int | None) -> t
             executor.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 process.terminate()
-            return rows, True
-    return rows, False
+            return rows, failures, True
+    return rows, failures, False
 
 
 def _start_worker(counter: Any) -> None:

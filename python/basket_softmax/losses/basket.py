@@ -89,7 +89,11 @@ class BasketSoftmaxLoss(nn.Module):
         self.scale = scale
         self.mining = TopK() if mining is None else mining
         self.reduction = core.check_reduction(reduction)
+        if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+            raise TypeError(f"ignore_index must be an int, got {ignore_index!r}")
         self.ignore_index = ignore_index
+        if isinstance(sample_rate, bool) or not isinstance(sample_rate, (int, float)):
+            raise TypeError(f"sample_rate must be a number, got {sample_rate!r}")
         if not 0.0 < sample_rate <= 1.0:
             raise ValueError(f"sample_rate is {sample_rate}, allowed is (0, 1]")
         self.sample_rate = float(sample_rate)
@@ -160,6 +164,8 @@ class BasketSoftmaxLoss(nn.Module):
             TypeError, ValueError, KeyError, RuntimeError: see `Baskets.to_global` and
                 `bbs_kernels.functional.cos_lse`.
         """
+        if not isinstance(embeddings, Tensor):
+            raise TypeError(f"embeddings must be a tensor, got {type(embeddings).__name__}")
         if embeddings.dim() != 2 or embeddings.shape[1] != self.embedding_size:
             raise ValueError(
                 f"embeddings has shape {tuple(embeddings.shape)}, allowed is [B, {self.embedding_size}]"
@@ -224,7 +230,8 @@ class BasketSoftmaxLoss(nn.Module):
             name: of the new basket, not used so far.
             size: its number of classes.
             init: "random" (N(0, 0.01)) or the new centres, [size, D].
-            optimizer: the one that trains `weight`: its state (momentum, moments) is padded with zeros.
+            optimizer: the one that trains `weight`: its state (momentum, moments) is padded with zeros. A
+                `FusedSGD` is known to the loss and need not be given.
 
         Raises:
             ValueError: the name is taken, or `init` is something else.
@@ -241,7 +248,7 @@ class BasketSoftmaxLoss(nn.Module):
             nn.init.normal_(fresh, std=0.01)
         else:
             raise ValueError(f"init is {init!r}, allowed are 'random' and a tensor [size, D]")
-        grow_parameter(self.weight, fresh, optimizer)
+        grow_parameter(self.weight, fresh, self._fused if optimizer is None else optimizer)
         self.baskets = grown
         if self.aliases is not None:
             self.aliases = torch.cat([self.aliases, self.aliases.new_full((size,), -1)])
