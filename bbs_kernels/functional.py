@@ -199,6 +199,8 @@ def _ema_rows(
     if guard is None:
         return None
     _check_optional("ema", ema, (offsets.shape[0] - 1,), None, x.device)
+    if ema is not None and not ema.is_floating_point():
+        raise TypeError(f"ema is {ema.dtype}, allowed is a floating-point dtype")
     if ema is None:
         raise ValueError("ema is None, allowed is a tensor [K] of running means: the rule has an Ema guard")
     valid = labels != ignore_index

@@ -56,6 +56,10 @@ class _CosLseWithSgd(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, None]:
         x, w, lse, cos_t, mined_idx, mined_cos, stash = ctx.saved_tensors
         call: functional.CoreCall = ctx.call
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the fused step has no second derivative: call backward without create_graph=True"
+            )
         settings = ctx.step()
         dx = OPS.cos_lse_backward_sgd(
             grads[0], grads[1], x, w.detach(), call.labels, call.offsets, lse, cos_t, mined_idx, mined_cos, stash,

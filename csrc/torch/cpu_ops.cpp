@@ -279,8 +279,10 @@ Tensor cos_lse_backward_sgd(const Tensor& grad_lse, const Tensor& grad_cos_t, co
   check((momentum != 0.0) == momentum_buffer.has_value(), "momentum = ", momentum,
         " needs momentum_buffer exactly when it is not 0");
   if (momentum_buffer.has_value())
-    check(momentum_buffer->scalar_type() == w.scalar_type() && momentum_buffer->dim() == 2 &&
-              momentum_buffer->size(0) == w.size(0) && momentum_buffer->size(1) == w.size(1),
+    check(momentum_buffer->scalar_type() == w.scalar_type(), "momentum_buffer is ",
+          dtype_name(momentum_buffer->scalar_type()), ", allowed is the dtype of w, ", dtype_name(w.scalar_type()));
+  if (momentum_buffer.has_value())
+    check(momentum_buffer->dim() == 2 && momentum_buffer->size(0) == w.size(0) && momentum_buffer->size(1) == w.size(1),
           "momentum_buffer has shape ", shape_of(*momentum_buffer), ", allowed is that of w, ", shape_of(w));
   Tensor dx = gradient_for(x, x.size(0), need_dx);
   const cpu::SgdStep sgd{out_matrix(w, true),

@@ -95,6 +95,8 @@ class Baskets:
         _check_labels(labels)
         if isinstance(basket, str):
             basket = self.index(basket)
+        if isinstance(basket, bool):
+            raise TypeError(f"basket must be an int64 tensor, an int or a name, got {basket}")
         if isinstance(basket, int):
             if not 0 <= basket < len(self):
                 raise ValueError(f"basket is {basket}, allowed are 0 to {len(self) - 1}")

@@ -46,7 +46,7 @@ class FusedSGD(torch.optim.Optimizer):
         if not isinstance(loss, BasketSoftmaxLoss):
             raise TypeError(f"loss must be a BasketSoftmaxLoss, got {type(loss).__name__}")
         for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
-            if value < 0:
+            if not value >= 0:  # NaN too
                 raise ValueError(f"{name} is {value}, allowed are values from 0")
         if nesterov and (momentum == 0 or dampening != 0):
             raise ValueError("nesterov needs momentum above 0 and dampening = 0")
@@ -59,9 +59,19 @@ class FusedSGD(torch.optim.Optimizer):
             "weight_decay": weight_decay,
             "nesterov": nesterov,
         }
+        self._closed = False
         super().__init__([loss.weight], defaults)
+        self._closed = True
         self._updated = False
         loss._fused = self
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refused after construction: only the loss's weight is updated in its backward pass."""
+        if self._closed:
+            raise RuntimeError(
+                "FusedSGD trains the weight of its loss only: give other parameters to another optimizer"
+            )
+        super().add_param_group(param_group)
 
     @property
     def weight(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Random heads and batches, several training steps each, in fp64 against the reference: values, gradients, running means.
+"""Random heads and batches over several steps, in fp64 against the reference: values, gradients, running means.
 
 Every setting is drawn together with every other; the pairs that nobody thought of are the point.
 """

@@ -75,7 +75,14 @@ def test_centres_that_moved_between_forward_and_backward_are_noticed() -> None:
 def test_inputs_are_left_as_they_came() -> None:
     head, batch = planted(EMA, aliases=torch.arange(97))
     weights = torch.linspace(0.0, 1.0, 37)
-    given = [batch.x.detach(), batch.labels, weights, head.weight.detach(), head.aliases, head.baskets.offsets]
+    given = [
+        batch.x.detach(),
+        batch.labels,
+        weights,
+        head.weight.detach(),
+        head.aliases,
+        head.baskets.offsets,
+    ]
     before = [t.clone() for t in given]
     head(*batch, sample_weight=weights).backward()
     assert all(map(torch.equal, given, before))

@@ -162,3 +162,17 @@ def test_constructor_messages():
     bs.optim.FusedSGD(loss, lr=0.1)
     with pytest.raises(ValueError, match="loss has a FusedSGD already"):
         bs.optim.FusedSGD(loss, lr=0.1)
+
+
+def test_misuse_is_refused_before_anything_moves():
+    loss = make()
+    optimizer = bs.optim.FusedSGD(loss, lr=0.1)
+    with pytest.raises(RuntimeError, match="FusedSGD trains the weight of its loss only"):
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(1))]})
+    x, labels = next(batches(1))
+    before = loss.weight.detach().clone()
+    with pytest.raises(RuntimeError, match="the fused step has no second derivative"):
+        torch.autograd.grad(loss(x, labels), x, create_graph=True)
+    assert torch.equal(loss.weight, before)
+    with pytest.raises(ValueError, match="lr is nan"):
+        bs.optim.FusedSGD(make(), lr=float("nan"))

@@ -36,7 +36,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 def test_copies_say_what_to_do_instead(copied) -> None:
     _, optimizer = trained()
     with pytest.raises(
-        TypeError, match="FusedSGD belongs to its loss and cannot be copied or pickled.*state_dict"
+        TypeError, match=r"FusedSGD belongs to its loss and cannot be copied or pickled.*state_dict"
     ):
         copied(optimizer)
 
