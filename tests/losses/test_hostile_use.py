@@ -46,6 +46,16 @@ def test_functional_call_reads_and_differentiates_the_given_centres() -> None:
     assert centres.grad.any()
 
 
+def test_a_head_built_without_memory_starts_like_any_other() -> None:
+    """reset_parameters after to_empty, as FSDP does it, must also set the running means."""
+    head = bs.BasketSoftmaxLoss([5, 3], 8, mining=EMA, device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        head.ema.fill_(0.1)  # memory that was not cleared
+    head.reset_parameters()
+    assert head.ema.tolist() == [torch.inf, torch.inf]
+    assert 0.005 < float(head.weight.std()) < 0.02
+
+
 def test_gradients_accumulate_over_two_batches() -> None:
     head, batch = planted()
     other = planted(seed=1)[1]
@@ -169,3 +179,31 @@ def test_a_nan_row_is_seen_in_the_loss_and_nowhere_else() -> None:
     assert losses[row].isnan()
     assert torch.equal(losses[others], clean[others])
     assert x.grad[others].isfinite().all()
+
+
+def test_a_margin_computes_in_full_precision_under_autocast() -> None:
+    seen = []
+
+    def margin(cos_t: torch.Tensor) -> torch.Tensor:
+        psi = (cos_t[:, None] @ torch.ones(1, 1))[:, 0]  # autocast would do this in bfloat16
+        seen.append(psi.dtype)
+        return psi - 0.1
+
+    head, batch = planted(margin=margin)
+    other, _ = planted(margin=bs.CosFace(0.1))
+    with torch.autocast("cpu", torch.bfloat16):
+        got, want = head(*batch), other(*batch)
+    assert seen == [torch.float32]
+    torch.testing.assert_close(got, want, rtol=1e-6, atol=0.0)
+
+
+def test_reported_guard_is_over_the_baskets_that_have_one() -> None:
+    """Rows of a basket never seen have no guard (+inf), which would swallow the mean of the others."""
+    head, batch = planted(EMA)
+    head.eval()
+    head.ema.copy_(torch.tensor([0.5, torch.inf, 0.25, torch.inf]))
+    head(*batch)
+    basket = head.baskets.to_local(batch.labels).basket
+    guards = torch.tensor([0.8 * 0.5] * int((basket == 0).sum()) + [0.8 * 0.25] * int((basket == 2).sum()))
+    assert (basket == 1).any()
+    torch.testing.assert_close(head.stats()["guard"], guards.mean())

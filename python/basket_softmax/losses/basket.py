@@ -104,8 +104,10 @@ class BasketSoftmaxLoss(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw `weight` from N(0, 0.01)."""
+        """Draw `weight` from N(0, 0.01); running means of an `Ema` guard start over."""
         nn.init.normal_(self.weight, std=0.01)
+        if "ema" in self._buffers:
+            self.ema.fill_(math.inf)
 
     @property
     def num_classes(self) -> int:
