@@ -7,6 +7,7 @@ Checks the arguments, resolves autocast and the `Ema` guard, and calls the op. M
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -275,13 +276,29 @@ def check_scale(scale: float) -> None:
         raise ValueError(f"scale is {scale}, allowed are finite values above 0")
 
 
-def _check_rule_size(mining: Rule, offsets: Tensor) -> None:
-    """The bound on the mined list, early and by name; under torch.compile the op itself checks it."""
-    if torch.compiler.is_compiling() or not isinstance(mining, TopK):
+def check_labels(labels: Any, rows: int) -> None:
+    """Raise TypeError or ValueError unless `labels` is an int64 tensor [rows]."""
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels must be an int64 tensor, got {type(labels).__name__}")
+    if labels.dtype != torch.int64:
+        raise TypeError(f"labels is {labels.dtype}, allowed is int64")
+    if labels.shape != (rows,):
+        raise ValueError(f"labels has shape {tuple(labels.shape)}, allowed is ({rows},)")
+
+
+def check_listed(mining: Rule, sizes: Sequence[int]) -> None:
+    """Raise ValueError when a rule would list more classes of a row than the kernels hold."""
+    if not isinstance(mining, TopK):
         return
-    mined = int(offsets.diff().clamp_max(mining.k).sum())
+    mined = sum(min(mining.k, size) for size in sizes)
     if mined > MAX_SLOTS:
         raise ValueError(
-            f"mining lists up to {mined} classes a row (k = {mining.k} over {len(offsets) - 1} baskets), "
+            f"mining lists up to {mined} classes a row (k = {mining.k} over {len(sizes)} baskets), "
             f"allowed are {MAX_SLOTS}: use a smaller k"
         )
+
+
+def _check_rule_size(mining: Rule, offsets: Tensor) -> None:
+    """The bound on the mined list, early and by name; under torch.compile the op itself checks it."""
+    if not torch.compiler.is_compiling():
+        check_listed(mining, offsets.diff().tolist())

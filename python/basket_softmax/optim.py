@@ -12,6 +12,8 @@ from bbs_kernels.fused_sgd import SgdSettings, cos_lse_with_sgd
 
 from .losses import BasketSoftmaxLoss
 
+LARGEST_FACTOR = 128.0  # a weight of the loss may be large; a GradScaler starts at 65536
+
 
 class FusedSGD(torch.optim.Optimizer):
     """SGD with momentum and weight decay for a loss's `weight`, applied tile by tile during backward.
@@ -21,7 +23,7 @@ class FusedSGD(torch.optim.Optimizer):
     happened in `backward()`, with the learning rate that stood in `param_groups` then. With `sample_rate` < 1
     only the sampled rows move; momentum and decay of the others are left alone.
 
-    `weight.grad` stays None, so nothing else may need it: fp16 autocast (a GradScaler scales the gradients),
+    `weight.grad` stays None, so nothing else may need it: fp16 autocast, a loss that a GradScaler has multiplied,
     hooks on `weight`, two backward passes in one step and torch.compile of the head are refused. Gradient
     clipping sees the backbone's gradients only. Every pass through the loss counts as its backward, also a
     `torch.autograd.grad` for the embeddings alone.
@@ -86,6 +88,14 @@ class FusedSGD(torch.optim.Optimizer):
             return core.cos_lse(x, w, *args, **kwargs)
         self._refuse_other_uses(x, w)
         return cos_lse_with_sgd(x, w, *args, step=self._begin_update, **kwargs)
+
+    def refuse_scaled(self, gradient: Tensor) -> None:
+        """A hook on the loss: the factor of a GradScaler would become part of the update, and nothing could undo it."""
+        if bool((gradient.detach().abs() > LARGEST_FACTOR).any()):
+            raise RuntimeError(
+                f"the loss reaches backward multiplied by {float(gradient.detach().abs().max()):g}, as by a "
+                f"GradScaler: FusedSGD would apply the factor to the centres; allowed are factors up to {LARGEST_FACTOR:g}"
+            )
 
     def step(self, closure: Any = None) -> Any:
         """Close the step. Raises RuntimeError when no backward pass has updated the weight since the last one."""

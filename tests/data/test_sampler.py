@@ -72,6 +72,15 @@ def test_in_a_data_loader():
         ),
         ({"basket": [0, 1], "batch_size": 4, "weights": [1, -1]}, "weights is .* non-negative"),
         ({"basket": [0, 2], "batch_size": 4, "weights": [1, 1, 1]}, "basket 1 has no sample"),
+        (
+            {"basket": [0, 1], "batch_size": 4, "weights": [1000, 1]},
+            r"weights\[1\] is 1, .* no row in a batch of 4",
+        ),
+        (
+            {"basket": [0, 1], "batch_size": 1, "weights": [1, 1]},
+            r"weights\[1\] is 1, .* no row in a batch of 1",
+        ),
+        ({"basket": [0, 1], "batch_size": 4, "weights": [1, float("nan")]}, "weights is .* positive sum"),
     ],
 )
 def test_messages(arguments, message):

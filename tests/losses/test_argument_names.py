@@ -38,7 +38,7 @@ def test_constructor(options: dict, error: type[Exception], message: str) -> Non
     [
         ({"embeddings": X.tolist()}, TypeError, "embeddings must be a tensor, got list"),
         ({"embeddings": X[0]}, ValueError, r"embeddings has shape \(8,\), allowed is \[B, 8\]"),
-        ({"labels": LABELS.tolist()}, TypeError, "labels must be a tensor, got list"),
+        ({"labels": LABELS.tolist()}, TypeError, "labels must be an int64 tensor, got list"),
         ({"labels": LABELS.tolist(), "basket": 0}, TypeError, "labels must be an int64 tensor, got list"),
         ({"basket": 0.0}, TypeError, "basket must be an int64 tensor, an int or a name, got float"),
         ({"sample_weight": [1.0] * 4}, TypeError, "sample_weight must be a tensor or None, got list"),
@@ -54,7 +54,7 @@ def test_call(arguments: dict, error: type[Exception], message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"labels": [0, 1, 6, -1]}, TypeError, "labels must be a tensor, got list"),
+        ({"labels": [0, 1, 6, -1]}, TypeError, "labels must be an int64 tensor, got list"),
         ({"offsets": [0, 5, 9]}, TypeError, "offsets must be a tensor, got list"),
         ({"offsets": torch.tensor([0, 5])}, RuntimeError, "offsets run from 0 to 5, allowed is from 0 to .* 9"),
         ({"offsets": torch.tensor([0, 7, 5, 9])}, RuntimeError, r"offsets\[1\] = 7 is above offsets\[2\] = 5"),

@@ -113,6 +113,5 @@ def test_constructor_messages():
 
 
 def test_a_rule_that_lists_too_much_is_named():
-    loss = bs.BasketSoftmaxLoss([200] * 200, 3, mining=bs.TopK(k=100))
     with pytest.raises(ValueError, match=r"mining lists up to 20000 classes a row .* allowed are 16384"):
-        loss(torch.randn(2, 3), torch.tensor([0, 1]))
+        bs.BasketSoftmaxLoss([200] * 200, 3, mining=bs.TopK(k=100))

@@ -176,3 +176,14 @@ def test_misuse_is_refused_before_anything_moves():
     assert torch.equal(loss.weight, before)
     with pytest.raises(ValueError, match="lr is nan"):
         bs.optim.FusedSGD(make(), lr=float("nan"))
+
+
+def test_a_loss_multiplied_by_a_grad_scaler_is_refused():
+    loss = make()
+    bs.optim.FusedSGD(loss, lr=0.1)
+    x, labels = next(batches(1))
+    before = loss.weight.detach().clone()
+    scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
+    with pytest.raises(RuntimeError, match="multiplied by 65536, as by a GradScaler"):
+        scaler.scale(loss(x, labels)).backward()
+    assert torch.equal(loss.weight, before)

@@ -18,8 +18,8 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
         raise click.BadParameter(
             f"{value!r} is not a comma-separated list of integers such as 0,1,2"
         ) from None
-    if len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise click.BadParameter(f"{value!r}: seeds are different integers >= 0")
+    if len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= 2**31:
+        raise click.BadParameter(f"{value!r}: seeds are different integers from 0 to 2^31 - 1")
     return seeds
 
 

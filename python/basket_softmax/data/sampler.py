@@ -20,7 +20,9 @@ class MixedBasketSampler(Sampler[list[int]]):
     Args:
         basket: [N] int64, the basket of each sample of the dataset.
         batch_size: rows per batch.
-        weights: one non-negative number per basket, or None for proportional to size.
+        weights: one non-negative number per basket, or None for proportional to size. Proportions are kept within
+            every batch, so a positive weight too small for one row of `batch_size` is an error, not a basket
+            that is never seen.
         seed: of the order; the same seed and epoch give the same batches.
         drop_last: leave out an incomplete last batch (only without `weights`; with them all are full).
 
@@ -89,6 +91,12 @@ class MixedBasketSampler(Sampler[list[int]]):
         by_remainder = sorted(range(len(wanted)), key=lambda b: (counts[b] - wanted[b], b))
         for b in by_remainder[: self.batch_size - sum(counts)]:
             counts[b] += 1
+        for b, weight in enumerate(weights):
+            if weight > 0 and counts[b] == 0:
+                raise ValueError(
+                    f"weights[{b}] is {weight}, which gives basket {b} no row in a batch of {self.batch_size}: "
+                    "allowed are 0, a larger weight, or a larger batch_size"
+                )
         return counts
 
 

@@ -103,17 +103,21 @@ def _plot(rows: Sequence[Row], regime: Regime, path: Path) -> None:
         percent = [100.0 * row["rank1"] for row in table[rule].values()]
         colour = {"bbs": "tab:blue", "oracle": "tab:green"}.get(rule, "tab:grey")
         spread = statistics.stdev(percent) if len(percent) > 1 else 0.0
-        left.barh(y, statistics.mean(percent), xerr=spread, color=colour, alpha=0.75, capsize=3)
-        left.scatter(percent, [y] * len(percent), color="black", s=12, zorder=3)
+        left.errorbar(
+            statistics.mean(percent), y, xerr=spread, fmt="|", color="black", markersize=16, capsize=3
+        )
+        left.scatter(percent, [y] * len(percent), color=colour, s=30, zorder=3)
         gains = differences(rows, rule)
         right.scatter(gains, [y] * len(gains), color=colour, s=30, zorder=3)
         if gains:
             right.plot([statistics.mean(gains)], [y], marker="|", markersize=16, color="black")
     values = [100.0 * row["rank1"] for row in rows]
-    left.set_xlim(max(0.0, min(values) - 8.0), min(100.0, max(values) + 3.0))
+    # Points, not bars: the axis does not start at 0, where a bar's length would exaggerate.
+    left.set_xlim(max(0.0, min(values) - 3.0), min(100.0, max(values) + 3.0))
+    left.grid(axis="x", alpha=0.3)
     left.set_yticks(range(len(rules)), [NAMES.get(rule, rule) for rule in rules])
     left.invert_yaxis()
-    left.set_xlabel("rank-1 %, mean ± sd; dots: seeds")
+    left.set_xlabel("rank-1 %; dots: seeds, bar: mean ± sd")
     right.axvline(0.0, color="black", linewidth=0.8)
     right.set_xlabel("points above one head per dataset; bar: mean")
     right.grid(axis="x", alpha=0.3)

@@ -51,6 +51,7 @@ def run_demo(
     seeds = list(SEEDS[:1] if quick else SEEDS) if seeds is None else list(seeds)
     if not seeds:
         raise ValueError("seeds is empty, allowed is at least one")
+    Path(output).mkdir(parents=True, exist_ok=True)  # now, not after the trainings
     names = QUICK if quick else tuple(RULES)
     jobs = [(rule, seed) for seed in seeds for rule in names]  # a whole seed first: an interrupt leaves pairs
     rows, failures, interrupted = _train_all(jobs, regime, steps)

@@ -60,14 +60,19 @@ def roc(scores: Any, same: Any) -> Roc:
     if genuine == 0 or impostors == 0:
         raise ValueError(f"same marks {genuine} of {len(same)} pairs, allowed is at least one of each kind")
     scores, order = scores.sort(descending=True)
-    accepted = torch.stack([~same[order], same[order]]).to(torch.float64).cumsum(1)
-    last_of_tie = torch.ones(len(scores), dtype=torch.bool)
-    last_of_tie[:-1] = scores[1:] != scores[:-1]
-    rates = accepted[:, last_of_tie] / torch.tensor([[impostors], [genuine]], dtype=torch.float64)
-    start = torch.zeros(2, 1, dtype=torch.float64)
-    far, tar = torch.cat([start, rates], dim=1)
+    true_accepts = same[order].cumsum(0)
+    del order  # with 10 million pairs each such vector is 80 MB
+    last_of_tie = torch.nonzero(scores[1:] != scores[:-1]).flatten()
+    last_of_tie = torch.cat([last_of_tie, torch.tensor([len(scores) - 1])])
+    true_accepts = true_accepts[last_of_tie]
+    false_accepts = last_of_tie + 1 - true_accepts  # so many pairs are accepted, these are not genuine
+    far, tar = _from_zero(false_accepts.double() / impostors), _from_zero(true_accepts.double() / genuine)
     threshold = torch.cat([torch.tensor([torch.inf], dtype=torch.float64), scores[last_of_tie]])
     return Roc(threshold, far, tar)
+
+
+def _from_zero(rates: Tensor) -> Tensor:
+    return torch.cat([torch.zeros(1, dtype=torch.float64), rates])
 
 
 def tar_at_far(scores: Any, same: Any, fars: Sequence[float]) -> dict[float, float]:

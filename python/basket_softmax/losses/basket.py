@@ -121,7 +121,8 @@ class BasketSoftmaxLoss(nn.Module):
 
     @mining.setter
     def mining(self, rule: Rule) -> None:
-        self._mining = check_rule(rule)
+        core.check_listed(check_rule(rule), self.baskets.sizes)
+        self._mining = rule
         if ema_guard(rule) is None:
             self._buffers.pop("ema", None)  # or the state_dict would depend on rules used earlier
         elif "ema" not in self._buffers:
@@ -172,6 +173,7 @@ class BasketSoftmaxLoss(nn.Module):
             raise ValueError(
                 f"embeddings has shape {tuple(embeddings.shape)}, allowed is [B, {self.embedding_size}]"
             )
+        core.check_labels(labels, embeddings.shape[0])
         if basket is not None:
             labels = self.baskets.to_global(labels, basket, ignore_index=self.ignore_index)
         rows = row_results(
@@ -182,7 +184,10 @@ class BasketSoftmaxLoss(nn.Module):
             cos_lse=core.cos_lse if self._fused is None else self._fused.cos_lse,
         )  # fmt: skip
         self._last = LastStep(labels, *(t.detach() for t in rows))
-        return core.reduce_rows(rows.losses, labels != self.ignore_index, sample_weight, self.reduction)
+        value = core.reduce_rows(rows.losses, labels != self.ignore_index, sample_weight, self.reduction)
+        if self._fused is not None and value.requires_grad:
+            value.register_hook(self._fused.refuse_scaled)
+        return value
 
     def stats(self) -> dict[str, Tensor]:
         """What the last step did, as device tensors; nothing waits for the device until you read one.
