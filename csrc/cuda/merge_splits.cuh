@@ -1,0 +1,80 @@
+// After the sweep, a block per sorted position: merges the splits' pairs and, per basket, their lists, in order; drops
+// `skip`, keeps `k`, adds the kept to the log-sum-exp. Writes every output of the row, -1 and 0 where there is nothing.
+#pragma once
+
+#include "../common/mining_rule.h"
+#include "params.h"
+#include "sweep_epilogue.cuh"
+
+namespace bbs::cuda {
+
+constexpr int kMergeWarps = kMergeThreads / 32;
+
+// The pair of what one lane kept, then of the warp: a fixed tree.
+__device__ __forceinline__ LsePair merge_warp(LsePair pair, float scale_log2e) {
+#pragma unroll
+  for (int d = 16; d > 0; d /= 2) {
+    const LsePair other = {__shfl_down_sync(kAllLanes, pair.max, d), __shfl_down_sync(kAllLanes, pair.sum, d)};
+    pair = merge(pair, other, scale_log2e, PlainExp2());
+  }
+  return pair;
+}
+
+__global__ void __launch_bounds__(kMergeThreads) merge_splits(const __grid_constant__ ForwardParams p) {
+  __shared__ LsePair mined[kMergeWarps];
+  const Problem& q = p.problem;
+  const Sweep& w = p.sweep;
+  const int position = blockIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int i = p.row.order[position], own = p.row.basket[i];
+  const bool active = own < NoBasket::ignored;
+  const float scale_log2e = q.scale * kLog2E, infinity = __int_as_float(0x7f800000);
+  const float c_t = p.row.cos_target[i], guard = p.row.guard[i];
+  const int k = mines_lists(q.rule, q.k) ? q.k : 0;
+
+  LsePair total = {-infinity, 0.0f};
+  if (active)
+    for (int split = 0; split < w.splits; ++split)
+      total = merge(total, w.pairs[static_cast<int64_t>(split) * q.rows + position], scale_log2e, PlainExp2());
+  const bool nan = active ? total.sum != total.sum || c_t != c_t || guard != guard : own == NoBasket::bad_label;
+
+  const int share = (w.tiles + w.splits - 1) / w.splits;
+  LsePair kept = {-infinity, 0.0f};
+  for (int b = warp; k > 0 && b < q.baskets; b += kMergeWarps) {
+    const int64_t out = (static_cast<int64_t>(i) * q.baskets + b) * k;
+    const int begin = w.tile_begin[b], end = w.tile_begin[b + 1];
+    const bool mines = active && !nan && b != own && begin < end;
+    TopkKey best[kKeys] = {kNoKey, kNoKey, kNoKey, kNoKey};
+    int skip = q.skip;
+    if (mines) {
+      for (int split = begin / share; split <= (end - 1) / share; ++split) {
+        const int64_t at = (static_cast<int64_t>(split) + b) * q.rows + position;
+        TopkKey other[kKeys];
+        load_keys(other, w.lists + at * w.list_length, w.list_length, lane);
+        merge_best(best, other, lane);
+        if (w.mates) skip -= w.mates[at];
+      }
+    }
+    skip = skip < 0 ? 0 : skip;
+#pragma unroll
+    for (int n = 0; n < kKeys; ++n) {
+      const int at = n * 32 + lane - skip;
+      const TopkKey key = best[n];
+      if (at < 0 || at >= k) continue;
+      const float cos = __uint_as_float(key_cos_bits(key));
+      p.out.mined_idx[out + at] = key == kNoKey ? -1 : key_class(key);
+      p.out.mined_cos[out + at] = key == kNoKey ? 0.0f : cos;
+      if (key != kNoKey) kept = merge(kept, {cos, 1.0f}, scale_log2e, PlainExp2());
+    }
+  }
+  kept = merge_warp(kept, scale_log2e);
+  if (lane == 0) mined[warp] = kept;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (int n = 0; n < kMergeWarps; ++n) total = merge(total, mined[n], scale_log2e, PlainExp2());
+  p.out.lse[i] = nan                ? __int_as_float(0x7fc00000)
+                 : total.sum > 0.0f ? __fmaf_rn(q.scale, total.max, logf(total.sum))
+                                    : -infinity;
+  p.out.cos_target[i] = c_t;
+}
+
+}  // namespace bbs::cuda

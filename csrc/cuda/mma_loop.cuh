@@ -1,0 +1,148 @@
+// Tensor-core main loop of a 128 x 128 tile: four warps of 64 x 64, each 4 x 8 mma of m16n8. The interface is shared
+// with simt_loop.cuh: load fragments, multiply, then ask for a thread's rows, columns, products and squared norms.
+// The squared norms of the classes come from the same registers as the products. The two warps that hold the same
+// classes share that work: they take their pairs of 8 classes in opposite order, and each sums the even ones.
+#pragma once
+
+#include "tile_layout.cuh"
+
+namespace bbs::cuda {
+
+template <class Types, bool with_norms>
+struct MmaLoop {
+  using Op = typename Types::Op;
+  static constexpr int kWarpRows = 2, kWarpColumns = 2;
+  static constexpr int kM = 4, kN = 8;           // mma tiles of a warp
+  static constexpr int kThreadRows = 2 * kM;     // rows of the tile of which a thread holds products
+  static constexpr int kThreadColumns = 2 * kN;  // and classes
+  static constexpr int kRowLanes = 4;            // lanes of a warp that share a row, differing in the lowest bits
+
+  struct Fragments {
+    uint32_t a[kM][4];
+    uint32_t b[kN][2];
+  };
+
+  float acc[kM][kN][4];
+  float squares[kN / 2];
+  int warp_m, warp_n, lane;
+
+  __device__ __forceinline__ MmaLoop() {
+    const int warp = threadIdx.x / 32;
+    warp_m = warp / kWarpColumns;
+    warp_n = warp % kWarpColumns;
+    lane = threadIdx.x % 32;
+  }
+
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int n = 0; n < kN; ++n)
+#pragma unroll
+        for (int q = 0; q < 4; ++q) acc[m][n][q] = 0.0f;
+#pragma unroll
+    for (int n = 0; n < kN / 2; ++n) squares[n] = 0.0f;
+  }
+
+  __device__ __forceinline__ void load(Fragments& f, uint32_t x_tile, uint32_t w_tile, int step) const {
+#pragma unroll
+    for (int m = 0; m < kM; ++m) {
+      const int row = warp_m * 64 + m * 16 + (lane & 15);
+      ldmatrix4(f.a[m], x_tile + NarrowRows::offset(row, step * 2 + (lane >> 4)));
+    }
+#pragma unroll
+    for (int n = 0; n < kN; n += 2) load_pair(f.b[n], f.b[n + 1], w_tile, warp_n * 64 + n * 8, step);
+    if constexpr (Same<Op, Tf32>::value) {
+#pragma unroll
+      for (int m = 0; m < kM; ++m)
+#pragma unroll
+        for (int r = 0; r < 4; ++r) f.a[m][r] = Tf32::round(f.a[m][r]);
+#pragma unroll
+      for (int n = 0; n < kN; ++n)
+#pragma unroll
+        for (int r = 0; r < 2; ++r) f.b[n][r] = Tf32::round(f.b[n][r]);
+    }
+  }
+
+  __device__ __forceinline__ void multiply(const Fragments& f) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int n = 0; n < kN; ++n) Op::mma(acc[m][n], f.a[m], f.b[n]);
+    if constexpr (with_norms) {
+#pragma unroll
+      for (int n = 0; n < kN; n += 2) add_squares<Op>(squares[n / 2], f.b[n]);
+    }
+  }
+
+  __device__ __forceinline__ int row(int i) const { return warp_m * 64 + (i >> 1) * 16 + (i & 1) * 8 + (lane >> 2); }
+  __device__ __forceinline__ int column(int j) const {
+    return warp_n * 64 + (((j >> 1) ^ warp_m) * 8) + (lane & 3) * 2 + (j & 1);
+  }
+  __device__ __forceinline__ float& product(int i, int j) { return acc[i >> 1][j >> 1][(i & 1) * 2 + (j & 1)]; }
+  __device__ __forceinline__ int column_group() const { return warp_n; }
+
+  // Calls put(column, squared norm) once per class of the tile, over all threads.
+  template <class Put>
+  __device__ __forceinline__ void norms(Put put) const {
+#pragma unroll
+    for (int n = 0; n < kN; n += 2) {
+      float sum = squares[n / 2];
+      sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+      sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+      if ((lane & 3) == 0) put(warp_n * 64 + ((n ^ warp_m) * 8) + (lane >> 2), sum);
+    }
+  }
+
+ private:
+  // Fragments of 16 classes from `first`; b0 has the lower eight, or in the second row of warps the upper eight.
+  __device__ __forceinline__ void load_pair(uint32_t (&b0)[2], uint32_t (&b1)[2], uint32_t w_tile, int first,
+                                            int step) const {
+    using Layout = typename Types::WLayout;
+    if constexpr (Types::kConverts) {
+      load_converted(b0, w_tile, first + warp_m * 8 + (lane >> 2), step);
+      load_converted(b1, w_tile, first + (warp_m ^ 1) * 8 + (lane >> 2), step);
+    } else if constexpr (Types::kTransposed && Op::kBytes == 4) {
+      load_columns(b0, w_tile, first + warp_m * 8 + (lane >> 2), step);
+      load_columns(b1, w_tile, first + (warp_m ^ 1) * 8 + (lane >> 2), step);
+    } else {
+      const int half = (lane >> 3) & 1, which = (lane >> 4) ^ warp_m;
+      uint32_t r[4];
+      if constexpr (Types::kTransposed)
+        ldmatrix4_transposed(r, w_tile + Layout::offset(step * 16 + half * 8 + (lane & 7), first / 8 + which));
+      else
+        ldmatrix4(r, w_tile + Layout::offset(first + which * 8 + (lane & 7), step * 2 + half));
+      b0[0] = r[0], b0[1] = r[1], b1[0] = r[2], b1[1] = r[3];
+    }
+  }
+
+  // fp32 centres, rounded to the operand type: k = 2t, 2t + 1 and 2t + 8, 2t + 9 of the step.
+  __device__ __forceinline__ void load_converted(uint32_t (&b)[2], uint32_t w_tile, int column, int step) const {
+    using Layout = typename Types::WLayout;
+    const int t = lane & 3;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      if constexpr (Types::kTransposed) {
+        const int k = step * 16 + half * 8 + t * 2;
+        const uint32_t at = column % 4 * 4;
+        b[half] = Op::pack(load_shared_float(w_tile + Layout::offset(k, column / 4) + at),
+                           load_shared_float(w_tile + Layout::offset(k + 1, column / 4) + at));
+      } else {
+        const float2 v = load_shared_float2(w_tile + Layout::offset(column, step * 4 + half * 2 + (t >> 1)) + (t & 1) * 8);
+        b[half] = Op::pack(v.x, v.y);
+      }
+    }
+  }
+
+  // tf32 from a transposed w: ldmatrix transposes 16-bit elements only.
+  __device__ __forceinline__ void load_columns(uint32_t (&b)[2], uint32_t w_tile, int column, int step) const {
+    using Layout = typename Types::WLayout;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int k = step * 8 + half * 4 + (lane & 3);
+      b[half] = __float_as_uint(load_shared_float(w_tile + Layout::offset(k, column / 4) + column % 4 * 4));
+    }
+  }
+};
+
+}  // namespace bbs::cuda

@@ -1,0 +1,73 @@
+// What crosses from the host into the forward kernels: pointers and integers, one struct per launch.
+// Sorted position p: rows ordered by (basket of the label, row); rows that take no part come last.
+#pragma once
+
+#include "../common/lse_pair.h"
+#include "../common/topk_key.h"
+
+namespace bbs::cuda {
+
+// Why a row has no basket. A row's basket is its index in offsets, or one of these.
+struct NoBasket {
+  enum : int32_t { ignored = 0x7ffffffe, bad_label = 0x7fffffff };
+};
+
+struct Problem {
+  const void* x;           // [B, D], unit column stride
+  const void* w;           // [C, D] with unit column stride, or (w_transposed) unit row stride
+  const int64_t* labels;   // [B]
+  const int64_t* offsets;  // [K + 1] on the device
+  const int64_t* aliases;  // [C] or null
+  const float* guard_rows; // [B] or null
+  int64_t x_stride;        // elements between rows of x
+  int64_t w_stride;        // elements between rows of w, or between its columns when transposed
+  int64_t ignore_index;
+  int32_t rows;            // B
+  int32_t dim;             // D
+  int32_t classes;         // C
+  int32_t baskets;         // K
+  int32_t rule;
+  int32_t guard_kind;
+  int32_t k;
+  int32_t skip;
+  float scale;
+  float guard_value;
+};
+
+// Per row, in the order of the input.
+struct RowArrays {
+  float* inverse_norm;  // [B]
+  float* cos_target;    // [B]
+  float* guard;         // [B] +inf without a guard
+  int32_t* basket;      // [B] index, or NoBasket
+  int32_t* order;       // [B] row at each sorted position
+  int32_t* bad_label;   // null, or a flag on the host that a label out of range sets
+};
+
+// How the classes are cut. Tiles of one basket are consecutive; a tile never holds classes of two baskets.
+struct Sweep {
+  const int32_t* tile_begin;  // [K + 1] first tile of each basket, on the device
+  int32_t tiles;              // tile_begin[K]
+  int32_t splits;             // S: blocks that share the tiles of one row block
+  int32_t list_length;        // k + skip, or 0
+  LsePair* pairs;             // [S, B] by sorted position
+  TopkKey* lists;             // [S + K - 1, B, list_length], sorted, kNoKey padded
+  int32_t* mates;             // [S + K - 1, B] alias mates met; null without aliases
+  TopkKey* pending;           // [blocks, rows of a block, kPendingCapacity] scratch
+};
+
+struct Outputs {
+  float* lse;          // [B]
+  float* cos_target;   // [B]
+  int64_t* mined_idx;  // [B, K, k]
+  float* mined_cos;    // [B, K, k]
+};
+
+struct ForwardParams {
+  Problem problem;
+  RowArrays row;
+  Sweep sweep;
+  Outputs out;
+};
+
+}  // namespace bbs::cuda

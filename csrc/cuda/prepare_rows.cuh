@@ -1,0 +1,167 @@
+// Before the sweep, per row: basket of the label, inverse norm, target cosine, guard (prepare_rows), then the order of
+// the rows by basket (order_rows). The target cosine has the bits that the sweep gives the pair: the same instructions
+// in the same order of k, on fragments read straight from memory.
+#pragma once
+
+#include "../common/mining_rule.h"
+#include "params.h"
+#include "simt_loop.cuh"
+
+namespace bbs::cuda {
+
+struct RowProducts {
+  float dot, x_squares, w_squares;
+};
+
+template <class Types>
+__device__ __forceinline__ float w_element(const Problem& q, int64_t c, int k) {
+  const int64_t at = Types::kTransposed ? k * q.w_stride + c : c * q.w_stride + k;
+  return static_cast<const float*>(q.w)[at];
+}
+
+// Elements k, k + 1 of a row as one register of a 16-bit fragment; zeros beyond D. `c` < 0: no such row.
+template <class Op>
+__device__ __forceinline__ uint32_t x_pair(const Problem& q, int i, int k) {
+  const uint16_t* x = static_cast<const uint16_t*>(q.x) + static_cast<int64_t>(i) * q.x_stride;
+  uint32_t low = 0, high = 0;
+  if (i >= 0 && k < q.dim) low = x[k];
+  if (i >= 0 && k + 1 < q.dim) high = x[k + 1];
+  return low | high << 16;
+}
+
+template <class Types>
+__device__ __forceinline__ uint32_t w_pair(const Problem& q, int64_t c, int k) {
+  if (c < 0) return 0;
+  if constexpr (Types::kConverts) {
+    return Types::Op::pack(k < q.dim ? w_element<Types>(q, c, k) : 0.0f, k + 1 < q.dim ? w_element<Types>(q, c, k + 1) : 0.0f);
+  } else {
+    const uint16_t* w = static_cast<const uint16_t*>(q.w);
+    const int64_t at = Types::kTransposed ? c : c * q.w_stride, step = Types::kTransposed ? q.w_stride : 1;
+    uint32_t low = 0, high = 0;
+    if (k < q.dim) low = w[at + k * step];
+    if (k + 1 < q.dim) high = w[at + (k + 1) * step];
+    return low | high << 16;
+  }
+}
+
+// Products of 8 rows with one class each, on one warp: the diagonal of an mma. Lane 4 n returns those of row n.
+template <class Types>
+__device__ __forceinline__ RowProducts mma_products(const Problem& q, int i, int c, int lane) {
+  using Op = typename Types::Op;
+  constexpr int kStep = 32 / Op::kBytes;
+  const int t = lane & 3;
+  float acc[4] = {0.0f, 0.0f, 0.0f, 0.0f}, x_squares = 0.0f, w_squares = 0.0f;
+  for (int k = 0; k < q.dim; k += kStep) {
+    uint32_t x[2], w[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      if constexpr (Op::kBytes == 2) {
+        x[half] = x_pair<Op>(q, i, k + half * 8 + t * 2);
+        w[half] = w_pair<Types>(q, c, k + half * 8 + t * 2);
+      } else {
+        const int at = k + half * 4 + t;
+        const float xv = i >= 0 && at < q.dim ? static_cast<const float*>(q.x)[i * q.x_stride + at] : 0.0f;
+        const float wv = c >= 0 && at < q.dim ? w_element<Types>(q, c, at) : 0.0f;
+        x[half] = Tf32::round(__float_as_uint(xv));
+        w[half] = Tf32::round(__float_as_uint(wv));
+      }
+    }
+    const uint32_t a[4] = {x[0], 0, x[1], 0};  // rows 8 to 15 of the mma are empty
+    Op::mma(acc, a, w);
+    add_squares<Op>(x_squares, x);
+    add_squares<Op>(w_squares, w);
+  }
+  const int row = lane / 4;  // its diagonal element is in lane 4 row + row / 2, register row % 2
+  const float even = __shfl_sync(0xffffffffu, acc[0], row * 4 + row / 2);
+  const float odd = __shfl_sync(0xffffffffu, acc[1], row * 4 + row / 2);
+#pragma unroll
+  for (int d = 1; d < 4; d *= 2) {
+    x_squares += __shfl_xor_sync(0xffffffffu, x_squares, d);
+    w_squares += __shfl_xor_sync(0xffffffffu, w_squares, d);
+  }
+  return {row % 2 ? odd : even, x_squares, w_squares};
+}
+
+template <class Types>
+__device__ __forceinline__ RowProducts simt_products(const Problem& q, int i, int c) {
+  using Loop = SimtLoop<Types, true>;
+  float dot = 0.0f, x_squares[4] = {}, w_squares[4] = {};
+  const float* x = static_cast<const float*>(q.x) + (i < 0 ? 0 : i) * q.x_stride;
+  for (int k = 0; i >= 0 && k < q.dim; k += 4) {
+    float xv[4], wv[4];
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      xv[e] = k + e < q.dim ? x[k + e] : 0.0f;
+      wv[e] = c >= 0 && k + e < q.dim ? w_element<Types>(q, c, k + e) : 0.0f;
+    }
+    const float4 a = make_float4(xv[0], xv[1], xv[2], xv[3]), b = make_float4(wv[0], wv[1], wv[2], wv[3]);
+    dot = Loop::dot4(a, b, dot);
+    Loop::add_squares4(x_squares, a);
+    Loop::add_squares4(w_squares, b);
+  }
+  return {dot, Loop::squared_norm(x_squares), Loop::squared_norm(w_squares)};
+}
+
+// The basket that holds class c: the last that begins at or before it and is not empty.
+__device__ __forceinline__ int basket_of(const int64_t* offsets, int baskets, int64_t c) {
+  int low = 0, high = baskets - 1;
+  while (low < high) {
+    const int middle = (low + high + 1) / 2;
+    if (offsets[middle] <= c)
+      low = middle;
+    else
+      high = middle - 1;
+  }
+  return low;
+}
+
+template <class Types>
+__global__ void __launch_bounds__(kPrepareThreads) prepare_rows(const __grid_constant__ ForwardParams p) {
+  constexpr bool kMma = Types::Op::kTensorCore;
+  const Problem& q = p.problem;
+  const int lane = threadIdx.x % 32;
+  const int within = kMma ? threadIdx.x / 4 : threadIdx.x;
+  if (!kMma && within >= kPrepareRows) return;
+  int i = blockIdx.x * kPrepareRows + within;
+  if (i >= q.rows) i = -1;
+  const int64_t label = i < 0 ? q.ignore_index : q.labels[i];
+  const bool ignored = label == q.ignore_index, good = !ignored && label >= 0 && label < q.classes;
+  const int c = good ? static_cast<int>(label) : -1;
+  RowProducts sum;
+  if constexpr (kMma)
+    sum = mma_products<Types>(q, i, c, lane);
+  else
+    sum = simt_products<Types>(q, i, c);
+  if (i < 0 || (kMma && lane % 4 != 0)) return;
+  const float x_inverse = inverse_norm(sum.x_squares);
+  const float nan = __int_as_float(0x7fc00000), infinity = __int_as_float(0x7f800000);
+  const float c_t = good ? cosine(sum.dot, x_inverse, inverse_norm(sum.w_squares)) : ignored ? 0.0f : nan;
+  p.row.inverse_norm[i] = x_inverse;
+  p.row.cos_target[i] = c_t;
+  p.row.basket[i] = good ? basket_of(q.offsets, q.baskets, label) : ignored ? NoBasket::ignored : NoBasket::bad_label;
+  p.row.guard[i] = q.guard_kind == GuardCode::absolute   ? q.guard_value
+                   : q.guard_kind == GuardCode::relative ? __fadd_rn(c_t, -q.guard_value)
+                   : q.guard_kind == GuardCode::rows     ? q.guard_rows[i]
+                                                         : infinity;
+  if (!good && !ignored && p.row.bad_label) *p.row.bad_label = 1;
+}
+
+// order[position of row i] = i, rows by (basket, i): the position is the number of rows before it, counted.
+__global__ void __launch_bounds__(kPrepareThreads) order_rows(const __grid_constant__ ForwardParams p) {
+  __shared__ int32_t other[kPrepareThreads];
+  const int rows = p.problem.rows;
+  const int i = blockIdx.x * kPrepareThreads + threadIdx.x;
+  const int mine = i < rows ? p.row.basket[i] : 0;
+  int position = 0;
+  for (int base = 0; base < rows; base += kPrepareThreads) {
+    const int j = base + threadIdx.x;
+    __syncthreads();
+    if (j < rows) other[threadIdx.x] = p.row.basket[j];
+    __syncthreads();
+    const int count = rows - base < kPrepareThreads ? rows - base : kPrepareThreads;
+    for (int n = 0; n < count; ++n) position += other[n] < mine || (other[n] == mine && base + n < i);
+  }
+  if (i < rows) p.row.order[position] = i;
+}
+
+}  // namespace bbs::cuda

@@ -1,0 +1,86 @@
+// Exact fp32 main loop of the same shape as mma_loop.cuh: 128 threads of 16 rows x 8 classes, products summed by fma
+// in ascending k, so that a pair's bits depend on its own numbers only.
+#pragma once
+
+#include "tile_layout.cuh"
+
+namespace bbs::cuda {
+
+template <class Types, bool with_norms>
+struct SimtLoop {
+  static constexpr int kWarpColumns = 1;
+  static constexpr int kThreadRows = 16, kThreadColumns = 8;
+  static constexpr int kRowLanes = 16;
+
+  float acc[kThreadRows][kThreadColumns];
+  float squares[4];  // of class threadIdx.x, k by k modulo 4
+  int thread_m, thread_n;
+
+  __device__ __forceinline__ SimtLoop() : thread_m(threadIdx.x / 16), thread_n(threadIdx.x % 16) {}
+
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int i = 0; i < kThreadRows; ++i)
+#pragma unroll
+      for (int j = 0; j < kThreadColumns; ++j) acc[i][j] = 0.0f;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) squares[e] = 0.0f;
+  }
+
+  __device__ __forceinline__ int row(int i) const { return thread_m + i * 8; }
+  __device__ __forceinline__ int column(int j) const { return thread_n + j * 16; }
+  __device__ __forceinline__ float& product(int i, int j) { return acc[i][j]; }
+  __device__ __forceinline__ int column_group() const { return 0; }
+
+  // Four k at a time of one k-tile.
+  __device__ __forceinline__ void multiply(uint32_t x_tile, uint32_t w_tile, int chunk) {
+    float4 b[kThreadColumns];
+#pragma unroll
+    for (int j = 0; j < kThreadColumns; ++j) b[j] = centre(w_tile, column(j), chunk);
+#pragma unroll
+    for (int i = 0; i < kThreadRows; ++i) {
+      const float4 a = load_shared_float4(x_tile + NarrowRows::offset(row(i), chunk));
+#pragma unroll
+      for (int j = 0; j < kThreadColumns; ++j) acc[i][j] = dot4(a, b[j], acc[i][j]);
+    }
+    if constexpr (with_norms) {
+      const float4 v = centre(w_tile, threadIdx.x, chunk);
+      add_squares4(squares, v);
+    }
+  }
+
+  static __device__ __forceinline__ float dot4(float4 a, float4 b, float sum) {
+    sum = __fmaf_rn(a.x, b.x, sum);
+    sum = __fmaf_rn(a.y, b.y, sum);
+    sum = __fmaf_rn(a.z, b.z, sum);
+    return __fmaf_rn(a.w, b.w, sum);
+  }
+  static __device__ __forceinline__ void add_squares4(float (&s)[4], float4 v) {
+    s[0] = __fmaf_rn(v.x, v.x, s[0]);
+    s[1] = __fmaf_rn(v.y, v.y, s[1]);
+    s[2] = __fmaf_rn(v.z, v.z, s[2]);
+    s[3] = __fmaf_rn(v.w, v.w, s[3]);
+  }
+  static __device__ __forceinline__ float squared_norm(const float (&s)[4]) { return (s[0] + s[1]) + (s[2] + s[3]); }
+
+  template <class Put>
+  __device__ __forceinline__ void norms(Put put) const {
+    put(threadIdx.x, squared_norm(squares));
+  }
+
+ private:
+  static __device__ __forceinline__ float4 centre(uint32_t w_tile, int column, int chunk) {
+    using Layout = typename Types::WLayout;
+    if constexpr (Types::kTransposed) {
+      const int k = chunk * 4, at = column % 4 * 4;
+      return make_float4(load_shared_float(w_tile + Layout::offset(k, column / 4) + at),
+                         load_shared_float(w_tile + Layout::offset(k + 1, column / 4) + at),
+                         load_shared_float(w_tile + Layout::offset(k + 2, column / 4) + at),
+                         load_shared_float(w_tile + Layout::offset(k + 3, column / 4) + at));
+    } else {
+      return load_shared_float4(w_tile + Layout::offset(column, chunk));
+    }
+  }
+};
+
+}  // namespace bbs::cuda

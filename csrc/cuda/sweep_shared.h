@@ -1,0 +1,45 @@
+// What a block of the sweep remembers about its rows, in shared memory behind the tiles. The launch plan needs its size.
+#pragma once
+
+#include "params.h"
+#include "tile_shape.h"
+
+namespace bbs::cuda {
+
+constexpr int kMaskWords = kTileN / 32;
+constexpr int kBloomWords = 128;  // 4096 bits for 128 aliases: 3 % of strangers pass
+constexpr int32_t kNoRow = -1;
+
+struct RowState {
+  float inverse_norm;
+  float limit;      // the guard: candidates above it are left out
+  float threshold;  // candidates at or below it are no longer wanted; +inf where nothing is mined
+  int32_t basket;   // or NoBasket
+};
+
+struct AliasHit {
+  int64_t alias;
+  int32_t column;
+};
+
+struct SweepState {
+  RowState row[kTileM];
+  float w_inverse[kTileN];
+  LsePair pair[2][kTileM];  // by half of the tile's columns, whose warps never meet
+  uint32_t masked[kTileM][kMaskWords];
+  int64_t alias[kTileM];  // of the row's label, -1 for none
+  AliasHit hit[kTileN];
+  uint32_t bloom[kBloomWords];
+  int32_t source[kTileM];  // row of x, or kNoRow
+  int32_t label[kTileM];
+  int32_t waiting[kTileM];  // candidates in the pending buffer
+  int32_t listed[kTileM];   // keys in the list
+  int32_t mates[kTileM];    // classes of the row's alias met in this basket
+  int32_t nan[kTileM];
+  int32_t segment_first[kTileM];  // runs of tiles to visit: first tile, and end in the block's own count
+  int32_t segment_end[kTileM];
+  int32_t segments;
+  int32_t hits;
+};
+
+}  // namespace bbs::cuda

@@ -1,0 +1,132 @@
+// Sets up the state of a block's rows and walks the tiles that they need.
+#pragma once
+
+#include "../common/mining_rule.h"
+#include "params.h"
+#include "sweep_shared.h"
+
+namespace bbs::cuda {
+
+__device__ __forceinline__ int bloom_bit(int64_t alias) {
+  return static_cast<int>((static_cast<uint64_t>(alias) * 0x9e3779b97f4a7c15ull) >> 52);
+}
+
+// One tile of the walk. `start` is the class of its column 0, at or before `first` (see WLoader).
+struct Tile {
+  int32_t basket;
+  int32_t start, first, last;
+};
+
+// Walks the tiles [at, end) of the block's own count; every thread holds a copy. `align`: classes that start a
+// 16-byte chunk of a transposed w, else 1.
+class TileWalk {
+ public:
+  __device__ __forceinline__ TileWalk(const ForwardParams& p, const SweepState& s, int at, int align)
+      : at_(at), align_(align), segment_(0), basket_(0) {
+    while (segment_ + 1 < s.segments && at >= s.segment_end[segment_]) ++segment_;
+    find(p, s);
+  }
+
+  __device__ __forceinline__ void next(const ForwardParams& p, const SweepState& s) {
+    ++at_;
+    while (segment_ + 1 < s.segments && at_ >= s.segment_end[segment_]) ++segment_;
+    find(p, s);
+  }
+
+  __device__ __forceinline__ int at() const { return at_; }
+  __device__ __forceinline__ const Tile& tile() const { return tile_; }
+
+ private:
+  __device__ __forceinline__ void find(const ForwardParams& p, const SweepState& s) {
+    const int begin = segment_ == 0 ? 0 : s.segment_end[segment_ - 1];
+    const int tile = s.segment_first[segment_] + at_ - begin;
+    if (tile >= p.sweep.tiles) return;  // one past the last: never used
+    const int32_t* tile_begin = p.sweep.tile_begin;
+    if (tile >= tile_begin[basket_ + 1]) {  // the last basket that begins at or before the tile
+      int low = basket_ + 1, high = p.problem.baskets - 1;
+      while (low < high) {
+        const int middle = (low + high + 1) / 2;
+        if (tile_begin[middle] <= tile)
+          low = middle;
+        else
+          high = middle - 1;
+      }
+      basket_ = low;
+    }
+    const int begin_class = static_cast<int>(p.problem.offsets[basket_]);
+    const int end_class = static_cast<int>(p.problem.offsets[basket_ + 1]);
+    tile_.basket = basket_;
+    tile_.start = begin_class / align_ * align_ + (tile - tile_begin[basket_]) * kTileN;
+    tile_.first = tile_.start > begin_class ? tile_.start : begin_class;
+    tile_.last = tile_.start + kTileN < end_class ? tile_.start + kTileN : end_class;
+  }
+
+  int at_, align_, segment_, basket_;
+  Tile tile_;
+};
+
+// Fills the state of the rows at sorted positions first_row..., by all threads; ends with a barrier. Returns how many
+// tiles the rows need: all, or under `own` those of the baskets that have a row here.
+__device__ __forceinline__ int begin_rows(const ForwardParams& p, SweepState& s, int first_row) {
+  const Problem& q = p.problem;
+  for (int w = threadIdx.x; w < kBloomWords; w += blockDim.x) s.bloom[w] = 0;
+  if (threadIdx.x == 0) s.hits = 0;
+  __syncthreads();
+  for (int r = threadIdx.x; r < kTileM; r += blockDim.x) {
+    const int position = first_row + r;
+    const int i = position < q.rows ? p.row.order[position] : kNoRow;
+    const int basket = i < 0 ? NoBasket::ignored : p.row.basket[i];
+    const bool active = basket < NoBasket::ignored;
+    s.row[r] = {active ? p.row.inverse_norm[i] : 0.0f, active ? p.row.guard[i] : 0.0f, __int_as_float(0x7f800000), basket};
+    s.source[r] = active ? i : kNoRow;
+    s.label[r] = active ? static_cast<int>(q.labels[i]) : kNoRow;
+    s.alias[r] = active && q.aliases ? q.aliases[q.labels[i]] : -1;
+    if (s.alias[r] >= 0) atomicOr(&s.bloom[bloom_bit(s.alias[r]) / 32], 1u << bloom_bit(s.alias[r]) % 32);
+    s.pair[0][r] = s.pair[1][r] = {-__int_as_float(0x7f800000), 0.0f};
+    s.nan[r] = 0;
+  }
+  __syncthreads();
+  if (threadIdx.x < 32) {
+    const int lane = threadIdx.x;
+    int segments = 0, tiles = 0;
+    if (reads_other_baskets(q.rule, q.k)) {
+      if (lane == 0) s.segment_first[0] = 0, s.segment_end[0] = p.sweep.tiles;
+      segments = 1, tiles = p.sweep.tiles;
+    } else {
+      for (int base = 0; base < kTileM; base += 32) {
+        const int r = base + lane, basket = s.row[r].basket;
+        const bool head = basket < NoBasket::ignored && (r == 0 || s.row[r - 1].basket != basket);
+        int count = head ? p.sweep.tile_begin[basket + 1] - p.sweep.tile_begin[basket] : 0;
+#pragma unroll
+        for (int d = 1; d < 32; d *= 2) {
+          const int before = __shfl_up_sync(0xffffffffu, count, d);
+          if (lane >= d) count += before;
+        }
+        const unsigned heads = __ballot_sync(0xffffffffu, head);
+        if (head) {
+          const int n = segments + __popc(heads & ((1u << lane) - 1));
+          s.segment_first[n] = p.sweep.tile_begin[basket];
+          s.segment_end[n] = tiles + count;
+        }
+        segments += __popc(heads);
+        tiles += __shfl_sync(0xffffffffu, count, 31);
+      }
+    }
+    if (lane == 0) s.segments = segments;
+  }
+  __syncthreads();
+  return s.segments ? s.segment_end[s.segments - 1] : 0;
+}
+
+// A row meets a new basket: under topk it mines every basket but its own.
+__device__ __forceinline__ void enter_basket(const ForwardParams& p, SweepState& s, int basket) {
+  const bool mines = mines_lists(p.problem.rule, p.problem.k);
+  for (int r = threadIdx.x; r < kTileM; r += blockDim.x) {
+    const int own = s.row[r].basket;
+    const float never = __int_as_float(0x7f800000);
+    s.row[r].threshold = mines && own < NoBasket::ignored && own != basket ? -never : never;
+    s.waiting[r] = s.listed[r] = s.mates[r] = 0;
+  }
+}
+
+}  // namespace bbs::cuda

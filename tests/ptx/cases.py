@@ -1,0 +1,89 @@
+"""Problems for the CUDA kernels: odd shapes, planted ties and positives, and everything that can go wrong in a row."""
+
+from __future__ import annotations
+
+import numpy as np
+from executor import round_to
+from oracle import Problem
+
+
+def offsets_of(sizes: list[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def planted(operand: str, rows: int, dim: int, sizes: list[int], seed: int = 0, **rule) -> Problem:
+    """Rows near their class, classes repeated in the next basket, a few ignored rows: nothing here is flat."""
+    rng = np.random.default_rng(seed)
+    offsets = offsets_of(sizes)
+    w = rng.standard_normal((offsets[-1], dim))
+    labels = rng.integers(0, offsets[-1], rows)
+    for j in range(0, offsets[-1] - 1, 7):  # exact duplicates: ties
+        w[j + 1] = w[j]
+    for j in range(3, offsets[-1], 11):  # near duplicates far away: the same person in another basket
+        other = (j + offsets[-1] // 2) % offsets[-1]
+        w[other] = w[j] + 0.1 * rng.standard_normal(dim)
+    x = 0.7 * w[labels] + rng.standard_normal((rows, dim))
+    x[0] = w[labels[0]]  # a cosine of 1
+    if rows > 2:
+        x[2] = -2.0 * w[labels[2]]  # and of -1
+    if rows > 4:
+        labels[4] = -1
+    return Problem(round_to(operand, x), round_to(operand, w), labels, offsets, **rule)
+
+
+def dyadic(operand: str, rows: int, dim: int, sizes: list[int], seed: int = 0, **rule) -> Problem:
+    """Values in {-1, 0, 1}, every norm a power of two: all cosines are exact, so every tie is one and order is total."""
+    assert dim >= 16, "sixteen entries of +-1 make a norm of 4"
+    rng = np.random.default_rng(seed)
+    offsets = offsets_of(sizes)
+
+    def draw(n: int) -> np.ndarray:
+        v = np.zeros((n, dim))
+        for row in v:
+            row[rng.choice(dim, 16, replace=False)] = rng.choice([-1.0, 1.0], 16)
+        return v
+
+    labels = rng.integers(0, offsets[-1], rows)
+    return Problem(draw(rows), draw(offsets[-1]), labels, offsets, **rule)
+
+
+def with_aliases(p: Problem, identities: int, seed: int = 1) -> Problem:
+    """Classes with identities shared over baskets and inside them; a third have none."""
+    rng = np.random.default_rng(seed)
+    p.aliases = np.where(rng.random(len(p.w)) < 0.33, -1, rng.integers(0, identities, len(p.w)) * 10**12)
+    return p
+
+
+def nan_row(operand: str, **rule) -> Problem:
+    p = planted(operand, 20, 40, [50, 90], **rule)
+    p.x[7] = np.nan
+    p.x[9, 3] = np.inf
+    return p
+
+
+def nan_class(operand: str, **rule) -> Problem:
+    """Class 60, of the second basket: under `own` only that basket's rows may see it."""
+    p = planted(operand, 20, 40, [50, 90], **rule)
+    p.labels[p.labels == 60] = 61
+    p.w[60, 5] = np.nan
+    return p
+
+
+def zeros_and_extremes(operand: str, **rule) -> Problem:
+    p = planted(operand, 16, 48, [40, 70], **rule)
+    p.x[1] = 0.0
+    p.w[p.labels[5]] = 0.0
+    p.w[3] *= 2.0**-8
+    p.x[6] *= 2.0**6
+    if operand not in ("fp16",):
+        p.x[8] *= 2.0**50
+        p.w[10] *= 2.0**-30
+        p.x[10] *= 2.0**80  # its squared norm overflows fp32
+        p.w[12] *= 2.0**-60  # below 1e-12
+    return p
+
+
+def bad_label(operand: str, **rule) -> Problem:
+    p = planted(operand, 12, 32, [30, 40], **rule)
+    p.labels[5], p.labels[6] = 70, -7
+    return p
