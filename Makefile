@@ -20,7 +20,7 @@ CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-cpp build bench lint format docs docs-serve dist clean FORCE
+.PHONY: help demo test test-slow test-ptx test-cpp build bench lint format docs docs-serve dist clean FORCE
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,10 +32,13 @@ test: $(STAMPS)/test ## set up, then run the tests (PYTEST="..." for options)
 	$(BIN)/pytest $(PYTEST)
 
 test-slow: $(STAMPS)/test ## the tests marked slow: large shapes and peak memory
-	$(BIN)/pytest -m "slow and not cuda and not dist" $(PYTEST)
+	$(BIN)/pytest -m "slow and not ptx and not cuda and not dist" $(PYTEST)
 
 test-cpp: $(STAMPS)/venv ## the C++ tests of the kernels: plain, then under the address and the thread sanitizer
 	$(BIN)/python tools/cpp_tests.py
+
+test-ptx: $(STAMPS)/test ## the CUDA kernels in the PTX machine: needs nvcc on PATH, no GPU
+	$(BIN)/pytest tests/ptx -m ptx $(PYTEST)
 
 build: $(STAMPS)/package ## compile and install (editable)
 

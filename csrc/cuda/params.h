@@ -13,19 +13,19 @@ struct NoBasket {
 };
 
 struct Problem {
-  const void* x;           // [B, D], unit column stride
-  const void* w;           // [C, D] with unit column stride, or (w_transposed) unit row stride
-  const int64_t* labels;   // [B]
-  const int64_t* offsets;  // [K + 1] on the device
-  const int64_t* aliases;  // [C] or null
-  const float* guard_rows; // [B] or null
-  int64_t x_stride;        // elements between rows of x
-  int64_t w_stride;        // elements between rows of w, or between its columns when transposed
+  const void* x;            // [B, D], unit column stride
+  const void* w;            // [C, D] with unit column stride, or (w_transposed) unit row stride
+  const int64_t* labels;    // [B]
+  const int64_t* offsets;   // [K + 1] on the device
+  const int64_t* aliases;   // [C] or null
+  const float* guard_rows;  // [B] or null
+  int64_t x_stride;         // elements between rows of x
+  int64_t w_stride;         // elements between rows of w, or between its columns when transposed
   int64_t ignore_index;
-  int32_t rows;            // B
-  int32_t dim;             // D
-  int32_t classes;         // C
-  int32_t baskets;         // K
+  int32_t rows;     // B
+  int32_t dim;      // D
+  int32_t classes;  // C
+  int32_t baskets;  // K
   int32_t rule;
   int32_t guard_kind;
   int32_t k;

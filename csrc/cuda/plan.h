@@ -106,8 +106,7 @@ inline ForwardPlan plan_forward(const ForwardShape& s, const int64_t* offsets, c
   const int64_t slots = plan.list_length ? int64_t{plan.splits} + s.baskets - 1 : 0;
   plan.at.lists = take(slots * rows * plan.list_length * int64_t{sizeof(TopkKey)});
   plan.at.mates = take(s.aliases ? slots * rows * 4 : 0);
-  plan.at.pending =
-      take(plan.list_length ? int64_t{plan.row_blocks} * plan.splits * kTileM * kPendingCapacity * 8 : 0);
+  plan.at.pending = take(plan.list_length ? int64_t{plan.row_blocks} * plan.splits * kTileM * kPendingCapacity * 8 : 0);
   return plan;
 }
 

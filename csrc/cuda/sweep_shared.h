@@ -1,4 +1,5 @@
-// What a block of the sweep remembers about its rows, in shared memory behind the tiles. The launch plan needs its size.
+// What a block of the sweep remembers about its rows, in shared memory behind the tiles. The launch plan needs its
+// size.
 #pragma once
 
 #include "params.h"

@@ -94,7 +94,7 @@ class FusedSGD(torch.optim.Optimizer):
         if bool((gradient.detach().abs() > LARGEST_FACTOR).any()):
             raise RuntimeError(
                 f"the loss reaches backward multiplied by {float(gradient.detach().abs().max()):g}, as by a "
-                f"GradScaler: FusedSGD would apply the factor to the centres; allowed are factors up to {LARGEST_FACTOR:g}"
+                f"GradScaler: FusedSGD would apply it to the centres; allowed are factors up to {LARGEST_FACTOR:g}"
             )
 
     def step(self, closure: Any = None) -> Any:

@@ -32,7 +32,7 @@ def planted(operand: str, rows: int, dim: int, sizes: list[int], seed: int = 0, 
 
 
 def dyadic(operand: str, rows: int, dim: int, sizes: list[int], seed: int = 0, **rule) -> Problem:
-    """Values in {-1, 0, 1}, every norm a power of two: all cosines are exact, so every tie is one and order is total."""
+    """Values in {-1, 0, 1}, every norm a power of two: all cosines are exact, so ties are ties, order is total."""
     assert dim >= 16, "sixteen entries of +-1 make a norm of 4"
     rng = np.random.default_rng(seed)
     offsets = offsets_of(sizes)

@@ -41,7 +41,8 @@ def plan_library() -> ctypes.CDLL:
         CACHE.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(f".{os.getpid()}")
         subprocess.run(
-            ["c++", "-std=c++17", "-O1", "-shared", "-fPIC", f"-I{CUDA}", str(source), "-o", str(new)], check=True
+            ["c++", "-std=c++17", "-O1", "-shared", "-fPIC", f"-I{CUDA}", str(source), "-o", str(new)],
+            check=True,
         )
         new.rename(path)
     return ctypes.CDLL(str(path))
@@ -130,7 +131,9 @@ class Forward:
             self._pointer(values), self._pointer(tile_begin),
         )  # fmt: skip
         self.plan = dict(zip(names, map(int, values), strict=True))
-        self.source = kernel_source(operand, self.w_bytes, transposed, bool(self.plan["resident"]), bool(vectors))
+        self.source = kernel_source(
+            operand, self.w_bytes, transposed, bool(self.plan["resident"]), bool(vectors)
+        )
         self.arch = arch
         self.x, self.w, self.tile_begin = x, w, tile_begin
 
@@ -185,10 +188,14 @@ class Forward:
             launch(dev, "cos_lse_sweep", grid, plan["threads"], plan["shared_bytes"])
         else:
             kernel = ptxvm.Module.from_ptx(sweep_text).kernel("cos_lse_sweep")
-            dev.launch(kernel, grid, plan["threads"], args, shared=plan["shared_bytes"], seed=seed, checks=checks)
+            dev.launch(
+                kernel, grid, plan["threads"], args, shared=plan["shared_bytes"], seed=seed, checks=checks
+            )
         launch(dev, "merge_splits", plan["merge_blocks"], 128)
         self.bad_label = int(inputs[7].numpy()[0])
-        lse, cos_t, idx, cos = (b.numpy() for b in outputs) if k else (*(b.numpy() for b in outputs[:2]), None, None)
+        lse, cos_t, idx, cos = (
+            (b.numpy() for b in outputs) if k else (*(b.numpy() for b in outputs[:2]), None, None)
+        )
         shape = (rows, baskets, k)
         return Result(
             lse, cos_t,

@@ -48,7 +48,9 @@ def cosines(p: Problem) -> np.ndarray:
         with np.errstate(all="ignore"):
             n2 = (v * v).sum(1)
             n2 = np.where(n2 > np.finfo(np.float32).max, np.inf, n2)
-            return np.where(np.isfinite(n2), np.where(n2 < 1e-24, 0.0, 1 / np.sqrt(np.where(n2 == 0, 1, n2))), np.nan)
+            return np.where(
+                np.isfinite(n2), np.where(n2 < 1e-24, 0.0, 1 / np.sqrt(np.where(n2 == 0, 1, n2))), np.nan
+            )
 
     with np.errstate(all="ignore"):
         xi, wi = inverse(p.x), inverse(p.w)

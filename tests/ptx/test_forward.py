@@ -10,9 +10,17 @@ from executor import Forward
 
 pytestmark = pytest.mark.ptx
 
-COS_TOLERANCE = 2e-6  # the oracle gets the rounded operands, so that only fp32 accumulation differs, in every type
-TYPES = {"bf16": ("bf16", 2), "fp16": ("fp16", 2), "bf16-w32": ("bf16", 4), "fp16-w32": ("fp16", 4), "tf32": ("tf32", 4),
-         "fp32": ("fp32", 4)}  # fmt: skip
+COS_TOLERANCE = (
+    2e-6  # the oracle gets the rounded operands, so that only fp32 accumulation differs, in every type
+)
+TYPES = {
+    "bf16": ("bf16", 2),
+    "fp16": ("fp16", 2),
+    "bf16-w32": ("bf16", 4),
+    "fp16-w32": ("fp16", 4),
+    "tf32": ("tf32", 4),
+    "fp32": ("fp32", 4),
+}
 RULES = {
     "all": {"rule": "all"},
     "own": {"rule": "own"},
@@ -39,7 +47,9 @@ def agree(p: oracle.Problem, got: oracle.Result, exact: bool = False) -> None:
     differs = got.mined_idx != want.mined_idx
     if exact:
         assert not differs.any()
-    for i, b, n in zip(*np.nonzero(differs), strict=True):  # another class is right only if it ties within rounding
+    for i, b, n in zip(
+        *np.nonzero(differs), strict=True
+    ):  # another class is right only if it ties within rounding
         assert abs(cos[i, got.mined_idx[i, b, n]] - cos[i, want.mined_idx[i, b, n]]) <= COS_TOLERANCE
         assert len(set(got.mined_idx[i, b])) == len(got.mined_idx[i, b])
     c, idx = got.mined_cos.astype(np.float64), got.mined_idx
@@ -79,7 +89,12 @@ def test_types(kind, rule, layout, keep):
 @pytest.mark.parametrize("kind", ["bf16", "bf16-w32", "tf32", "fp32"])
 def test_schedules(kind, rule, seed):
     """Random interleavings of the warps, one split: baskets change inside a block's walk."""
-    check(cases.planted(TYPES[kind][0], 30, 72, [140, 33, 90], **RULES[rule]), kind, seed=seed, multiprocessors=1)
+    check(
+        cases.planted(TYPES[kind][0], 30, 72, [140, 33, 90], **RULES[rule]),
+        kind,
+        seed=seed,
+        multiprocessors=1,
+    )
 
 
 @pytest.mark.parametrize("dim", [1, 7, 31, 97, 128])
@@ -155,7 +170,9 @@ def test_guard_is_nan():
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(
-    ("rows", "sizes"), [(1, [1]), (1, [1, 1]), (3, [5]), (2, [129, 1])], ids=["one", "two", "single-basket", "tile+1"]
+    ("rows", "sizes"),
+    [(1, [1]), (1, [1, 1]), (3, [5]), (2, [129, 1])],
+    ids=["one", "two", "single-basket", "tile+1"],
 )
 @pytest.mark.parametrize("kind", ["bf16", "fp32"])
 def test_smallest(kind, rows, sizes, rule):
