@@ -54,7 +54,7 @@ def test_call(arguments: dict, error: type[Exception], message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"labels": [0, 1, 6, -1]}, TypeError, "labels must be an int64 tensor, got list"),
+        ({"labels": [0, 1, 6, -1]}, TypeError, "labels must be a tensor, got list"),
         ({"offsets": [0, 5, 9]}, TypeError, "offsets must be a tensor, got list"),
         ({"offsets": torch.tensor([0, 5])}, RuntimeError, "offsets run from 0 to 5, allowed is from 0 to .* 9"),
         ({"offsets": torch.tensor([0, 7, 5, 9])}, RuntimeError, r"offsets\[1\] = 7 is above offsets\[2\] = 5"),
