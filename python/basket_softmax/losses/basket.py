@@ -241,11 +241,12 @@ class BasketSoftmaxLoss(nn.Module):
                 `FusedSGD` is known to the loss and need not be given.
 
         Raises:
-            ValueError: the name is taken, or `init` is something else.
+            ValueError: the name is taken, `init` is something else, or `mining` would list too many classes.
         """
         if name in self.baskets.names:
             raise ValueError(f"basket {name!r} exists already: {', '.join(map(repr, self.baskets.names))}")
         grown = Baskets({**dict(zip(self.baskets.names, self.baskets.sizes, strict=True)), name: size})
+        core.check_listed(self.mining, grown.sizes)
         fresh = self.weight.new_empty((size, self.embedding_size))
         if isinstance(init, Tensor):
             if init.shape != fresh.shape:
