@@ -31,7 +31,8 @@ HONEST = {
         "compare with `one head per dataset` before you use it on such data."
     ),
 }
-METRICS = {"rank1": "rank-1 %", "tar_1e3": "TAR@1e-3 %", "tar_1e4": "TAR@1e-4 %"}
+# Short, so that three seeds fit into 80 columns.
+METRICS = {"rank1": "rank-1", "tar_1e3": "TAR 1e-3", "tar_1e4": "TAR 1e-4"}
 Row = dict[str, Any]
 
 
@@ -69,7 +70,7 @@ def print_table(rows: Sequence[Row], regime: Regime) -> None:
             NAMES.get(rule, rule), cells[0], gains, cells[1], cells[2], style="bold" if rule == "bbs" else ""
         )
     Console().print(table)
-    print("Δ: rank-1 points against one head per dataset, same seed. TAR at FAR 1e-3 and 1e-4.")
+    print("In %. Δ: rank-1 points against one head per dataset, same seed. TAR at FAR 1e-3 and 1e-4.")
     print(HONEST[regime.name])
 
 
@@ -87,7 +88,7 @@ def write(rows: Sequence[Row], regime: Regime, folder: Path) -> None:
 def _mean_sd(fractions: Sequence[float]) -> str:
     percent = [100.0 * value for value in fractions]
     mean = f"{statistics.mean(percent):.1f}"
-    return f"{mean} ± {statistics.stdev(percent):.1f}" if len(percent) > 1 else mean
+    return f"{mean}±{statistics.stdev(percent):.1f}" if len(percent) > 1 else mean
 
 
 def _plot(rows: Sequence[Row], regime: Regime, path: Path) -> None:
