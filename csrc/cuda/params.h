@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "../common/host_device.h"
 #include "../common/rule.h"
 
 namespace bbs::cuda {
@@ -43,7 +44,7 @@ struct ForwardParams {
   int32_t* order;     // [rows] position -> row
   int32_t* counts;    // [1] positions that take part
   float* pairs;       // [splits, rows, 2] (max, sum) by position; max is NaN where the row met a NaN
-  uint64_t* queues;   // [row blocks * splits, 128, queue_length] candidate keys
+  uint64_t* queues;   // [row blocks * splits, 128, kQueueLength] candidate keys
   uint64_t* lists;    // [rows, list_length] the best keys of each (position, segment)
   int32_t* mates;     // [rows, segment_count] classes of the row's alias in each segment; null without aliases
 
@@ -61,7 +62,6 @@ struct ForwardParams {
   int32_t baskets;
   int32_t splits;
   int32_t segment_count;
-  int32_t queue_length;  // keys per row and block: k + skip, and room for a whole tile
   int32_t rule;          // csrc/common/rule.h
   int32_t guard_kind;
   int32_t k;
@@ -70,10 +70,10 @@ struct ForwardParams {
   float scale;
 };
 
-constexpr bool reads_other_baskets(const ForwardParams& p) {
+BBS_HD inline bool reads_other_baskets(const ForwardParams& p) {
   return p.rule == static_cast<int32_t>(Rule::all) || p.rule == static_cast<int32_t>(Rule::below) ||
          (p.rule == static_cast<int32_t>(Rule::topk) && p.k > 0);
 }
-constexpr bool mines(const ForwardParams& p) { return p.rule == static_cast<int32_t>(Rule::topk) && p.k > 0; }
+BBS_HD inline bool mines(const ForwardParams& p) { return p.rule == static_cast<int32_t>(Rule::topk) && p.k > 0; }
 
 }  // namespace bbs::cuda

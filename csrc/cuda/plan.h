@@ -71,7 +71,7 @@ inline ForwardPlan plan_forward(int64_t rows, DType x, DType w, const int64_t* o
   const int64_t wanted = std::max<int64_t>(1, blocks / row_blocks);
   plan.splits = std::clamp<int64_t>(std::min(wanted, tiles), 1, 65535);
   cut_segments(plan, offsets, baskets, k > 0 ? k + skip : 0);
-  plan.queue_length = k > 0 ? k + skip + kTileN : 0;
+  plan.queue_length = k > 0 ? kQueueLength : 0;
   plan.norms = {ceil_div(std::max<int64_t>(rows, 1), kWarps), 1, kThreads, 0};
   plan.order = {ceil_div(std::max<int64_t>(rows, 1), kThreads), 1, kThreads, 0};
   plan.target = {row_blocks, 1, kThreads, ring_bytes(x, w) + kTargetState};
