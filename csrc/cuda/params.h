@@ -52,7 +52,7 @@ struct ForwardParams {
   float* lse;          // [rows]
   int64_t* mined_idx;  // [rows, baskets, k]
   float* mined_cos;    // [rows, baskets, k]
-  int32_t* bad_label;  // set to 1 by a label out of range; may be null
+  int64_t* bad_label;  // [2] in pinned memory: set to (1, label) by a label out of range; may be null
 
   int64_t ignore_index;
   int64_t classes;

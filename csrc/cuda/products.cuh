@@ -143,7 +143,7 @@ struct Simt {
   __device__ static void step(float (&acc)[kI][kJ][4], uint32_t x_tile, uint32_t w_tile, int row, int col) {
     const int lane = threadIdx.x % 32;
     float part[kI][kJ][4] = {};
-#pragma unroll
+#pragma unroll 1  // unrolled, the loads of the next chunk come so early that registers spill
     for (int chunk = 0; chunk < 4; ++chunk) {
       float4 w[kJ][2];
 #pragma unroll

@@ -42,7 +42,11 @@ __global__ void __launch_bounds__(kThreads) row_norm_kernel(const __grid_constan
   if (label != p.ignore_index) {
     const bool inside = label >= 0 && label < p.classes;
     basket = inside ? basket_of(p.offsets, p.baskets, label) : p.baskets + 1;
-    if (!inside && p.bad_label != nullptr) *reinterpret_cast<volatile int32_t*>(p.bad_label) = 1;
+    if (!inside && p.bad_label != nullptr) {
+      p.bad_label[1] = label;
+      __threadfence_system();
+      p.bad_label[0] = 1;
+    }
   }
   p.row_basket[row] = basket;
 }

@@ -142,7 +142,7 @@ def forward(
         "lists": memory.empty(rows * lists, "u8", "lists"),
     }
     mates = memory.empty(rows * segments, "i4", "mates") if problem.aliases is not None and k else None
-    flag = device.alloc(np.zeros(1, "i4"), name="bad_label")
+    flag = device.alloc(np.zeros(2, "i8"), name="bad_label")
     values = {
         **{name: b.ptr for name, b in {**out, **work}.items()},
         "x": memory.tensor(x, "x"),
