@@ -15,12 +15,12 @@ PYTEST ?=
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 NATIVE := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml tools/build_support.py
-CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '*.inl')
+CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-cpp build bench lint format docs docs-serve dist clean FORCE
+.PHONY: help demo test test-slow test-ptx test-cpp build bench lint format docs docs-serve dist clean FORCE
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,9 @@ test: $(STAMPS)/test ## set up, then run the tests (PYTEST="..." for options)
 
 test-slow: $(STAMPS)/test ## the tests marked slow: large shapes and peak memory
 	$(BIN)/pytest -m "slow and not cuda and not dist" $(PYTEST)
+
+test-ptx: $(STAMPS)/test ## the CUDA kernels in the PTX machine: needs nvcc, no GPU; JUnit XML in $$PTX_JUNIT
+	$(BIN)/pytest -m ptx --junitxml="$${PTX_JUNIT:-build/ptx.xml}" tests/ptx $(PYTEST)
 
 test-cpp: $(STAMPS)/venv ## the C++ tests of the kernels: plain, then under the address and the thread sanitizer
 	$(BIN)/python tools/cpp_tests.py

@@ -1,4 +1,5 @@
-// Marks functions that host code and kernels share. No other header of this folder needs to know which compiler reads it.
+// Marks functions that host code and kernels share. No other header of this folder needs to know which compiler reads
+// it.
 #pragma once
 
 #include <cstdint>

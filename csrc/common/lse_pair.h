@@ -1,5 +1,5 @@
-// Log-sum-exp in two numbers: the largest cosine, and the sum of exp(scale * (cosine - max)). Merging is exact in max and
-// symmetric in its arguments; a fixed order of merges gives fixed bits.
+// Log-sum-exp in two numbers: the largest cosine, and the sum of exp(scale * (cosine - max)). Merging is exact in max
+// and symmetric in its arguments; a fixed order of merges gives fixed bits.
 #pragma once
 
 #include <cmath>

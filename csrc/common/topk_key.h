@@ -1,5 +1,6 @@
-// One integer per (cosine, class): larger key = better candidate, that is larger cosine first, then smaller class index.
-// Keys of a row are distinct, so the k best of a set do not depend on how the set was split or in which order it came.
+// One integer per (cosine, class): larger key = better candidate, that is larger cosine first, then smaller class
+// index. Keys of a row are distinct, so the k best of a set do not depend on how the set was split or in which order it
+// came.
 #pragma once
 
 #include <cstring>

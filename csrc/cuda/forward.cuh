@@ -87,8 +87,7 @@ __device__ inline void write_pairs(SweepState& s, const ForwardParams& p, const 
       for (int step = 1; step < 4; step *= 2)
         pair = merge(pair, {__shfl_xor_sync(kFullWarp, pair.max, step), __shfl_xor_sync(kFullWarp, pair.sum, step)},
                      scale_log2);
-      if (threadIdx.x % 4 == 0)
-        s.pair[threadIdx.x / 32 % kWarpsN][row0 + 16 * i + 8 * h + threadIdx.x % 32 / 4] = pair;
+      if (threadIdx.x % 4 == 0) s.pair[threadIdx.x / 32 % kWarpsN][row0 + 16 * i + 8 * h + threadIdx.x % 32 / 4] = pair;
     }
   __syncthreads();
   const int r = threadIdx.x;
@@ -154,7 +153,6 @@ __global__ void __launch_bounds__(kThreads, 1) forward_kernel(const __grid_const
       }
     }
   }
-  loop.finish();
   write_pairs(s, p, pairs, row0, first, positions, nan);
 }
 

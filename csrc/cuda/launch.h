@@ -1,4 +1,5 @@
-// The host's way into the kernels: plain structs in, work on a stream out. Nothing here needs the CUDA runtime's headers.
+// The host's way into the kernels: plain structs in, work on a stream out. Nothing here needs the CUDA runtime's
+// headers.
 #pragma once
 
 #include "params.h"

@@ -12,9 +12,9 @@ namespace bbs::cuda {
 inline cudaError_t launch(void (*kernel)(ForwardParams), const LaunchShape& shape, const ForwardParams& p,
                           cudaStream_t stream) {
   if (shape.shared_bytes > 48 * 1024) {
-    const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                                   cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                   static_cast<int>(shape.shared_bytes));
+    const cudaError_t error =
+        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(shape.shared_bytes));
     if (error != cudaSuccess) return error;
   }
   const dim3 grid(static_cast<unsigned>(shape.grid_x), static_cast<unsigned>(shape.grid_y));
@@ -30,7 +30,8 @@ struct LoopKernels {
 
 template <class Product>
 cudaError_t launch_target(const LaunchShape& shape, const ForwardParams& p, cudaStream_t stream, bool aligned) {
-  return launch(aligned ? target_cos_kernel<Product, AsyncRows> : target_cos_kernel<Product, AnyRows>, shape, p, stream);
+  return launch(aligned ? target_cos_kernel<Product, AsyncRows> : target_cos_kernel<Product, AnyRows>, shape, p,
+                stream);
 }
 
 template <class Product, template <class, int> class Rows>

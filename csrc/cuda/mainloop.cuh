@@ -1,13 +1,13 @@
-// The main loop: tiles of 128 classes stream past a block's 128 rows through a ring of kStages stages. Copies run ahead
+// The main loop: tiles of 128 classes stream past a block's 128 rows through a ring of stages. Copies run ahead
 // across tile boundaries, so the ring stays full while an epilogue works.
 //
 //   MainLoop<Product, Rows> loop(ring, x, w, depth);    Product: products.cuh; Rows: AsyncRows or AnyRows
 //   loop.start(x_index, source)                         x_index(r): row of x for r in [0, 128), or -1
 //   while there is a tile: loop.tile<kNorms>(acc, squares, row, col, source); ...epilogue...
 //
-// `source` names the centres of the tiles to copy, and runs ahead of the epilogue's own cursor: done(), index(r) (row of
-// w, or -1), advance(). acc[kI][kJ][4] must be zero on entry: rows row + 16 i, classes col + 8 j of the block's tile.
-// With kNorms, `squares` of thread n is the sum of squares of class n / 2, the same in both threads of a pair.
+// `source` names the centres of the tiles to copy, and runs ahead of the epilogue's own cursor: done(), index(r) (row
+// of w, or -1), advance(). acc[kI][kJ][4] must be zero on entry: rows row + 16 i, classes col + 8 j of the block's
+// tile. With kNorms, `squares` of thread n is the sum of squares of class n / 2, the same in both threads of a pair.
 // All threads call everything. Between the return of tile() and its next call nothing in the ring may be touched; after
 // finish() the ring's memory is free.
 #pragma once
@@ -25,6 +25,7 @@ class MainLoop {
   using WTile = OperandTile<Product::kWBytes>;
   static constexpr int kXStage = kTileM * Product::kXBytes;
   static constexpr int kStage = kXStage + kTileN * Product::kWBytes;
+  static constexpr int kStages = Product::kStages;
   static constexpr int kRingBytes = kStages * kStage;
 
   __device__ MainLoop(void* ring, const Matrix& x, const Matrix& w, int depth)

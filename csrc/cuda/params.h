@@ -39,14 +39,14 @@ struct ForwardParams {
   const int32_t* basket_begin;  // [baskets + 1] into segments
 
   // Workspace. A *position* counts rows in basket order; rows that take no part come last.
-  float* inv_norm;    // [rows] 1 / norm of x; 0 below 1e-12, NaN where not finite
+  float* inv_norm;      // [rows] 1 / norm of x; 0 below 1e-12, NaN where not finite
   int32_t* row_basket;  // [rows] basket of the label; baskets: ignored; baskets + 1: label out of range
-  int32_t* order;     // [rows] position -> row
-  int32_t* counts;    // [1] positions that take part
-  float* pairs;       // [splits, rows, 2] (max, sum) by position; max is NaN where the row met a NaN
-  uint64_t* queues;   // [row blocks * splits, 128, kQueueLength] candidate keys
-  uint64_t* lists;    // [rows, list_length] the best keys of each (position, segment)
-  int32_t* mates;     // [rows, segment_count] classes of the row's alias in each segment; null without aliases
+  int32_t* order;       // [rows] position -> row
+  int32_t* counts;      // [1] positions that take part
+  float* pairs;         // [splits, rows, 2] (max, sum) by position; max is NaN where the row met a NaN
+  uint64_t* queues;     // [row blocks * splits, 128, kQueueLength] candidate keys
+  uint64_t* lists;      // [rows, list_length] the best keys of each (position, segment)
+  int32_t* mates;       // [rows, segment_count] classes of the row's alias in each segment; null without aliases
 
   float* cos_target;   // [rows]
   float* lse;          // [rows]
@@ -62,7 +62,7 @@ struct ForwardParams {
   int32_t baskets;
   int32_t splits;
   int32_t segment_count;
-  int32_t rule;          // csrc/common/rule.h
+  int32_t rule;  // csrc/common/rule.h
   int32_t guard_kind;
   int32_t k;
   int32_t skip;

@@ -1,6 +1,6 @@
 // Launch plans: pure functions of the problem, so that a test can ask for exactly what the launcher does.
-// The classes are cut into splits of whole tiles, a tile never straddles a basket, and what a split sweeps of one basket
-// is a segment. Row blocks share the W of a split through L2: they are the fast grid dimension.
+// The classes are cut into splits of whole tiles, a tile never straddles a basket, and what a split sweeps of one
+// basket is a segment. Row blocks share the W of a split through L2: they are the fast grid dimension.
 #pragma once
 
 #include <algorithm>
@@ -30,9 +30,12 @@ struct ForwardPlan {
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Bytes of a tile_k step of one operand row: 32 16-bit or 16 fp32 elements; fp32 centres beside 16-bit rows have 128.
-inline int64_t row_bytes_w(DType x, DType w) { return x != DType::f32 && w == DType::f32 ? 128 : 64; }
-inline int64_t ring_bytes(DType x, DType w) { return kStages * (kTileM * 64 + kTileN * row_bytes_w(x, w)); }
+// The operand ring. A row of a tile_k step is 64 bytes: 32 16-bit or 16 fp32 elements. fp32 centres beside 16-bit rows
+// have 128, and one stage less, so that a block still fits where shared memory ends at 99 KiB.
+inline bool is_mixed(DType x, DType w) { return x != DType::f32 && w == DType::f32; }
+inline int64_t ring_bytes(DType x, DType w) {
+  return is_mixed(x, w) ? 3 * (kTileM * 64 + kTileN * 128) : 4 * (kTileM * 64 + kTileN * 64);
+}
 constexpr int64_t kSweepState = 12 * 1024;  // upper bound of SweepState in sweep_state.cuh, checked there
 constexpr int64_t kTargetState = 1024;      // inverse norms of the gathered centres
 

@@ -1,7 +1,8 @@
 // The inner product of one tile_k step, in four arithmetics behind one interface:
-//   X, W: element types in memory; Rounded: what W's norm is taken of; kTileK; kXBytes, kWBytes: bytes of a row a step
-//   step(acc, x_tile, w_tile, row, col): acc[i][j][.] += X[row + 16 i ...] . W[col + 8 j ...]
-// acc[i][j] is an accumulator of mma.m16n8. Every element sums over D in the same order, whatever its place in the tile.
+//   X, W: element types in memory; Rounded: what W's norm is taken of; kTileK; kXBytes, kWBytes: bytes of a row a step;
+//   kStages: of the ring step(acc, x_tile, w_tile, row, col): acc[i][j][.] += X[row + 16 i ...] . W[col + 8 j ...]
+// acc[i][j] is an accumulator of mma.m16n8. Every element sums over D in the same order, whatever its place in the
+// tile.
 #pragma once
 
 #include "element.cuh"
@@ -30,7 +31,7 @@ struct Mma16 {
   using X = T;
   using W = T;
   using Rounded = T;
-  static constexpr int kTileK = 32, kXBytes = 64, kWBytes = 64;
+  static constexpr int kTileK = 32, kXBytes = 64, kWBytes = 64, kStages = 4;
 
   template <int kI, int kJ>
   __device__ static void step(float (&acc)[kI][kJ][4], uint32_t x_tile, uint32_t w_tile, int row, int col) {
@@ -56,7 +57,7 @@ struct MmaMixed {
   using X = T;
   using W = float;
   using Rounded = T;
-  static constexpr int kTileK = 32, kXBytes = 64, kWBytes = 128;
+  static constexpr int kTileK = 32, kXBytes = 64, kWBytes = 128, kStages = 3;
 
   template <int kI, int kJ>
   __device__ static void step(float (&acc)[kI][kJ][4], uint32_t x_tile, uint32_t w_tile, int row, int col) {
@@ -92,7 +93,7 @@ struct MmaTf32 {
   using X = float;
   using W = float;
   using Rounded = float;
-  static constexpr int kTileK = 16, kXBytes = 64, kWBytes = 64;
+  static constexpr int kTileK = 16, kXBytes = 64, kWBytes = 64, kStages = 4;
 
   template <int kI, int kJ>
   __device__ static void step(float (&acc)[kI][kJ][4], uint32_t x_tile, uint32_t w_tile, int row, int col) {
@@ -137,7 +138,7 @@ struct Simt {
   using X = float;
   using W = float;
   using Rounded = float;
-  static constexpr int kTileK = 16, kXBytes = 64, kWBytes = 64;
+  static constexpr int kTileK = 16, kXBytes = 64, kWBytes = 64, kStages = 4;
 
   template <int kI, int kJ>
   __device__ static void step(float (&acc)[kI][kJ][4], uint32_t x_tile, uint32_t w_tile, int row, int col) {

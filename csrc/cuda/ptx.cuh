@@ -47,8 +47,7 @@ __device__ inline uint4 load_shared_u4(uint32_t at) {
   return v;
 }
 __device__ inline void store_shared_u4(uint32_t at, uint4 v) {
-  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
-               : "memory");
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
 
 }  // namespace bbs::cuda

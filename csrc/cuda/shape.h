@@ -15,7 +15,6 @@ constexpr int kWarpsM = 2;
 constexpr int kWarpsN = 4;
 constexpr int kWarpM = kTileM / kWarpsM;
 constexpr int kWarpN = kTileN / kWarpsN;
-constexpr int kStages = 4;  // operand stages in shared memory
 
 constexpr int kMaxBaskets = 4096;
 constexpr int kQueueLength = 512;  // candidate keys of a row: 128 kept, 128 of one tile, and slack between two cuts

@@ -17,9 +17,9 @@ struct SweepState {
   float threshold[kTileM];  // below it a candidate of the current basket cannot be among the best; +inf: none is wanted
   int32_t basket[kTileM];   // -1: no row
   int32_t label[kTileM];
-  int32_t row[kTileM];      // in the batch
-  int32_t queued[kTileM];   // keys in the row's queue
-  int32_t mates[kTileM];    // classes of the row's alias seen in the current segment
+  int32_t row[kTileM];     // in the batch
+  int32_t queued[kTileM];  // keys in the row's queue
+  int32_t mates[kTileM];   // classes of the row's alias seen in the current segment
   float inv_w[kTileN];
   int64_t alias[kTileM];
   int64_t class_alias[kTileN];

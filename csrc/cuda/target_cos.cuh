@@ -1,6 +1,6 @@
-// c_t: the cosine of each row with its own centre, by the main loop of the sweep on gathered centres, so that it has the
-// bits that the sweep would give and a duplicate of the target ties with it exactly. Of each block's 128 x 128 product
-// only the diagonal is computed: warp i takes rows and classes 16 i .. 16 i + 15.
+// c_t: the cosine of each row with its own centre, by the main loop of the sweep on gathered centres, so that it has
+// the bits that the sweep would give and a duplicate of the target ties with it exactly. Of each block's 128 x 128
+// product only the diagonal is computed: warp i takes rows and classes 16 i .. 16 i + 15.
 #pragma once
 
 #include "mainloop.cuh"

@@ -41,8 +41,8 @@ T* data(const Tensor& t) {
 }
 
 void check_on_device(const char* name, const Tensor& t, const Tensor& x) {
-  check(t.is_cuda() && t.get_device_index() == x.get_device_index(), name, " must be on the device of x, cuda:",
-        static_cast<int64_t>(x.get_device_index()));
+  check(t.is_cuda() && t.get_device_index() == x.get_device_index(), name,
+        " must be on the device of x, cuda:", static_cast<int64_t>(x.get_device_index()));
 }
 
 void* current_stream(const Tensor& x) {
@@ -104,7 +104,8 @@ struct Call {
     offsets.assign(data<int64_t>(host), data<int64_t>(host) + host.size(0));
     const auto baskets = static_cast<int64_t>(offsets.size()) - 1;
     check_offsets(offsets.data(), baskets, w.size(0));
-    check(baskets <= cuda::kMaxBaskets, "offsets has ", baskets, " baskets, allowed are ", cuda::kMaxBaskets, " on CUDA");
+    check(baskets <= cuda::kMaxBaskets, "offsets has ", baskets, " baskets, allowed are ", cuda::kMaxBaskets,
+          " on CUDA");
     const RuleParams rule = check_rule(a.rule, a.k, a.skip, a.guard_kind, a.guard_value, offsets.data(), baskets);
     check_guard(guard, x, rule.guard);
     if (guard.has_value()) check_on_device("guard", *guard, x);
@@ -112,8 +113,8 @@ struct Call {
     stream = current_stream(x);
     raise_bad_label(stream, w.size(0));
     operands = {kernel_dtype("x", x), kernel_dtype("w", w), false, false};
-    operands.aligned = cuda::is_aligned(matrix(x), x.size(1), operands.x) &&
-                       cuda::is_aligned(matrix(w), x.size(1), operands.w);
+    operands.aligned =
+        cuda::is_aligned(matrix(x), x.size(1), operands.x) && cuda::is_aligned(matrix(w), x.size(1), operands.w);
     plan = cuda::plan_forward(x.size(0), operands.x, operands.w, offsets.data(), baskets, rule.k, rule.skip,
                               cuda::blocks_at_once(x.get_device_index()));
     fill(a, rule, baskets);
@@ -135,8 +136,8 @@ struct Call {
  private:
   void fill(const RuleArguments& a, const RuleParams& rule, int64_t baskets) {
     const int64_t listed = rule.k > 0 ? rule.k + rule.skip : 0;
-    const Tables tables = tables_of(plan, offsets, listed, torch::stable::Device(torch::headeronly::DeviceType::CUDA,
-                                                                                 x.get_device_index()));
+    const Tables tables = tables_of(plan, offsets, listed,
+                                    torch::stable::Device(torch::headeronly::DeviceType::CUDA, x.get_device_index()));
     workspace.push_back(tables.ints);
     workspace.push_back(tables.offsets);
     const int64_t rows = x.size(0);

@@ -17,8 +17,8 @@
 namespace bbs::ops {
 
 struct Tables {
-  Tensor ints;     // segments, split_begin, basket_begin
-  Tensor offsets;  // int64
+  Tensor ints;                        // segments, split_begin, basket_begin
+  Tensor offsets;                     // int64
   int64_t split_begin, basket_begin;  // positions in ints
 };
 

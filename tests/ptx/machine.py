@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from bbs_kernels import _core
 from bbs_kernels.rules import Ema, TopK, ema_guard
 from cpu.problem import Problem
-from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "ptxvm"))
@@ -69,7 +70,11 @@ def sweep_of(problem: Problem) -> str:
 
 def aligned(t: Tensor) -> bool:
     """May 16-byte copies read it?"""
-    return t.stride(1) == 1 and t.shape[1] * t.element_size() % 16 == 0 and t.stride(0) * t.element_size() % 16 == 0
+    return (
+        t.stride(1) == 1
+        and t.shape[1] * t.element_size() % 16 == 0
+        and t.stride(0) * t.element_size() % 16 == 0
+    )
 
 
 class Memory:
@@ -123,7 +128,9 @@ def forward(
 
     guard = None
     if isinstance(ema_guard(problem.mining), Ema):
-        home = torch.bucketize(problem.labels.clamp_min(0), problem.offsets[1:], right=True).clamp_max(baskets - 1)
+        home = torch.bucketize(problem.labels.clamp_min(0), problem.offsets[1:], right=True).clamp_max(
+            baskets - 1
+        )
         guard = (problem.ema[home] * problem.mining.guard.r).float().numpy()  # type: ignore[index, union-attr]
     lists = plan["list_length"]
     out = {
@@ -138,7 +145,9 @@ def forward(
         "order": memory.empty(rows, "i4", "order"),
         "counts": memory.empty(1, "i4", "counts"),
         "pairs": memory.empty(splits * rows * 2, "f4", "pairs"),
-        "queues": memory.empty(plan["sweep"]["grid"][0] * splits * 128 * plan["queue_length"], "u8", "queues"),
+        "queues": memory.empty(
+            plan["sweep"]["grid"][0] * splits * 128 * plan["queue_length"], "u8", "queues"
+        ),
         "lists": memory.empty(rows * lists, "u8", "lists"),
     }
     mates = memory.empty(rows * segments, "i4", "mates") if problem.aliases is not None and k else None
@@ -168,7 +177,9 @@ def forward(
     ):
         if rows:
             shape = plan[stage]
-            device.launch(name, shape["grid"], shape["block"], [argument], shape["shared"], seed=seed, checks=checks)
+            device.launch(
+                name, shape["grid"], shape["block"], [argument], shape["shared"], seed=seed, checks=checks
+            )
     for name, buffer in out.items():
         if name[:5] != "mined" or k:
             assert rows == 0 or buffer.valid_mask().all(), f"{name} is not written everywhere"

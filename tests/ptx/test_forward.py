@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from bbs_kernels.rules import Absolute, All, Below, Ema, Own, Relative, Rule, TopK
 from cpu.agree import check_forward, settle
 from cpu.problem import Problem, make
@@ -137,7 +138,9 @@ def test_copy_of_the_target_ties_with_it(dtype: str) -> None:
     w = problem.w.clone()
     at = 60 + 5 * labels
     w[at] = w[labels]
-    x = (w[labels].float() + 0.01 * torch.randn(30, w.shape[1], generator=torch.Generator().manual_seed(0))).to(problem.x.dtype)
+    x = (
+        w[labels].float() + 0.01 * torch.randn(30, w.shape[1], generator=torch.Generator().manual_seed(0))
+    ).to(problem.x.dtype)
     tf32 = dtype == "tf32"
     problem = problem.replace(x=to_tf32(x) if tf32 else x, w=w, labels=labels)
     _, cos_t, idx, cos = forward(problem, tf32=tf32, blocks=2)
@@ -146,7 +149,9 @@ def test_copy_of_the_target_ties_with_it(dtype: str) -> None:
     assert torch.equal(cos[same, 1, 0], cos_t[same])
 
 
-@pytest.mark.parametrize("order", ["rising", pytest.param("falling", marks=slow), pytest.param("equal", marks=slow)])
+@pytest.mark.parametrize(
+    "order", ["rising", pytest.param("falling", marks=slow), pytest.param("equal", marks=slow)]
+)
 @pytest.mark.parametrize("k", [5, pytest.param(100, marks=slow)])
 def test_queue_overflows(order: str, k: int) -> None:
     """Far more candidates than a queue holds, in the worst order, and all equal: the smaller index wins."""
