@@ -1,8 +1,10 @@
 // The inner product of one tile_k step, in four arithmetics behind one interface:
-//   X, W: element types in memory; Rounded: what W's norm is taken of; kTileK; kXBytes, kWBytes: bytes of a row a step;
-//   kStages: of the ring step(acc, x_tile, w_tile, row, col): acc[i][j][.] += X[row + 16 i ...] . W[col + 8 j ...]
-// acc[i][j] is an accumulator of mma.m16n8. Every element sums over D in the same order, whatever its place in the
-// tile.
+//   X, W             element types in memory
+//   Rounded          the type whose values W's norm is taken of
+//   kTileK           elements along D of a step; kXBytes, kWBytes: their bytes in a row
+//   kStages          of the ring
+//   step(acc, x_tile, w_tile, row, col)   acc[i][j][.] += X[row + 16 i ...] . W[col + 8 j ...]
+// acc[i][j] is an accumulator of mma.m16n8. Every element sums over D in the same order, wherever it lies in the tile.
 #pragma once
 
 #include "element.cuh"

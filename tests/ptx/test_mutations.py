@@ -1,7 +1,8 @@
 """Is every barrier and wait needed, and would a missing one be noticed?
 
-Each is taken out of a copy of nvcc's PTX in turn. The machine finds races and early reads whatever the schedule, so one run per copy is enough. A copy that still gives
-the right result without a complaint is a survivor: the barrier is superfluous, or no test reaches it.
+Each is taken out of a copy of nvcc's PTX in turn. The machine finds races and early reads whatever the schedule, so one
+run per copy is enough. A copy that still gives the right result without a complaint is a survivor: the barrier is
+superfluous, or no test reaches it.
 """
 
 from __future__ import annotations
