@@ -105,6 +105,8 @@ def build_libraries(root: Path, package: Path, *, version: str) -> None:
         "BBS_VERSION": version,
         "BBS_WITH_CUDA": "ON" if want_cuda(root, torch) else "OFF",
     }
+    if archs := os.environ.get("BBS_CUDA_ARCHS"):  # "80;90": machine code for both, PTX of the last
+        settings["BBS_CUDA_ARCHS"] = archs
     # A changed generator or compiler makes an old cache unusable; the cache is small, so start afresh each time.
     (build_dir / "CMakeCache.txt").unlink(missing_ok=True)
     environment = dict(os.environ)

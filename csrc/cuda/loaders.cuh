@@ -17,24 +17,23 @@ class AsyncRows {
   // index(r) in [0, 128) gives the row of `m`, or -1.
   template <class Index>
   __device__ void bind(const Matrix& m, Index&& index) {
-    safe_ = static_cast<const char*>(m.data);
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       const int64_t row = index(static_cast<int>(threadIdx.x) / Tile::kChunks + i * kRowsAtOnce);
-      at_[i] = row < 0 ? nullptr : safe_ + (row * m.row_stride + chunk() * kElements) * static_cast<int64_t>(sizeof(T));
+      bytes_[i] = row < 0 ? 0 : 16;
+      const int64_t element = (row < 0 ? 0 : row * m.row_stride) + chunk() * kElements;
+      at_[i] = static_cast<const char*>(m.data) + element * static_cast<int64_t>(sizeof(T));
     }
   }
 
+  // D fills whole chunks, so a chunk lies inside or outside; of one outside, 0 bytes are read.
   __device__ void copy(uint32_t tile, int first, int depth) const {
-    const int left = (depth - first - chunk() * kElements) * static_cast<int>(sizeof(T));
-    const int bytes = left < 0 ? 0 : (left > 16 ? 16 : left);
+    const bool inside = first + chunk() * kElements < depth;
+    const uint32_t to = tile + Tile::offset(static_cast<int>(threadIdx.x) / Tile::kChunks, chunk());
 #pragma unroll
-    for (int i = 0; i < kCopies; ++i) {
-      const int row = static_cast<int>(threadIdx.x) / Tile::kChunks + i * kRowsAtOnce;
-      const int n = at_[i] == nullptr ? 0 : bytes;
-      const char* from = n == 0 ? safe_ : at_[i] + static_cast<int64_t>(first) * static_cast<int>(sizeof(T));
-      cp_async16(tile + Tile::offset(row, chunk()), from, n);
-    }
+    for (int i = 0; i < kCopies; ++i)
+      cp_async16(to + i * kRowsAtOnce * kRowBytes, at_[i] + static_cast<uint32_t>(first) * sizeof(T),
+                 inside ? bytes_[i] : 0);
   }
 
  private:
@@ -42,10 +41,11 @@ class AsyncRows {
   static constexpr int kElements = 16 / sizeof(T);
   static constexpr int kRowsAtOnce = kThreads / Tile::kChunks;
   static constexpr int kCopies = 128 / kRowsAtOnce;
+  static_assert(kRowsAtOnce % 8 == 0, "eight rows further down the chunks are permuted alike");
   __device__ static int chunk() { return static_cast<int>(threadIdx.x) % Tile::kChunks; }
 
-  const char* safe_;  // any readable address, for copies of 0 bytes
   const char* at_[kCopies];
+  int bytes_[kCopies];
 };
 
 template <class T, int kRowBytes>

@@ -13,17 +13,18 @@
 
 namespace bbs::cuda {
 
-// The chunk of the 8 x 16-byte matrices of one ldmatrix: operands with 64-byte rows.
+// What a lane gives ldmatrix, for operands with 64-byte rows. `row` and `col` are multiples of 8, and eight rows
+// further down the chunks are permuted alike, so that one offset per lane serves all fragments.
 struct MatrixAddress {
   // Rows row .. row+15, chunks chunk, chunk+1, in the order of an A fragment.
   __device__ static uint32_t a(uint32_t tile, int row, int chunk) {
     const int lane = threadIdx.x % 32;
-    return tile + OperandTile<64>::offset(row + lane % 16, chunk + lane / 16);
+    return tile + row * 64 + OperandTile<64>::offset(lane % 16, chunk + lane / 16);
   }
   // Columns col .. col+15: two B fragments one after the other.
   __device__ static uint32_t b(uint32_t tile, int col, int chunk) {
     const int lane = threadIdx.x % 32;
-    return tile + OperandTile<64>::offset(col + lane / 16 * 8 + lane % 8, chunk + lane / 8 % 2);
+    return tile + col * 64 + OperandTile<64>::offset(lane / 16 * 8 + lane % 8, chunk + lane / 8 % 2);
   }
 };
 
@@ -74,7 +75,7 @@ struct MmaMixed {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {  // elements 16 * (chunk / 2) + 8 * half + 2 * (lane % 4) and the next
           const int at = 2 * (chunk + half) + lane % 4 / 2;
-          const uint32_t from = w_tile + OperandTile<128>::offset(col + 8 * j + lane / 4, at) + lane % 2 * 8;
+          const uint32_t from = w_tile + (col + 8 * j) * 128 + OperandTile<128>::offset(lane / 4, at) + lane % 2 * 8;
           b[j][half] = Element<T>::pack(load_shared_f2(from));
         }
 #pragma unroll
@@ -121,9 +122,11 @@ struct MmaTf32 {
   __device__ static float squares(uint4 chunk) { return chunk_squares<float>(chunk); }
 
  private:
+  // Half an ulp of tf32; the tensor cores drop what is below. cvt.rna does the same in three instructions, because it
+  // keeps NaN, which here only the norms have to.
   __device__ static void round(uint32_t (&r)[4]) {
 #pragma unroll
-    for (uint32_t& v : r) asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(v) : "f"(__uint_as_float(v)));
+    for (uint32_t& v : r) v += 0x1000u;
   }
   __device__ static void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     asm volatile(
