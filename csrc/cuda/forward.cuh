@@ -13,6 +13,7 @@ namespace bbs::cuda {
 
 constexpr int kI = kWarpM / 16;
 constexpr int kJ = kWarpN / 8;
+constexpr float kRounding = 1e-6f;  // above what another order of the two factors changes in a cosine
 
 // Adds the finite ones of eight cosines; -inf marks those left out.
 __device__ inline void add_cosines(LsePair& pair, const float (&cos)[2 * kJ], float scale_log2) {
@@ -31,8 +32,7 @@ __device__ inline void add_cosines(LsePair& pair, const float (&cos)[2 * kJ], fl
   pair.sum = sum + more;
 }
 
-// The tile's accumulators into pairs and queues. `nan`: some centre of the tile is not finite; returned by thread r
-// for row r: does it touch the tile?
+// The tile's accumulators into pairs and queues.
 template <Sweep kSweep>
 __device__ inline void take_tile(SweepState& s, const ForwardParams& p, const TileCursor& here, Queues& queues,
                                  const float (&acc)[kI][kJ][4], LsePair (&pairs)[kI][2], int row0, int col0) {
@@ -63,6 +63,11 @@ __device__ inline void take_tile(SweepState& s, const ForwardParams& p, const Ti
         }
         add_cosines(pairs[i][h], cos, scale_log2);
       } else if (kSweep == Sweep::mine) {
+        // The common case is that none of the eight comes near: two operations each, and one compare.
+        float top = acc[i][0][2 * h] * inv_w[0];
+#pragma unroll
+        for (int n = 1; n < 2 * kJ; ++n) top = fmaxf(top, acc[i][n / 2][2 * h + n % 2] * inv_w[n]);
+        if (!(top * inv_x >= floor - kRounding)) continue;
 #pragma unroll
         for (int n = 0; n < 2 * kJ; ++n) {
           const int col = col0 + n / 2 * 8 + 2 * t + n % 2;
@@ -137,8 +142,11 @@ __global__ void __launch_bounds__(kThreads, 1) forward_kernel(const __grid_const
     const bool broken = __syncthreads_or(inv_w != inv_w);
     const int r = threadIdx.x;
     if (broken && r < kTileM && (kSweep != Sweep::own || s.basket[r] == here.basket())) nan = true;
-    if (kSweep == Sweep::mine && p.aliases != nullptr && r < kTileM && s.alias[r] >= 0)
-      for (int c = 0; c < here.count(); ++c) s.mates[r] += s.class_alias[c] == s.alias[r];
+    if (kSweep == Sweep::mine && p.aliases != nullptr && r < kTileM && s.alias[r] >= 0) {
+      int mates = 0;
+      for (int c = 0; c < here.count(); ++c) mates += s.class_alias[c] == s.alias[r];
+      s.mates[r] += mates;
+    }
     take_tile<kSweep>(s, p, here, queues, acc, pairs, row0, col0);
 
     const int segment = here.segment();
