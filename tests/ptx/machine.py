@@ -111,8 +111,10 @@ def forward(
     tf32: bool = False,
     text: str | None = None,
     checks: dict[str, object] | bool | None = None,
+    stats: dict[str, ptxvm.Stats] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(lse, cos_t, mined_idx, mined_cos) of the kernels. `blocks`: how many blocks the imagined GPU runs at once."""
+    """(lse, cos_t, mined_idx, mined_cos) of the kernels. `blocks`: how many blocks the imagined GPU runs at once.
+    `text`: PTX to run instead. `stats`: receives the machine's counts of each kernel."""
     x, w = problem.x.detach(), problem.w.detach()
     rule, k, skip, guard_kind, guard_value = problem.mining.op_arguments()
     skip = skip if k else 0
@@ -177,9 +179,11 @@ def forward(
     ):
         if rows:
             shape = plan[stage]
-            device.launch(
+            counted = device.launch(
                 name, shape["grid"], shape["block"], [argument], shape["shared"], seed=seed, checks=checks
             )
+            if stats is not None:
+                stats[name] = counted
     for name, buffer in out.items():
         if name[:5] != "mined" or k:
             assert rows == 0 or buffer.valid_mask().all(), f"{name} is not written everywhere"
