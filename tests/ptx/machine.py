@@ -85,11 +85,11 @@ class Memory:
         self.keep: list[object] = []
 
     def tensor(self, t: Tensor, name: str) -> tuple[int, int, int]:
-        """A 2-d tensor as (pointer, row stride, column stride); storage order is kept."""
-        flat = t if t.is_contiguous() else t.t()
-        assert flat.is_contiguous()
-        bits = flat.detach().view(torch.int16) if t.element_size() == 2 else flat.detach()
-        return (self.array(bits.numpy().reshape(-1), name), *t.stride())
+        """A 2-d tensor as (pointer, row stride, column stride), in its whole storage."""
+        flat = torch.empty(0, dtype=t.dtype).set_(t.detach().untyped_storage())
+        bits = flat.view(torch.int16) if t.element_size() == 2 else flat
+        pointer = self.array(bits.numpy(), name)
+        return (pointer + t.storage_offset() * t.element_size(), *t.stride())
 
     def array(self, a: np.ndarray, name: str) -> int:
         if a.size == 0:
