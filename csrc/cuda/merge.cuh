@@ -57,7 +57,8 @@ __device__ inline void write_basket(LsePair& pair, const ForwardParams& p, int64
   // With skip reduced the list may end before k slots do: 128 keys are looked at, k + skip <= 128.
 }
 
-__global__ void __launch_bounds__(kMergeThreads) merge_kernel(const __grid_constant__ ForwardParams p) {
+// Eight blocks to a multiprocessor hide its memory latency; without the hint ptxas spills on sm_90.
+__global__ void __launch_bounds__(kMergeThreads, 8) merge_kernel(const __grid_constant__ ForwardParams p) {
   __shared__ LsePair shared[kMergeWarps];
   const float nan = __int_as_float(0x7fffffff);
   const float scale_log2 = p.scale * 1.44269504088896341f;
