@@ -17,7 +17,7 @@ NAMES = {
     "below-mistuned": "DAIL threshold, mistuned",
     "below-tuned": "DAIL threshold, tuned",
     "bbs-ema": "top-k under an EMA guard, tuned",
-    "bbs": "**Basket-based Softmax**, default",
+    "bbs": "**Basket-based Softmax**, k = 16",
     "oracle": "oracle: labels merged by true identity",
 }
 

@@ -1,4 +1,4 @@
-"""`run_demo`: all trainings of the table on two processes, with a progress bar; what is finished is never lost."""
+"""`run_demo`: all trainings of the table on two processes, with a progress bar; an interrupt or a failure keeps what is finished."""
 
 from __future__ import annotations
 
