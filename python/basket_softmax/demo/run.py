@@ -1,4 +1,4 @@
-"""`run_demo`: all trainings of the table on two processes, with a progress bar; an interrupt or a failure keeps what is finished."""
+"""`run_demo`: the table's trainings on two processes; an interrupt or a failure keeps what is finished."""
 
 from __future__ import annotations
 
