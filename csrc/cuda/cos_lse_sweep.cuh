@@ -36,6 +36,7 @@ struct SweepRing {
   uint32_t stored;  // offset of the buffer that they go to
   int left;         // k-tiles of the tile being copied that are still to come
   int k_tiles;
+  int ahead, end;  // the tile being copied, and the block's last + 1
 
   __device__ __forceinline__ uint32_t after(uint32_t stage) const {
     stage += S::kStageBytes;
@@ -60,18 +61,18 @@ struct SweepRing {
     --left;
   }
 
-  // To be called where `left` may be 0: goes on with the next tile of the walk.
-  __device__ __forceinline__ void next_tile(const ForwardParams& p, const SweepState& state, TileWalk& ahead, int end) {
+  // To be called where `left` may be 0: goes on with the next tile.
+  __device__ __forceinline__ void next_tile(const Problem& q, const SweepState& state) {
     if (left != 0) return;
-    ahead.next(p, state);
-    enter(p, ahead, end);
+    ++ahead;
+    enter(q, state);
     if constexpr (!S::kResident) x.move(-k_tiles);
   }
 
-  __device__ __forceinline__ void enter(const ForwardParams& p, const TileWalk& ahead, int end) {
+  __device__ __forceinline__ void enter(const Problem& q, const SweepState& state) {
     left = k_tiles;
-    if (ahead.at() < end)
-      w.enter(p.problem, ahead.tile().start, ahead.tile().last);
+    if (ahead < end)
+      w.enter(q, state.tile[ahead % kTileSlots].start, state.tile[ahead % kTileSlots].last);
     else
       w.along = w.rows = 0;
   }
@@ -82,69 +83,78 @@ template <class S>
 struct Reader {
   uint32_t stage, x_tile, w_tile;
   uint32_t stored;  // offset of its buffer as stored
+  uint32_t x_begin, x_end;  // of a resident x
 
-  __device__ __forceinline__ void start(const SweepRing<S>& ring) { stage = ring.begin, stored = 0; }
-
-  __device__ __forceinline__ void enter_tile(const SweepRing<S>& ring, uint32_t resident) {
-    w_tile = S::Types::kConverts ? ring.converted_at(stored) : stage;
-    x_tile = S::kResident ? resident : S::Types::kConverts ? stage : stage + S::Types::kWTileBytes;
+  __device__ __forceinline__ void start(const SweepRing<S>& ring, uint32_t resident) {
+    x_begin = x_tile = resident;
+    x_end = resident + ring.k_tiles * kXTileBytes;
+    stage = ring.begin;
+    stored = 0;
+    find(ring);
   }
   __device__ __forceinline__ void advance(const SweepRing<S>& ring) {
     stage = ring.after(stage);
     stored ^= S::Types::kStoredBytes;
-    enter_tile(ring, x_tile + kXTileBytes);
+    if constexpr (S::kResident) {
+      x_tile += kXTileBytes;
+      if (x_tile == x_end) x_tile = x_begin;
+    }
+    find(ring);
   }
   // Waits until the k-tile is there for every thread. What is converted was copied by the same thread, so that only
   // the converted tile needs the barrier; its buffer was last read before the previous one.
   __device__ __forceinline__ void arrive(const SweepRing<S>& ring) const {
+    wait(ring);
+    __syncthreads();
+  }
+  __device__ __forceinline__ void wait(const SweepRing<S>& ring) const {
     cp_async_wait<S::kStages - 2>();
     ring.w.convert(ring.stored_at(stored), w_tile);
-    __syncthreads();
+  }
+
+ private:
+  __device__ __forceinline__ void find(const SweepRing<S>& ring) {
+    w_tile = S::Types::kConverts ? ring.converted_at(stored) : stage;
+    if constexpr (!S::kResident) x_tile = S::Types::kConverts ? stage : stage + S::Types::kWTileBytes;
   }
 };
 
-// The products of one tile. Copies into the ring go on beside them; `ahead` is the tile that they belong to.
+// The products of one tile. Copies into the ring go on beside them, and into the tiles after it. The k-tile that `at`
+// points to has arrived at the start, and so has the next tile's first at the end.
 template <class S>
-__device__ __forceinline__ void multiply_tile(const ForwardParams& p, const SweepState& state, SweepRing<S>& ring,
-                                              typename S::Loop& loop, TileWalk& ahead, int end, uint32_t resident,
-                                              Reader<S>& at) {
+__device__ __forceinline__ void multiply_tile(const Problem& q, const SweepState& state, SweepRing<S>& ring,
+                                              typename S::Loop& loop, Reader<S>& at) {
   loop.clear();
-  at.enter_tile(ring, resident);
   if constexpr (S::Op::kTensorCore) {
-    // Fragments are read one k-step ahead. A stage is refilled after the barrier that follows its last read.
+    // Fragments are read one k-step ahead; those of the next tile once more, since the epilogue needs their registers.
+    // A stage is refilled after the barrier that follows its last read.
     typename S::Loop::Fragments even, odd;
-    at.arrive(ring);
     loop.load(even, at.x_tile, at.w_tile, 0);
-    for (int todo = ring.k_tiles - 1; todo > 0;) {
+    for (int todo = ring.k_tiles; todo > 0;) {
       const int run = ring.left < todo ? ring.left : todo;  // without a change of the tile being copied
       todo -= run;
 #pragma unroll 1
       for (int k = 0; k < run; ++k) {
         loop.load(odd, at.x_tile, at.w_tile, 1);
-        ring.copy(p.problem);
-        loop.multiply(even);
+        ring.copy(q);
         at.advance(ring);
-        at.arrive(ring);
+        at.wait(ring);
+        loop.multiply(even);
+        __syncthreads();
         loop.load(even, at.x_tile, at.w_tile, 0);
         loop.multiply(odd);
       }
-      ring.next_tile(p, state, ahead, end);
+      ring.next_tile(q, state);
     }
-    loop.load(odd, at.x_tile, at.w_tile, 1);
-    ring.copy(p.problem);
-    loop.multiply(even);
-    loop.multiply(odd);
-    at.advance(ring);
-    ring.next_tile(p, state, ahead, end);
   } else {
 #pragma unroll 1
     for (int k = 0; k < ring.k_tiles; ++k) {
-      at.arrive(ring);
-      ring.copy(p.problem);
-#pragma unroll
+      ring.copy(q);
+#pragma unroll 1  // 512 fma are body enough, and more would spill
       for (int chunk = 0; chunk < kRowBytes / 16; ++chunk) loop.multiply(at.x_tile, at.w_tile, chunk);
       at.advance(ring);
-      ring.next_tile(p, state, ahead, end);
+      at.arrive(ring);
+      ring.next_tile(q, state);
     }
   }
 }
@@ -177,32 +187,34 @@ __global__ void __launch_bounds__(kThreads) cos_lse_sweep(const __grid_constant_
         ring.x.move(1);
       }
     }
-    TileWalk ahead(p, state, begin, S::kAlign), here(p, state, begin, S::kAlign);
-    ring.enter(p, ahead, end);
+    if (threadIdx.x == 0)
+      for (int n = begin; n <= begin + kTilesAhead && n < end; ++n) look_up_tile<S::kAlign>(p, state, n);
+    __syncthreads();
+    ring.ahead = begin;
+    ring.end = end;
+    ring.enter(p.problem, state);
     for (int i = 0; i < S::kStages - 1; ++i) {
       ring.copy(p.problem);
-      ring.next_tile(p, state, ahead, end);
+      ring.next_tile(p.problem, state);
     }
 
     typename S::Loop loop;
     Reader<S> at;
-    at.start(ring);
-    int basket = -1;
-    for (; here.at() < end; here.next(p, state)) {
-      const Tile tile = here.tile();
-      if (tile.basket != basket) {
-        basket = tile.basket;
-        enter_basket(p, state, basket);  // the barriers of the main loop are between this and the epilogue
-      }
-      multiply_tile<S>(p, state, ring, loop, ahead, end, resident, at);
+    at.start(ring, resident);
+    at.arrive(ring);
+    enter_basket(p, state, state.tile[begin % kTileSlots].basket);
+    for (int n = begin; n < end; ++n) {
+      multiply_tile<S>(p.problem, state, ring, loop, at);
+      const Tile tile = state.tile[n % kTileSlots];
       finish_products<S::kNorms>(p, state, loop, tile, pending);
+      if (threadIdx.x == 0 && n + kTilesAhead + 1 < end) look_up_tile<S::kAlign>(p, state, n + kTilesAhead + 1);
       __syncthreads();
       if (threadIdx.x == 0) state.hits = 0;
       if (p.sweep.list_length > 0) {
-        TileWalk after = here;
-        after.next(p, state);
-        update_lists(p, state, tile, first_row, after.at() >= end || after.tile().basket != basket, pending);
+        const int next = n + 1 < end ? state.tile[(n + 1) % kTileSlots].basket : -1;
+        update_lists(p, state, tile, first_row, next != tile.basket, pending);
         __syncthreads();
+        if (next != tile.basket) enter_basket(p, state, next);
       }
     }
     cp_async_wait<0>();

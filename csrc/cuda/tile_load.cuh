@@ -17,16 +17,14 @@ __device__ __forceinline__ void load_chunk(uint32_t to, const char* from, bool r
     cp_async16(to, from, real);
   } else {
     constexpr int kPerChunk = 16 / element_bytes;
-    uint32_t v[4] = {0, 0, 0, 0};
-#pragma unroll
+#pragma unroll 1  // one register instead of many: the products need them
     for (int e = 0; e < kPerChunk; ++e) {
-      if (!real || e >= elements) continue;
+      const bool exists = real && e < elements;
       if constexpr (element_bytes == 4)
-        v[e] = reinterpret_cast<const uint32_t*>(from)[e];
+        store_shared(to + e * 4, exists ? reinterpret_cast<const uint32_t*>(from)[e] : 0u);
       else
-        v[e / 2] |= static_cast<uint32_t>(reinterpret_cast<const uint16_t*>(from)[e]) << (e % 2 * 16);
+        store_shared(to + e * 2, exists ? reinterpret_cast<const uint16_t*>(from)[e] : uint16_t{0});
     }
-    store_shared4(to, v);
   }
 }
 
