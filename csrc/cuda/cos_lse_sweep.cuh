@@ -18,30 +18,146 @@ struct SweepTypes {
   using Loop = typename Choose<Op::kTensorCore, MmaLoop<Types, with_norms>, SimtLoop<Types, with_norms>>::Type;
   static constexpr bool kResident = x_resident, kVectors = with_vectors, kNorms = with_norms;
   static constexpr int kStages = ring_stages(Types::kConverts);
-  static constexpr int kStageBytes = Types::kWTileBytes + (x_resident ? 0 : kXTileBytes);
-  static constexpr int kAlign = class_align(Types::kTransposed, Types::kWBytes);
+  static constexpr int kStageBytes = stage_bytes(Op::kBytes, Types::kConverts, x_resident);
+  static constexpr int kTileBytes = tile_bytes(Op::kBytes, Types::kStored, x_resident);
+  static constexpr int kAlign = class_align(Types::kTransposed, Types::kStored);
 };
 
-// Ring of stages and the copies into it, one k-tile ahead of the other. Knows nothing of what the tiles are for.
+// The ring of stages and the copies into it, which run some k-tiles ahead of the products, across tiles.
 template <class S>
 struct SweepRing {
-  XLoader<typename S::Types, S::kVectors> x;
-  WLoader<typename S::Types, S::kVectors> w;
-  uint32_t base, resident;
-  int dim;
-  int fill_stage, fill_k;  // where the next copies go, and their k-tile
+  using Types = typename S::Types;
+  static constexpr uint32_t kRingBytes = S::kStages * S::kStageBytes;
 
-  __device__ __forceinline__ uint32_t w_at(int stage) const { return base + stage * S::kStageBytes; }
-  __device__ __forceinline__ uint32_t x_at(int stage, int k_tile) const {
-    return S::kResident ? resident + k_tile * kXTileBytes : w_at(stage) + S::Types::kWTileBytes;
+  XLoader<Types, S::kVectors> x;
+  WLoader<Types, S::kVectors> w;
+  uint32_t begin;   // shared address of stage 0; of a converting ring, the buffers follow its last stage
+  uint32_t fill;    // stage that the next copies go to
+  uint32_t stored;  // offset of the buffer that they go to
+  int left;         // k-tiles of the tile being copied that are still to come
+  int k_tiles;
+  int ahead, end;  // the tile being copied, and the block's last + 1
+
+  __device__ __forceinline__ uint32_t after(uint32_t stage) const {
+    stage += S::kStageBytes;
+    return stage == begin + kRingBytes ? begin : stage;
+  }
+  __device__ __forceinline__ uint32_t stored_at(uint32_t buffer) const { return begin + kRingBytes + buffer; }
+  __device__ __forceinline__ uint32_t converted_at(uint32_t buffer) const {
+    return begin + kRingBytes + 2 * Types::kStoredBytes + buffer / 2;
   }
 
-  __device__ __forceinline__ void copy(const Tile& tile) {
-    const int k = fill_k * S::Types::kTileK;
-    w.load(w_at(fill_stage), tile.start, tile.last, k, dim);
-    if constexpr (!S::kResident) x.load(x_at(fill_stage, 0), k, dim);
+  // Copies one k-tile. Past the last tile `w` has no rows: zeros arrive, and no one reads them.
+  __device__ __forceinline__ void copy(const Problem& q) {
+    w.load(Types::kConverts ? stored_at(stored) : fill);
+    w.next(q);
+    if constexpr (!S::kResident) {
+      x.load(Types::kConverts ? fill : fill + Types::kWTileBytes);
+      x.move(1);
+    }
+    cp_async_commit();
+    fill = after(fill);
+    stored ^= Types::kStoredBytes;
+    --left;
+  }
+
+  // To be called where `left` may be 0: goes on with the next tile.
+  __device__ __forceinline__ void next_tile(const Problem& q, const SweepState& state) {
+    if (left != 0) return;
+    ++ahead;
+    enter(q, state);
+    if constexpr (!S::kResident) x.move(-k_tiles);
+  }
+
+  __device__ __forceinline__ void enter(const Problem& q, const SweepState& state) {
+    left = k_tiles;
+    if (ahead < end)
+      w.enter(q, state.tile[ahead % kTileSlots].start, state.tile[ahead % kTileSlots].last);
+    else
+      w.along = w.rows = 0;
   }
 };
+
+// Where the k-tile being multiplied lies.
+template <class S>
+struct Reader {
+  uint32_t stage, x_tile, w_tile;
+  uint32_t stored;  // offset of its buffer as stored
+  uint32_t x_begin, x_end;  // of a resident x
+
+  __device__ __forceinline__ void start(const SweepRing<S>& ring, uint32_t resident) {
+    x_begin = x_tile = resident;
+    x_end = resident + ring.k_tiles * kXTileBytes;
+    stage = ring.begin;
+    stored = 0;
+    find(ring);
+  }
+  __device__ __forceinline__ void advance(const SweepRing<S>& ring) {
+    stage = ring.after(stage);
+    stored ^= S::Types::kStoredBytes;
+    if constexpr (S::kResident) {
+      x_tile += kXTileBytes;
+      if (x_tile == x_end) x_tile = x_begin;
+    }
+    find(ring);
+  }
+  // Waits until the k-tile is there for every thread. What is converted was copied by the same thread, so that only
+  // the converted tile needs the barrier; its buffer was last read before the previous one.
+  __device__ __forceinline__ void arrive(const SweepRing<S>& ring) const {
+    wait(ring);
+    __syncthreads();
+  }
+  __device__ __forceinline__ void wait(const SweepRing<S>& ring) const {
+    cp_async_wait<S::kStages - 2>();
+    ring.w.convert(ring.stored_at(stored), w_tile);
+  }
+
+ private:
+  __device__ __forceinline__ void find(const SweepRing<S>& ring) {
+    w_tile = S::Types::kConverts ? ring.converted_at(stored) : stage;
+    if constexpr (!S::kResident) x_tile = S::Types::kConverts ? stage : stage + S::Types::kWTileBytes;
+  }
+};
+
+// The products of one tile. Copies into the ring go on beside them, and into the tiles after it. The k-tile that `at`
+// points to has arrived at the start, and so has the next tile's first at the end.
+template <class S>
+__device__ __forceinline__ void multiply_tile(const Problem& q, const SweepState& state, SweepRing<S>& ring,
+                                              typename S::Loop& loop, Reader<S>& at) {
+  loop.clear();
+  if constexpr (S::Op::kTensorCore) {
+    // Fragments are read one k-step ahead; those of the next tile once more, since the epilogue needs their registers.
+    // A stage is refilled after the barrier that follows its last read.
+    typename S::Loop::Fragments even, odd;
+    loop.load(even, at.x_tile, at.w_tile, 0);
+    for (int todo = ring.k_tiles; todo > 0;) {
+      const int run = ring.left < todo ? ring.left : todo;  // without a change of the tile being copied
+      todo -= run;
+#pragma unroll 1
+      for (int k = 0; k < run; ++k) {
+        loop.load(odd, at.x_tile, at.w_tile, 1);
+        ring.copy(q);
+        at.advance(ring);
+        at.wait(ring);
+        loop.multiply(even);
+        __syncthreads();
+        loop.load(even, at.x_tile, at.w_tile, 0);
+        loop.multiply(odd);
+      }
+      ring.next_tile(q, state);
+    }
+  } else {
+#pragma unroll 1
+    for (int k = 0; k < ring.k_tiles; ++k) {
+      ring.copy(q);
+#pragma unroll 1  // 512 fma are body enough, and more would spill
+      for (int chunk = 0; chunk < kRowBytes / 16; ++chunk) loop.multiply(at.x_tile, at.w_tile, chunk);
+      at.advance(ring);
+      at.arrive(ring);
+      ring.next_tile(q, state);
+    }
+  }
+}
 
 template <class S>
 __global__ void __launch_bounds__(kThreads) cos_lse_sweep(const __grid_constant__ ForwardParams p) {
@@ -49,7 +165,7 @@ __global__ void __launch_bounds__(kThreads) cos_lse_sweep(const __grid_constant_
   extern __shared__ __align__(128) unsigned char shared[];
   const int nk = k_tiles(p.problem.dim, S::Op::kBytes);
   const int x_bytes = S::kResident ? nk * kXTileBytes : 0;
-  SweepState& state = *reinterpret_cast<SweepState*>(shared + x_bytes + S::kStages * S::kStageBytes);
+  SweepState& state = *reinterpret_cast<SweepState*>(shared + x_bytes + S::kTileBytes);
   const int first_row = blockIdx.x * kTileM;
   const int needed = begin_rows(p, state, first_row);
   const int share = (needed + static_cast<int>(gridDim.y) - 1) / static_cast<int>(gridDim.y);
@@ -58,81 +174,47 @@ __global__ void __launch_bounds__(kThreads) cos_lse_sweep(const __grid_constant_
   TopkKey* pending = p.sweep.pending + (static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) * kTileM * kPendingCapacity;
 
   if (begin < end) {
+    const uint32_t resident = shared_address(shared);
     SweepRing<S> ring;
-    ring.x.start(p.problem.x, p.problem.x_stride, state.source);
-    ring.w.start(p.problem.w, p.problem.w_stride);
-    ring.resident = shared_address(shared);
-    ring.base = ring.resident + x_bytes;
-    ring.dim = p.problem.dim;
-    if constexpr (S::kResident)
-      for (int k = 0; k < nk; ++k) ring.x.load(ring.resident + k * kXTileBytes, k * Types::kTileK, ring.dim);
-
-    TileWalk ahead(p, state, begin, S::kAlign), here(p, state, begin, S::kAlign);
-    ring.fill_stage = ring.fill_k = 0;
-    // One step of copies; past the end it only commits, so that the count of groups in flight stays the same.
-    const auto fill = [&] {
-      if (ahead.at() < end) {
-        ring.copy(ahead.tile());
-        if (++ring.fill_k == nk) {
-          ring.fill_k = 0;
-          ahead.next(p, state);
-        }
+    ring.begin = ring.fill = resident + x_bytes;
+    ring.stored = 0;
+    ring.k_tiles = nk;
+    ring.x.start(p.problem, state.source);
+    ring.w.start(p.problem);
+    if constexpr (S::kResident) {
+      for (int k = 0; k < nk; ++k) {
+        ring.x.load(resident + k * kXTileBytes);
+        ring.x.move(1);
       }
-      cp_async_commit();
-      if (++ring.fill_stage == S::kStages) ring.fill_stage = 0;
-    };
-    for (int i = 0; i < S::kStages - 1; ++i) fill();
+    }
+    if (threadIdx.x == 0)
+      for (int n = begin; n <= begin + kTilesAhead && n < end; ++n) look_up_tile<S::kAlign>(p, state, n);
+    __syncthreads();
+    ring.ahead = begin;
+    ring.end = end;
+    ring.enter(p.problem, state);
+    for (int i = 0; i < S::kStages - 1; ++i) {
+      ring.copy(p.problem);
+      ring.next_tile(p.problem, state);
+    }
 
     typename S::Loop loop;
-    int stage = 0, basket = -1;
-    for (; here.at() < end; here.next(p, state)) {
-      const Tile tile = here.tile();
-      if (tile.basket != basket) {
-        basket = tile.basket;
-        enter_basket(p, state, basket);  // the barriers of the main loop are between this and the epilogue
-      }
-      loop.clear();
-      if constexpr (S::Op::kTensorCore) {
-        typename S::Loop::Fragments f[2];
-        cp_async_wait<S::kStages - 2>();
-        __syncthreads();
-        loop.load(f[0], ring.x_at(stage, 0), ring.w_at(stage), 0);
-        for (int k = 0; k < nk; ++k) {
-#pragma unroll
-          for (int step = 0; step < kKSteps; ++step) {
-            if (step + 1 < kKSteps) {
-              loop.load(f[(step + 1) & 1], ring.x_at(stage, k), ring.w_at(stage), step + 1);
-            } else {
-              if (++stage == S::kStages) stage = 0;
-              if (k + 1 < nk) {
-                cp_async_wait<S::kStages - 2>();
-                __syncthreads();
-                loop.load(f[(step + 1) & 1], ring.x_at(stage, k + 1), ring.w_at(stage), 0);
-              }
-            }
-            if (step == 0) fill();  // into the stage that everyone left before the last barrier
-            loop.multiply(f[step & 1]);
-          }
-        }
-      } else {
-        for (int k = 0; k < nk; ++k) {
-          cp_async_wait<S::kStages - 2>();
-          __syncthreads();
-          fill();
-#pragma unroll
-          for (int chunk = 0; chunk < kRowBytes / 16; ++chunk)
-            loop.multiply(ring.x_at(stage, k), ring.w_at(stage), chunk);
-          if (++stage == S::kStages) stage = 0;
-        }
-      }
+    Reader<S> at;
+    at.start(ring, resident);
+    at.arrive(ring);
+    enter_basket(p, state, state.tile[begin % kTileSlots].basket);
+    for (int n = begin; n < end; ++n) {
+      multiply_tile<S>(p.problem, state, ring, loop, at);
+      const Tile tile = state.tile[n % kTileSlots];
       finish_products<S::kNorms>(p, state, loop, tile, pending);
+      if (threadIdx.x == 0 && n + kTilesAhead + 1 < end) look_up_tile<S::kAlign>(p, state, n + kTilesAhead + 1);
       __syncthreads();
       if (threadIdx.x == 0) state.hits = 0;
       if (p.sweep.list_length > 0) {
-        TileWalk after = here;
-        after.next(p, state);
-        update_lists(p, state, tile, first_row, after.at() >= end || after.tile().basket != basket, pending);
+        const int next = n + 1 < end ? state.tile[(n + 1) % kTileSlots].basket : -1;
+        update_lists(p, state, tile, first_row, next != tile.basket, pending);
         __syncthreads();
+        if (next != tile.basket) enter_basket(p, state, next);
       }
     }
     cp_async_wait<0>();

@@ -2,7 +2,7 @@
 // `skip`, keeps `k`, adds the kept to the log-sum-exp. Writes every output of the row, -1 and 0 where there is nothing.
 #pragma once
 
-#include "../common/mining_rule.h"
+#include "../common/rule.h"
 #include "params.h"
 #include "sweep_epilogue.cuh"
 
@@ -20,7 +20,7 @@ __device__ __forceinline__ LsePair merge_warp(LsePair pair, float scale_log2e) {
   return pair;
 }
 
-__global__ void __launch_bounds__(kMergeThreads) merge_splits(const __grid_constant__ ForwardParams p) {
+static __global__ void __launch_bounds__(kMergeThreads) merge_splits(const __grid_constant__ ForwardParams p) {
   __shared__ LsePair mined[kMergeWarps];
   const Problem& q = p.problem;
   const Sweep& w = p.sweep;

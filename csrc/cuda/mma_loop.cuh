@@ -11,6 +11,7 @@ namespace bbs::cuda {
 template <class Types, bool with_norms>
 struct MmaLoop {
   using Op = typename Types::Op;
+  using Layout = typename Types::WLayout;
   static constexpr int kWarpRows = 2, kWarpColumns = 2;
   static constexpr int kM = 4, kN = 8;           // mma tiles of a warp
   static constexpr int kThreadRows = 2 * kM;     // rows of the tile of which a thread holds products
@@ -25,12 +26,23 @@ struct MmaLoop {
   float acc[kM][kN][4];
   float squares[kN / 2];
   int warp_m, warp_n, lane;
+  uint32_t x_lane, w_lane;  // this lane's offset in a tile; what else enters an address is a constant, added or XORed
 
   __device__ __forceinline__ MmaLoop() {
     const int warp = threadIdx.x / 32;
     warp_m = warp / kWarpColumns;
     warp_n = warp % kWarpColumns;
     lane = threadIdx.x % 32;
+    x_lane = NarrowRows::offset(warp_m * 64 + (lane & 15), lane >> 4);
+    // The class of this lane's matrix of an ldmatrix, or of its own element, among the first 16 of the warp.
+    const int matrix = warp_n * 64 + (((lane >> 4) ^ warp_m) * 8), own = warp_n * 64 + warp_m * 8 + (lane >> 2);
+    const int half = (lane >> 3) & 1;
+    if constexpr (!Types::kTransposed)
+      w_lane = Layout::offset(matrix + (lane & 7), half);
+    else if constexpr (Op::kBytes == 2)
+      w_lane = Layout::offset(half * 8 + (lane & 7), matrix / 8);
+    else
+      w_lane = Layout::offset(lane & 3, own / 4) + own % 4 * 4;
   }
 
   __device__ __forceinline__ void clear() {
@@ -46,12 +58,9 @@ struct MmaLoop {
 
   __device__ __forceinline__ void load(Fragments& f, uint32_t x_tile, uint32_t w_tile, int step) const {
 #pragma unroll
-    for (int m = 0; m < kM; ++m) {
-      const int row = warp_m * 64 + m * 16 + (lane & 15);
-      ldmatrix4(f.a[m], x_tile + NarrowRows::offset(row, step * 2 + (lane >> 4)));
-    }
+    for (int m = 0; m < kM; ++m) ldmatrix4(f.a[m], x_tile + (x_lane ^ (step * 32)) + m * 16 * NarrowRows::kRow);
 #pragma unroll
-    for (int n = 0; n < kN; n += 2) load_pair(f.b[n], f.b[n + 1], w_tile, warp_n * 64 + n * 8, step);
+    for (int n = 0; n < kN; n += 2) load_pair(f.b[n], f.b[n + 1], w_tile, n, step);
     if constexpr (Same<Op, Tf32>::value) {
 #pragma unroll
       for (int m = 0; m < kM; ++m)
@@ -95,52 +104,23 @@ struct MmaLoop {
   }
 
  private:
-  // Fragments of 16 classes from `first`; b0 has the lower eight, or in the second row of warps the upper eight.
-  __device__ __forceinline__ void load_pair(uint32_t (&b0)[2], uint32_t (&b1)[2], uint32_t w_tile, int first,
+  // Fragments of the classes 8 n .. 8 n + 15; b0 has the lower eight, or in the second row of warps the upper eight.
+  __device__ __forceinline__ void load_pair(uint32_t (&b0)[2], uint32_t (&b1)[2], uint32_t w_tile, int n,
                                             int step) const {
-    using Layout = typename Types::WLayout;
-    if constexpr (Types::kConverts) {
-      load_converted(b0, w_tile, first + warp_m * 8 + (lane >> 2), step);
-      load_converted(b1, w_tile, first + (warp_m ^ 1) * 8 + (lane >> 2), step);
-    } else if constexpr (Types::kTransposed && Op::kBytes == 4) {
-      load_columns(b0, w_tile, first + warp_m * 8 + (lane >> 2), step);
-      load_columns(b1, w_tile, first + (warp_m ^ 1) * 8 + (lane >> 2), step);
+    if constexpr (Types::kTransposed && Op::kBytes == 4) {  // ldmatrix transposes 16-bit elements only
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const uint32_t at = w_tile + (step * 2 + half) * 4 * Layout::kRow;
+        b0[half] = __float_as_uint(load_shared_float(at + (w_lane ^ (n * 32))));
+        b1[half] = __float_as_uint(load_shared_float(at + (w_lane ^ ((n + 1) * 32))));
+      }
     } else {
-      const int half = (lane >> 3) & 1, which = (lane >> 4) ^ warp_m;
       uint32_t r[4];
       if constexpr (Types::kTransposed)
-        ldmatrix4_transposed(r, w_tile + Layout::offset(step * 16 + half * 8 + (lane & 7), first / 8 + which));
+        ldmatrix4_transposed(r, w_tile + (w_lane ^ (n * 16)) + step * 16 * Layout::kRow);
       else
-        ldmatrix4(r, w_tile + Layout::offset(first + which * 8 + (lane & 7), step * 2 + half));
+        ldmatrix4(r, w_tile + (w_lane ^ (step * 32)) + n * 8 * Layout::kRow);
       b0[0] = r[0], b0[1] = r[1], b1[0] = r[2], b1[1] = r[3];
-    }
-  }
-
-  // fp32 centres, rounded to the operand type: k = 2t, 2t + 1 and 2t + 8, 2t + 9 of the step.
-  __device__ __forceinline__ void load_converted(uint32_t (&b)[2], uint32_t w_tile, int column, int step) const {
-    using Layout = typename Types::WLayout;
-    const int t = lane & 3;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      if constexpr (Types::kTransposed) {
-        const int k = step * 16 + half * 8 + t * 2;
-        const uint32_t at = column % 4 * 4;
-        b[half] = Op::pack(load_shared_float(w_tile + Layout::offset(k, column / 4) + at),
-                           load_shared_float(w_tile + Layout::offset(k + 1, column / 4) + at));
-      } else {
-        const float2 v = load_shared_float2(w_tile + Layout::offset(column, step * 4 + half * 2 + (t >> 1)) + (t & 1) * 8);
-        b[half] = Op::pack(v.x, v.y);
-      }
-    }
-  }
-
-  // tf32 from a transposed w: ldmatrix transposes 16-bit elements only.
-  __device__ __forceinline__ void load_columns(uint32_t (&b)[2], uint32_t w_tile, int column, int step) const {
-    using Layout = typename Types::WLayout;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int k = step * 8 + half * 4 + (lane & 3);
-      b[half] = __float_as_uint(load_shared_float(w_tile + Layout::offset(k, column / 4) + column % 4 * 4));
     }
   }
 };

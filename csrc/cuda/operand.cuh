@@ -19,7 +19,7 @@ struct Bf16 {
     return r;
   }
   static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    asm volatile(
+    asm(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
@@ -47,7 +47,7 @@ struct Fp16 {
     return r;
   }
   static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    asm volatile(
+    asm(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
@@ -66,7 +66,7 @@ struct Tf32 {
     return r;
   }
   static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    asm volatile(
+    asm(
         "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
@@ -105,10 +105,14 @@ __device__ __forceinline__ void add_squares(float& sum, const uint32_t (&b)[2]) 
   }
 }
 
-// NaN where the squared norm is not finite, 0 where the norm is below 1e-12, else its inverse.
+// NaN where the squared norm is not finite, 0 where the norm is below 1e-12, else its inverse, to about one ulp: the
+// fast approximation and one Newton step. The exactly rounded functions are calls, and calls cost the sweep registers.
 __device__ __forceinline__ float inverse_norm(float squares) {
+  const float guess = rsqrt_approx(squares);
+  const float miss = __fmaf_rn(-__fmul_rn(squares, guess), guess, 1.0f);
+  const float inverse = __fmaf_rn(__fmul_rn(0.5f, guess), miss, guess);
   if (!(squares <= 3.402823466e38f)) return __int_as_float(0x7fc00000);
-  return squares < 1e-24f ? 0.0f : __frcp_rn(__fsqrt_rn(squares));
+  return squares < 1e-24f ? 0.0f : inverse;
 }
 
 // The one way a cosine is made from a dot product. Intrinsics, so that nothing is contracted and every kernel that

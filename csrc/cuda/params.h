@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../common/lse_pair.h"
+#include "../common/rule.h"
 #include "../common/topk_key.h"
 
 namespace bbs::cuda {
@@ -26,8 +27,8 @@ struct Problem {
   int32_t dim;      // D
   int32_t classes;  // C
   int32_t baskets;  // K
-  int32_t rule;
-  int32_t guard_kind;
+  Rule rule;
+  GuardKind guard_kind;
   int32_t k;
   int32_t skip;
   float scale;

@@ -2,7 +2,7 @@
 // the layout of the workspace. Nothing here asks a driver, so a test launches exactly what production launches.
 #pragma once
 
-#include "../common/mining_rule.h"
+#include "../common/rule.h"
 #include "sweep_shared.h"
 
 namespace bbs::cuda {
@@ -68,16 +68,16 @@ inline int32_t plan_tiles(const int64_t* offsets, int32_t baskets, int32_t align
 inline ForwardPlan plan_forward(const ForwardShape& s, const int64_t* offsets, const Machine& machine) {
   ForwardPlan plan{};
   const int32_t x_element = operand_bytes(s.operand);
-  const int32_t w_tile = w_tile_bytes(x_element, s.w_bytes), stages = ring_stages(s.w_bytes != x_element);
   const int32_t state = static_cast<int32_t>(sizeof(SweepState));
-  const int64_t resident = int64_t{k_tiles(s.dim, x_element)} * kXTileBytes + stages * w_tile + state;
+  const int64_t resident =
+      int64_t{k_tiles(s.dim, x_element)} * kXTileBytes + tile_bytes(x_element, s.w_bytes, true) + state;
   // The element-wise loads of odd shapes exist for streaming only.
   plan.resident = !s.streaming && s.vectors && resident <= machine.shared_per_block;
-  plan.shared_bytes = plan.resident ? static_cast<int32_t>(resident) : stages * (w_tile + kXTileBytes) + state;
+  plan.shared_bytes = plan.resident ? static_cast<int32_t>(resident) : tile_bytes(x_element, s.w_bytes, false) + state;
   plan.threads = kThreads;
   plan.tiles = plan_tiles(offsets, s.baskets, class_align(s.w_transposed, s.w_bytes), nullptr);
   plan.row_blocks = (s.rows + kTileM - 1) / kTileM;
-  plan.list_length = mines_lists(s.rule, s.k) ? s.k + s.skip : 0;
+  plan.list_length = mines_lists(Rule{s.rule}, s.k) ? s.k + s.skip : 0;
 
   constexpr int32_t kBlocksByRegisters = 2;  // 255 registers x 128 threads twice fill the register file
   constexpr int32_t kReserved = 1024;        // shared memory the system keeps per block

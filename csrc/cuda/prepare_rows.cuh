@@ -1,9 +1,8 @@
-// Before the sweep, per row: basket of the label, inverse norm, target cosine, guard (prepare_rows), then the order of
-// the rows by basket (order_rows). The target cosine has the bits that the sweep gives the pair: the same instructions
+// Before the sweep, per row: basket of the label, inverse norm, target cosine, guard. The target cosine has the bits that the sweep gives the pair: the same instructions
 // in the same order of k, on fragments read straight from memory.
 #pragma once
 
-#include "../common/mining_rule.h"
+#include "../common/rule.h"
 #include "params.h"
 #include "simt_loop.cuh"
 
@@ -139,29 +138,11 @@ __global__ void __launch_bounds__(kPrepareThreads) prepare_rows(const __grid_con
   p.row.inverse_norm[i] = x_inverse;
   p.row.cos_target[i] = c_t;
   p.row.basket[i] = good ? basket_of(q.offsets, q.baskets, label) : ignored ? NoBasket::ignored : NoBasket::bad_label;
-  p.row.guard[i] = q.guard_kind == GuardCode::absolute   ? q.guard_value
-                   : q.guard_kind == GuardCode::relative ? __fadd_rn(c_t, -q.guard_value)
-                   : q.guard_kind == GuardCode::rows     ? q.guard_rows[i]
+  p.row.guard[i] = q.guard_kind == GuardKind::absolute   ? q.guard_value
+                   : q.guard_kind == GuardKind::relative ? __fadd_rn(c_t, -q.guard_value)
+                   : q.guard_kind == GuardKind::rows     ? q.guard_rows[i]
                                                          : infinity;
   if (!good && !ignored && p.row.bad_label) *p.row.bad_label = 1;
-}
-
-// order[position of row i] = i, rows by (basket, i): the position is the number of rows before it, counted.
-__global__ void __launch_bounds__(kPrepareThreads) order_rows(const __grid_constant__ ForwardParams p) {
-  __shared__ int32_t other[kPrepareThreads];
-  const int rows = p.problem.rows;
-  const int i = blockIdx.x * kPrepareThreads + threadIdx.x;
-  const int mine = i < rows ? p.row.basket[i] : 0;
-  int position = 0;
-  for (int base = 0; base < rows; base += kPrepareThreads) {
-    const int j = base + threadIdx.x;
-    __syncthreads();
-    if (j < rows) other[threadIdx.x] = p.row.basket[j];
-    __syncthreads();
-    const int count = rows - base < kPrepareThreads ? rows - base : kPrepareThreads;
-    for (int n = 0; n < count; ++n) position += other[n] < mine || (other[n] == mine && base + n < i);
-  }
-  if (i < rows) p.row.order[position] = i;
 }
 
 }  // namespace bbs::cuda

@@ -18,6 +18,18 @@ struct RowState {
   int32_t basket;   // or NoBasket
 };
 
+// One tile of the walk. `start` is the class of its column 0: at or before `first`, see class_align.
+struct Tile {
+  int32_t basket;
+  int32_t start, first, last;
+};
+
+// Tiles are looked up between two tiles, when registers are free, for the copies that run ahead: three k-tiles before
+// the products and one on, which may be as many tiles.
+constexpr int kTilesAhead = 4;
+constexpr int kTileSlots = 8;
+static_assert(kTileSlots > kTilesAhead + 1, "a slot is not written while it may be read");
+
 struct AliasHit {
   int64_t alias;
   int32_t column;
@@ -30,6 +42,8 @@ struct SweepState {
   uint32_t masked[kTileM][kMaskWords];
   int64_t alias[kTileM];  // of the row's label, -1 for none
   AliasHit hit[kTileN];
+  Tile tile[kTileSlots];
+  int32_t walk_segment, walk_basket;  // of the last tile looked up
   uint32_t bloom[kBloomWords];
   int32_t source[kTileM];  // row of x, or kNoRow
   int32_t label[kTileM];

@@ -1,7 +1,7 @@
 // Sets up the state of a block's rows and walks the tiles that they need.
 #pragma once
 
-#include "../common/mining_rule.h"
+#include "../common/rule.h"
 #include "params.h"
 #include "sweep_shared.h"
 
@@ -11,66 +11,41 @@ __device__ __forceinline__ int bloom_bit(int64_t alias) {
   return static_cast<int>((static_cast<uint64_t>(alias) * 0x9e3779b97f4a7c15ull) >> 52);
 }
 
-// One tile of the walk. `start` is the class of its column 0, at or before `first` (see WLoader).
-struct Tile {
-  int32_t basket;
-  int32_t start, first, last;
-};
-
-// Walks the tiles [at, end) of the block's own count; every thread holds a copy. `align`: classes that start a
+// Looks up tile `at` of the block's own count, on one thread, which asks for them in order. `align`: classes that start a
 // 16-byte chunk of a transposed w, else 1.
-class TileWalk {
- public:
-  __device__ __forceinline__ TileWalk(const ForwardParams& p, const SweepState& s, int at, int align)
-      : at_(at), align_(align), segment_(0), basket_(0) {
-    while (segment_ + 1 < s.segments && at >= s.segment_end[segment_]) ++segment_;
-    find(p, s);
-  }
-
-  __device__ __forceinline__ void next(const ForwardParams& p, const SweepState& s) {
-    ++at_;
-    while (segment_ + 1 < s.segments && at_ >= s.segment_end[segment_]) ++segment_;
-    find(p, s);
-  }
-
-  __device__ __forceinline__ int at() const { return at_; }
-  __device__ __forceinline__ const Tile& tile() const { return tile_; }
-
- private:
-  __device__ __forceinline__ void find(const ForwardParams& p, const SweepState& s) {
-    const int begin = segment_ == 0 ? 0 : s.segment_end[segment_ - 1];
-    const int tile = s.segment_first[segment_] + at_ - begin;
-    if (tile >= p.sweep.tiles) return;  // one past the last: never used
-    const int32_t* tile_begin = p.sweep.tile_begin;
-    if (tile >= tile_begin[basket_ + 1]) {  // the last basket that begins at or before the tile
-      int low = basket_ + 1, high = p.problem.baskets - 1;
-      while (low < high) {
-        const int middle = (low + high + 1) / 2;
-        if (tile_begin[middle] <= tile)
-          low = middle;
-        else
-          high = middle - 1;
-      }
-      basket_ = low;
+template <int align>
+__device__ __forceinline__ void look_up_tile(const ForwardParams& p, SweepState& s, int at) {
+  int segment = s.walk_segment, basket = s.walk_basket;
+  while (at >= s.segment_end[segment]) ++segment;
+  const int begin = segment == 0 ? 0 : s.segment_end[segment - 1];
+  const int tile = s.segment_first[segment] + at - begin;
+  const int32_t* tile_begin = p.sweep.tile_begin;
+  if (tile >= tile_begin[basket + 1]) {  // on to the last basket that begins at or before the tile
+    int low = basket + 1, high = p.problem.baskets - 1;
+    while (low < high) {
+      const int middle = (low + high + 1) / 2;
+      if (tile_begin[middle] <= tile)
+        low = middle;
+      else
+        high = middle - 1;
     }
-    const int begin_class = static_cast<int>(p.problem.offsets[basket_]);
-    const int end_class = static_cast<int>(p.problem.offsets[basket_ + 1]);
-    tile_.basket = basket_;
-    tile_.start = begin_class / align_ * align_ + (tile - tile_begin[basket_]) * kTileN;
-    tile_.first = tile_.start > begin_class ? tile_.start : begin_class;
-    tile_.last = tile_.start + kTileN < end_class ? tile_.start + kTileN : end_class;
+    basket = low;
   }
-
-  int at_, align_, segment_, basket_;
-  Tile tile_;
-};
+  const int begin_class = static_cast<int>(p.problem.offsets[basket]);
+  const int end_class = static_cast<int>(p.problem.offsets[basket + 1]);
+  const int start = begin_class / align * align + (tile - tile_begin[basket]) * kTileN;
+  s.tile[at % kTileSlots] = {basket, start, start > begin_class ? start : begin_class,
+                             start + kTileN < end_class ? start + kTileN : end_class};
+  s.walk_segment = segment;
+  s.walk_basket = basket;
+}
 
 // Fills the state of the rows at sorted positions first_row..., by all threads; ends with a barrier. Returns how many
 // tiles the rows need: all, or under `own` those of the baskets that have a row here.
 __device__ __forceinline__ int begin_rows(const ForwardParams& p, SweepState& s, int first_row) {
   const Problem& q = p.problem;
   for (int w = threadIdx.x; w < kBloomWords; w += blockDim.x) s.bloom[w] = 0;
-  if (threadIdx.x == 0) s.hits = 0;
+  if (threadIdx.x == 0) s.hits = s.walk_segment = s.walk_basket = 0;
   __syncthreads();
   for (int r = threadIdx.x; r < kTileM; r += blockDim.x) {
     const int position = first_row + r;

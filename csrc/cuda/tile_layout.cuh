@@ -14,25 +14,16 @@ struct NarrowRows {
   static __device__ __forceinline__ int offset(int row, int chunk) { return row * kRow + ((chunk ^ ((row >> 1) & 3)) << 4); }
 };
 
-// 128-byte rows of fp32, read as 8-byte pairs by lanes (row 0..3) x (pair 0..3) of a half-warp: rows differ in bits 1-2.
-struct WideRows {
-  static constexpr int kRow = 128;
-  static __device__ __forceinline__ int offset(int row, int chunk) {
-    return row * kRow + ((chunk ^ (((row & 3) << 1) | ((row >> 2) & 1))) << 4);
-  }
-};
-
 // Transposed: one row per k, 128 classes of 16 bits; eight consecutive k of an ldmatrix.
 struct HalfColumns {
   static constexpr int kRow = kTileN * 2;
   static __device__ __forceinline__ int offset(int k, int chunk) { return k * kRow + ((chunk ^ (k & 7)) << 4); }
 };
 
-// Transposed: 128 classes of fp32; lanes read 8 classes (2 chunks) of 4 rows that are `step` apart.
-template <int step>
+// Transposed: 128 classes of fp32; lanes read 8 classes (2 chunks) of 4 consecutive k.
 struct FloatColumns {
   static constexpr int kRow = kTileN * 4;
-  static __device__ __forceinline__ int offset(int k, int chunk) { return k * kRow + ((chunk ^ (((k / step) & 3) << 1)) << 4); }
+  static __device__ __forceinline__ int offset(int k, int chunk) { return k * kRow + ((chunk ^ ((k & 3) << 1)) << 4); }
 };
 
 template <bool first, class A, class B>
@@ -44,19 +35,20 @@ struct Choose<false, A, B> {
   using Type = B;
 };
 
-// What a main loop multiplies: x of type Op by w stored in kWBytes (4 with a 16-bit Op: rounded on the way in).
-template <class Operand, int w_bytes, bool transposed>
+// What a main loop multiplies: x by w, both of type Op. `stored`: bytes of an element of w in memory, 4 with a 16-bit Op
+// where fp32 centres are rounded on the way in.
+template <class Operand, int stored, bool transposed>
 struct TileTypes {
   using Op = Operand;
   static constexpr bool kTransposed = transposed;
-  static constexpr int kWBytes = w_bytes;
-  static constexpr bool kConverts = w_bytes != Op::kBytes;
+  static constexpr int kStored = stored;
+  static constexpr bool kConverts = stored != Op::kBytes;
   static constexpr int kTileK = kRowBytes / Op::kBytes;  // 32 or 16 elements
-  using Rows = typename Choose<kConverts, WideRows, NarrowRows>::Type;
-  using Columns = typename Choose<w_bytes == 2, HalfColumns, FloatColumns<kConverts ? 2 : 1>>::Type;
-  using WLayout = typename Choose<transposed, Columns, Rows>::Type;
-  static constexpr int kWTileBytes = w_tile_bytes(Op::kBytes, w_bytes);
-  static_assert(w_bytes == 4 || Op::kBytes == 2, "w is stored in the operand type, or in fp32");
+  static constexpr int kWTileBytes = w_tile_bytes(Op::kBytes, Op::kBytes);
+  static constexpr int kStoredBytes = w_tile_bytes(Op::kBytes, stored);
+  using Columns = typename Choose<Op::kBytes == 2, HalfColumns, FloatColumns>::Type;
+  using WLayout = typename Choose<transposed, Columns, NarrowRows>::Type;
+  static_assert(stored == 4 || Op::kBytes == 2, "w is stored in the operand type, or in fp32");
 };
 
 }  // namespace bbs::cuda

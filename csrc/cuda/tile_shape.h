@@ -20,10 +20,20 @@ constexpr int kMergeThreads = 128;
 constexpr int kPendingLimit = 32;
 constexpr int kPendingCapacity = kPendingLimit + kTileN;
 
-// Stages of the ring. fp32 classes with a 16-bit x take 16 KB a stage: a fourth would not fit 99 KB.
+BBS_HOST_DEVICE constexpr int w_tile_bytes(int operand_bytes, int stored_bytes) {
+  return kTileN * (kRowBytes / operand_bytes) * stored_bytes;
+}
+
+// Stages of the ring. Where fp32 centres are converted, the ring holds x only, and w passes through two buffers as
+// stored and two as multiplied: what is copied 16 KB at a time does not fit 99 KB four times.
 BBS_HOST_DEVICE constexpr int ring_stages(bool converts) { return converts ? 3 : 4; }
-BBS_HOST_DEVICE constexpr int w_tile_bytes(int operand_bytes, int w_bytes) {
-  return kTileN * (kRowBytes / operand_bytes) * w_bytes;
+BBS_HOST_DEVICE constexpr int stage_bytes(int operand_bytes, bool converts, bool resident) {
+  return (converts ? 0 : w_tile_bytes(operand_bytes, operand_bytes)) + (resident ? 0 : kXTileBytes);
+}
+BBS_HOST_DEVICE constexpr int tile_bytes(int operand_bytes, int stored_bytes, bool resident) {
+  const bool converts = operand_bytes != stored_bytes;
+  return ring_stages(converts) * stage_bytes(operand_bytes, converts, resident) +
+         (converts ? 2 * (w_tile_bytes(operand_bytes, stored_bytes) + w_tile_bytes(operand_bytes, operand_bytes)) : 0);
 }
 // A 16-byte copy of a transposed w starts at a multiple of this many classes.
 BBS_HOST_DEVICE constexpr int class_align(bool transposed, int w_bytes) { return transposed ? 16 / w_bytes : 1; }

@@ -62,13 +62,11 @@ __device__ __forceinline__ void load_keys(TopkKey (&key)[kKeys], const TopkKey* 
   for (int i = 0; i < kKeys; ++i) key[i] = i * 32 + lane < count ? from[i * 32 + lane] : kNoKey;
 }
 
-// Key n of a list that is the same for all lanes' n.
+// Key n of a list, n the same for all lanes. Comparisons in place of an index, which would put the keys into memory.
 __device__ __forceinline__ TopkKey key_at(const TopkKey (&key)[kKeys], int n) {
-  TopkKey mine = kNoKey;
-#pragma unroll
-  for (int i = 0; i < kKeys; ++i)
-    if (n / 32 == i) mine = key[i];
-  return __shfl_sync(kAllLanes, mine, n % 32);
+  static_assert(kKeys == 4, "two levels of choice");
+  const TopkKey low = n < 32 ? key[0] : key[1], high = n < 96 ? key[2] : key[3];
+  return __shfl_sync(kAllLanes, n < 64 ? low : high, n % 32);
 }
 
 // Takes `waiting` candidates into a list of which `listed` keys exist, and writes all `length` keys back.

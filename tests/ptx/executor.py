@@ -59,6 +59,7 @@ def kernel_source(operand: str, w_bytes: int, transposed: bool, resident: bool, 
     return f"""
 #include "cos_lse_sweep.cuh"
 #include "merge_splits.cuh"
+#include "order_rows.cuh"
 #include "prepare_rows.cuh"
 using namespace bbs::cuda;
 template __global__ void bbs::cuda::cos_lse_sweep<{sweep}>(const __grid_constant__ ForwardParams);

@@ -55,8 +55,8 @@ void bbs_pack_forward(const int64_t* shape, const int64_t* offsets, int64_t arch
   q.dim = s.dim;
   q.classes = s.classes;
   q.baskets = s.baskets;
-  q.rule = s.rule;
-  q.guard_kind = static_cast<int32_t>(guard_kind);
+  q.rule = bbs::Rule{s.rule};
+  q.guard_kind = bbs::GuardKind{static_cast<int32_t>(guard_kind)};
   q.k = s.k;
   q.skip = s.skip;
   q.scale = static_cast<float>(scale);

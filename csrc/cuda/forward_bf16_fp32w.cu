@@ -1,0 +1,6 @@
+// Forward kernels: bf16 rows and fp32 centres.
+#include "launch_types.cuh"
+
+namespace bbs::cuda {
+template struct LaunchTypes<Bf16, 4>;
+}

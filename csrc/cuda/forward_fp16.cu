@@ -1,0 +1,6 @@
+// Forward kernels: fp16 rows and centres.
+#include "launch_types.cuh"
+
+namespace bbs::cuda {
+template struct LaunchTypes<Fp16, 2>;
+}

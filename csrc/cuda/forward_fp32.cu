@@ -1,0 +1,6 @@
+// Forward kernels: fp32 rows and centres, exact.
+#include "launch_types.cuh"
+
+namespace bbs::cuda {
+template struct LaunchTypes<Fp32, 4>;
+}

@@ -1,0 +1,6 @@
+// Forward kernels: fp32 rows and centres, multiplied as tf32.
+#include "launch_types.cuh"
+
+namespace bbs::cuda {
+template struct LaunchTypes<Tf32, 4>;
+}
