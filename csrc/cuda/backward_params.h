@@ -17,30 +17,30 @@ namespace bbs::cuda {
 
 // One (row, class) whose coefficient is not part of the dense sweep.
 struct SparsePair {
-  int32_t label;        // class; kNoPair where the slot is empty, which sorts last
-  int32_t position;     // sorted position of the row
-  float coefficient;    // dL/dc_ij / grad_scale: the target's grad_cos_t, or grad_lse * scale * p of a mined class
+  int32_t label;      // class; kNoPair where the slot is empty, which sorts last
+  int32_t position;   // sorted position of the row
+  float coefficient;  // dL/dc_ij: grad_cos_t of the target, or grad_lse * scale * p of a mined class
   float cos;
   float class_inverse;  // 1 / norm of the centre, as inverse_norm() gives it
 };
 constexpr int32_t kNoPair = 0x7fffffff;
 
 struct BackwardRows {
-  const float* grad_lse;      // [B] by row
-  const float* grad_cos_t;    // [B] by row
-  const float* lse;           // [B] by row
-  const int64_t* mined_idx;   // [B, K, k] by row
-  const float* mined_cos;     // [B, K, k]
-  void* x_hat;                // [padded rows, padded dim] operand type, x / norm by position; zeros beyond B and D, and in
-                              // rows that take no part
-  float* lse_log2e;           // [padded rows] lse * log2(e) by position; +inf where the row gives no dense gradient
-  float* row_factor;          // [padded rows] grad_lse * scale / max over rows of its absolute value, in [-1, 1]
-  float* grad_scale;          // [1] that maximum, 0 where all are 0
-  float* sparse_dx;           // [B, D] by position: sum over the row's pairs of dL/dc_ij * w-hat_j, not divided
-  float* sparse_dot;          // [B] by position: sum over the pairs of dL/dc_ij * c_ij
-  SparsePair* pairs;          // [B, 1 + K k]
-  SparsePair* sorted;         // the same by (class, position)
-  int64_t pair_count;         // B (1 + K k)
+  const float* grad_lse;     // [B] by row
+  const float* grad_cos_t;   // [B] by row
+  const float* lse;          // [B] by row
+  const int64_t* mined_idx;  // [B, K, k] by row
+  const float* mined_cos;    // [B, K, k]
+  void* x_hat;         // [padded rows, padded dim] operand type, x / norm by position; zeros beyond B and D, and in
+                       // rows that take no part
+  float* lse_log2e;    // [padded rows] lse * log2(e) by position; +inf where the row gives no dense gradient
+  float* row_factor;   // [padded rows] grad_lse * scale / max over rows of its absolute value, in [-1, 1]
+  float* grad_scale;   // [1] that maximum, 0 where all are 0
+  float* sparse_dx;    // [B, D] by position: sum over the row's pairs of dL/dc_ij * w-hat_j
+  float* sparse_dot;   // [B] by position: sum over the pairs of dL/dc_ij * c_ij
+  SparsePair* pairs;   // [B, 1 + K k]
+  SparsePair* sorted;  // the same by (class, position)
+  int64_t pair_count;  // B (1 + K k)
 };
 
 }  // namespace bbs::cuda
