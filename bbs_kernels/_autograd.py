@@ -29,7 +29,7 @@ def _like(t: Tensor, rows: int | torch.SymInt) -> Tensor:
 @torch.library.register_fake("bbs_kernels::cos_lse")
 def _(
     x, w, labels, offsets, guard, aliases, scale, rule, k, skip, guard_kind, guard_value, ignore_index,
-    class_index=None, stash_bytes=0,
+    class_index=None, stash_bytes=0, allow_tf32=False,
 ):  # fmt: skip
     torch._check(x.dim() == 2 and w.dim() == 2, lambda: "x and w must be [B, D] and [C, D]")
     torch._check(x.shape[1] == w.shape[1], lambda: f"x is {tuple(x.shape)}, w is {tuple(w.shape)}: D differs")
@@ -40,7 +40,7 @@ def _(
     classes = w.shape[0] if class_index is None else class_index.shape[0]
     dtype = _result_dtype(x)
     packed = (rows + _LANES - 1) // _LANES * _LANES
-    stash = torch.sym_min(stash_bytes // dtype.itemsize, classes * packed)
+    stash = torch.sym_min(stash_bytes // dtype.itemsize, classes * packed) if x.device.type == "cpu" else 0
     return (
         x.new_empty((rows,), dtype=dtype),
         x.new_empty((rows,), dtype=dtype),
@@ -54,6 +54,7 @@ def _(
 def _(
     grad_lse, grad_cos_t, x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases, scale,
     rule, guard_kind, guard_value, ignore_index, class_index, need_dx, need_dw,
+    allow_tf32=False,
 ):  # fmt: skip
     classes = w.shape[0] if class_index is None else class_index.shape[0]
     dx = _like(x, x.shape[0]) if need_dx else x.new_empty((0,))
@@ -68,19 +69,20 @@ def _(grad_lse, grad_cos_t, x, *args, **kwargs):
 
 
 @torch.library.register_fake("bbs_kernels::target_cos")
-def _(x, w, labels, offsets, ignore_index, class_index=None):
+def _(x, w, labels, offsets, ignore_index, class_index=None, allow_tf32=False):
     return x.new_empty((x.shape[0],), dtype=_result_dtype(x))
 
 
 def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
     (
         x, w, labels, offsets, guard, aliases, scale, rule, _k, _skip, guard_kind, guard_value, ignore_index,
-        class_index, _stash_bytes,
+        class_index, _stash_bytes, allow_tf32,
     ) = inputs  # fmt: skip
     ctx.save_for_backward(x, w, labels, offsets, *output, guard, aliases, class_index)
     ctx.mark_non_differentiable(*output[2:])
     ctx.set_materialize_grads(False)  # or every backward fills a gradient of the stash with zeros
     ctx.arguments = (scale, rule, guard_kind, guard_value, ignore_index)
+    ctx.allow_tf32 = allow_tf32
 
 
 def _backward(ctx: Any, grad_lse: Tensor | None, grad_cos_t: Tensor | None, *unused: None) -> tuple:
@@ -92,13 +94,13 @@ def _backward(ctx: Any, grad_lse: Tensor | None, grad_cos_t: Tensor | None, *unu
     grad_cos_t = torch.zeros_like(cos_t) if grad_cos_t is None else grad_cos_t
     dx, dw = OPS.cos_lse_backward(
         grad_lse, grad_cos_t, x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases,
-        *ctx.arguments, class_index, need_dx, need_dw,
+        *ctx.arguments, class_index, need_dx, need_dw, ctx.allow_tf32,
     )  # fmt: skip
     if need_dw and class_index is not None:
         dw = torch.sparse_coo_tensor(
             class_index[None], dw, w.shape, is_coalesced=True, check_invariants=False
         )
-    return (dx if need_dx else None, dw if need_dw else None, *(None,) * 13)
+    return (dx if need_dx else None, dw if need_dw else None, *(None,) * 14)
 
 
 torch.library.register_autograd("bbs_kernels::cos_lse", _backward, setup_context=_setup)

@@ -6,21 +6,26 @@ import torch
 
 from ._load import OPS
 
+_NO_LABEL = 2**63 - 1  # csrc/cuda/params.h, BadLabel
+
 
 def check() -> None:
     """Raise the pending error of an asynchronous device, if there is one.
 
     On the CPU an out-of-range label raises in the call that received it, so there is never anything
-    pending. A device backend registers the op `bbs_kernels::pending_error() -> str`, which returns the
-    message and clears it; this function waits for the device and raises it.
+    pending. On CUDA the loss of such a row is NaN, and the next call raises; this function waits
+    for the device and raises now.
 
     Raises:
         RuntimeError: a label was out of range in an earlier step; the message names label and range.
     """
-    pending = getattr(OPS, "pending_error", None)
-    if pending is None:
+    take = getattr(OPS, "take_bad_label", None)
+    if take is None or not torch.cuda.is_available():
         return
     torch.cuda.synchronize()
-    message = pending()
-    if message:
-        raise RuntimeError(message)
+    label, classes = take().tolist()
+    if label != _NO_LABEL:
+        raise RuntimeError(
+            f"labels of an earlier call: {label} is out of range: allowed are 0 to {classes - 1} and ignore_index; "
+            "the loss of its row was NaN"
+        )

@@ -94,6 +94,7 @@ class CoreCall(NamedTuple):
     ignore_index: int
     class_index: Tensor | None
     stash_bytes: int
+    allow_tf32: bool
 
     def run(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """lse, cos_t, mined_idx, mined_cos, stash."""
@@ -101,7 +102,7 @@ class CoreCall(NamedTuple):
             return OPS.cos_lse(
                 x, w, self.labels, self.offsets, self.guard, self.aliases, self.scale, self.rule.rule,
                 self.rule.k, self.rule.skip, self.rule.guard_kind, self.rule.guard_value, self.ignore_index,
-                self.class_index, self.stash_bytes,
+                self.class_index, self.stash_bytes, self.allow_tf32,
             )  # fmt: skip
 
 
@@ -131,7 +132,7 @@ def prepare(
         guard = _ema_rows(x, w, labels, offsets, mining, ignore_index, ema, training, class_index)
     return CoreCall(
         x, labels, offsets, guard, aliases, float(scale), mining.op_arguments(), ignore_index, class_index,
-        stash_bytes if torch.is_grad_enabled() else 0,
+        stash_bytes if torch.is_grad_enabled() and x.device.type == "cpu" else 0, _allow_tf32(x),
     )  # fmt: skip
 
 
@@ -208,10 +209,15 @@ def _ema_rows(
     basket = basket_of(labels, offsets)
     if training:
         with torch.no_grad():
-            cos_t = OPS.target_cos(x.detach(), w.detach(), labels, offsets, ignore_index, class_index)
+            cos_t = OPS.target_cos(x.detach(), w.detach(), labels, offsets, ignore_index, class_index, _allow_tf32(x))
             ema.copy_(running_mean.updated(ema, cos_t, basket, valid))
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     return running_mean.row_guards(ema.detach(), guard.r, basket, valid).to(dtype)
+
+
+def _allow_tf32(x: Tensor) -> bool:
+    """Whether fp32 products may be tf32, as torch's own matmul decides it; they may only on CUDA."""
+    return x.is_cuda and x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
 
 
 def _autocast(x: Any) -> Tensor:

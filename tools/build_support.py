@@ -82,6 +82,17 @@ def want_cuda(root: Path, torch) -> bool:
     return choice == "1"
 
 
+def cuda_archs() -> str | None:
+    """BBS_CUDA_ARCHS ("80;90" or "80 90": machine code for both, PTX of the last) as CMake wants it; None when unset."""
+    text = os.environ.get("BBS_CUDA_ARCHS")
+    if not text:
+        return None
+    archs = text.replace(";", " ").replace(",", " ").split()
+    if unknown := [arch for arch in archs if not arch.rstrip("af").isdecimal() or int(arch.rstrip("af")) < 80]:
+        stop(f"BBS_CUDA_ARCHS={text!r}: {unknown[0]!r} is no target, allowed are numbers from 80 on, as in 80;90")
+    return ";".join(archs)
+
+
 def pybind11_include(torch_include: Path) -> Path:
     """The pybind11 package where there is one, else the copy of the headers that torch carries."""
     if importlib.util.find_spec("pybind11") is not None:
@@ -113,6 +124,8 @@ def build_libraries(root: Path, package: Path, *, version: str) -> None:
         "BBS_VERSION": version,
         "BBS_WITH_CUDA": "ON" if want_cuda(root, torch) else "OFF",
     }
+    if archs := cuda_archs():
+        settings["BBS_CUDA_ARCHS"] = archs
     # A changed generator or compiler makes an old cache unusable; the cache is small, so start afresh each time.
     (build_dir / "CMakeCache.txt").unlink(missing_ok=True)
     configure = [

@@ -36,4 +36,6 @@ cudaError_t launch_forward(const ForwardParams& params, const ForwardShape& shap
   return error;
 }
 
+const char* launch_error_text(cudaError_t error) { return cudaGetErrorString(error); }
+
 }  // namespace bbs::cuda

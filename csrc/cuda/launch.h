@@ -15,4 +15,6 @@ cudaError_t launch_forward(const ForwardParams& params, const ForwardShape& shap
 cudaError_t launch_target_cosines(const ForwardParams& params, const ForwardShape& shape, const ForwardPlan& plan,
                                   cudaStream_t stream);
 
+const char* launch_error_text(cudaError_t error);
+
 }  // namespace bbs::cuda

@@ -35,6 +35,13 @@ struct Problem {
   float guard_value;
 };
 
+// Where a kernel leaves a label out of range, in memory that the host reads without waiting. `label` is written last.
+struct BadLabel {
+  int64_t label;    // none: no label yet
+  int64_t classes;  // labels 0 ... classes - 1 were allowed
+  static constexpr int64_t none = 0x7fffffffffffffff;
+};
+
 // Per row, in the order of the input.
 struct RowArrays {
   float* inverse_norm;  // [B]
@@ -42,7 +49,7 @@ struct RowArrays {
   float* guard;         // [B] +inf without a guard
   int32_t* basket;      // [B] index, or NoBasket
   int32_t* order;       // [B] row at each sorted position
-  int32_t* bad_label;   // null, or a flag on the host that a label out of range sets
+  BadLabel* bad_label;  // null, or where a label out of range is reported
 };
 
 // How the classes are cut. Tiles of one basket are consecutive; a tile never holds classes of two baskets.

@@ -142,7 +142,12 @@ __global__ void __launch_bounds__(kPrepareThreads) prepare_rows(const __grid_con
                    : q.guard_kind == GuardKind::relative ? __fadd_rn(c_t, -q.guard_value)
                    : q.guard_kind == GuardKind::rows     ? q.guard_rows[i]
                                                          : infinity;
-  if (!good && !ignored && p.row.bad_label) *p.row.bad_label = 1;
+  if (!good && !ignored && p.row.bad_label) {
+    volatile BadLabel* found = p.row.bad_label;
+    found->classes = q.classes;
+    __threadfence_system();
+    found->label = label;
+  }
 }
 
 }  // namespace bbs::cuda

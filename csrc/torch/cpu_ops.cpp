@@ -159,10 +159,13 @@ void with_compute_type(const Tensor& x, F&& f) {
   result_dtype(x) == ScalarType::Double ? f(double{}) : f(float{});
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(
-    const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets, const std::optional<Tensor>& guard,
-    const std::optional<Tensor>& aliases, double scale, int64_t rule, int64_t k, int64_t skip, int64_t guard_kind,
-    double guard_value, int64_t ignore_index, const std::optional<Tensor>& class_index, int64_t stash_bytes) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(const Tensor& x, const Tensor& w, const Tensor& labels,
+                                                           const Tensor& offsets, const std::optional<Tensor>& guard,
+                                                           const std::optional<Tensor>& aliases, double scale,
+                                                           int64_t rule, int64_t k, int64_t skip, int64_t guard_kind,
+                                                           double guard_value, int64_t ignore_index,
+                                                           const std::optional<Tensor>& class_index,
+                                                           int64_t stash_bytes, bool /*allow_tf32*/) {
   const Inputs in(x, w, labels, offsets, guard, aliases, class_index,
                   {scale, rule, k, skip, guard_kind, guard_value, ignore_index});
   const int64_t rows = x.size(0);
@@ -248,7 +251,7 @@ std::tuple<Tensor, Tensor> cos_lse_backward(const Tensor& grad_lse, const Tensor
                                             const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases,
                                             double scale, int64_t rule, int64_t guard_kind, double guard_value,
                                             int64_t ignore_index, const std::optional<Tensor>& class_index,
-                                            bool need_dx, bool need_dw) {
+                                            bool need_dx, bool need_dw, bool /*allow_tf32*/) {
   const Inputs in(x, w, labels, offsets, guard, aliases, class_index,
                   {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index});
   const Saved saved(in, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash);
@@ -301,7 +304,7 @@ Tensor cos_lse_backward_sgd(const Tensor& grad_lse, const Tensor& grad_cos_t, co
 }
 
 Tensor target_cos(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets, int64_t ignore_index,
-                  const std::optional<Tensor>& class_index) {
+                  const std::optional<Tensor>& class_index, bool /*allow_tf32*/) {
   const Inputs in(x, w, labels, offsets, std::nullopt, std::nullopt, class_index,
                   {1.0, static_cast<int64_t>(Rule::own), 0, 0, 0, 0.0, ignore_index});
   Tensor cos_t = torch::stable::new_empty(x, {x.size(0)}, result_dtype(x));

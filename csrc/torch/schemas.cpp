@@ -2,6 +2,7 @@
 // guard [B], aliases [C]; lse, cos_t [B]; mined_idx, mined_cos [B, K, k]. rule and guard_kind: csrc/common/rule.h.
 // class_index [S]: ascending classes that take part (Partial FC), all when None; labels, mined_idx and offsets stay
 // indices into w, dw is [S, D] then. stash: cosines kept for backward within stash_bytes, CPU only.
+// allow_tf32: CUDA only, fp32 operands multiplied as tf32.
 // cos_lse_backward_sgd updates w and momentum instead of returning dw.
 // An output that is not needed (need_dx, need_dw) comes back with shape [0].
 #include <torch/csrc/stable/library.h>
@@ -10,12 +11,13 @@ STABLE_TORCH_LIBRARY(bbs_kernels, m) {
   m.def(
       "cos_lse(Tensor x, Tensor w, Tensor labels, Tensor offsets, Tensor? guard, Tensor? aliases, float scale, "
       "int rule, int k, int skip, int guard_kind, float guard_value, int ignore_index, Tensor? class_index=None, "
-      "int stash_bytes=0) -> (Tensor lse, Tensor cos_t, Tensor mined_idx, Tensor mined_cos, Tensor stash)");
+      "int stash_bytes=0, bool allow_tf32=False) -> (Tensor lse, Tensor cos_t, Tensor mined_idx, Tensor mined_cos, "
+      "Tensor stash)");
   m.def(
       "cos_lse_backward(Tensor grad_lse, Tensor grad_cos_t, Tensor x, Tensor w, Tensor labels, Tensor offsets, "
       "Tensor lse, Tensor cos_t, Tensor mined_idx, Tensor mined_cos, Tensor stash, Tensor? guard, Tensor? aliases, "
       "float scale, int rule, int guard_kind, float guard_value, int ignore_index, Tensor? class_index, bool need_dx, "
-      "bool need_dw) -> (Tensor dx, Tensor dw)");
+      "bool need_dw, bool allow_tf32=False) -> (Tensor dx, Tensor dw)");
   m.def(
       "cos_lse_backward_sgd(Tensor grad_lse, Tensor grad_cos_t, Tensor x, Tensor(a!) w, Tensor labels, "
       "Tensor offsets, Tensor lse, Tensor cos_t, Tensor mined_idx, Tensor mined_cos, Tensor stash, Tensor? guard, "
@@ -23,6 +25,6 @@ STABLE_TORCH_LIBRARY(bbs_kernels, m) {
       "Tensor? class_index, bool need_dx, Tensor(b!)? momentum_buffer, bool first_step, float lr, float momentum, "
       "float dampening, float weight_decay, bool nesterov) -> Tensor dx");
   m.def(
-      "target_cos(Tensor x, Tensor w, Tensor labels, Tensor offsets, int ignore_index, Tensor? class_index=None) "
-      "-> Tensor");
+      "target_cos(Tensor x, Tensor w, Tensor labels, Tensor offsets, int ignore_index, Tensor? class_index=None, "
+      "bool allow_tf32=False) -> Tensor");
 }

@@ -24,6 +24,7 @@ import ptxvm  # noqa: E402
 OPERANDS = {"bf16": 0, "fp16": 1, "tf32": 2, "fp32": 3}
 OP_TYPES = {"bf16": "Bf16", "fp16": "Fp16", "tf32": "Tf32", "fp32": "Fp32"}
 INTEGER = ctypes.c_int64
+NO_LABEL = 2**63 - 1  # params.h, BadLabel
 
 
 @functools.cache
@@ -161,7 +162,7 @@ class Forward:
             given(self.x, "x"), given(self.w, "w"), given(p.labels.astype(np.int64), "labels"),
             given(self.offsets, "offsets"), given(None if p.aliases is None else p.aliases.astype(np.int64), "aliases"),
             given(None if p.guard_rows is None else p.guard_rows.astype(np.float32), "guard"),
-            given(self.tile_begin, "tile_begin"), dev.alloc(np.zeros(1, np.int32), name="bad_label"),
+            given(self.tile_begin, "tile_begin"), dev.alloc(np.array([NO_LABEL, 0], np.int64), name="bad_label"),
         ]  # fmt: skip
         outputs = [
             dev.alloc((rows,), "f4", name="lse"), dev.alloc((rows,), "f4", name="cos_target"),
@@ -193,7 +194,7 @@ class Forward:
                 kernel, grid, plan["threads"], args, shared=plan["shared_bytes"], seed=seed, checks=checks
             )
         launch(dev, "merge_splits", plan["merge_blocks"], 128)
-        self.bad_label = int(inputs[7].numpy()[0])
+        self.bad_label, self.bad_label_classes = map(int, inputs[7].numpy())
         lse, cos_t, idx, cos = (
             (b.numpy() for b in outputs) if k else (*(b.numpy() for b in outputs[:2]), None, None)
         )

@@ -62,7 +62,7 @@ void bbs_pack_forward(const int64_t* shape, const int64_t* offsets, int64_t arch
   q.scale = static_cast<float>(scale);
   q.guard_value = static_cast<float>(guard_value);
   p.sweep.tile_begin = reinterpret_cast<const int32_t*>(pointers[6]);
-  p.row.bad_label = reinterpret_cast<int32_t*>(pointers[7]);
+  p.row.bad_label = reinterpret_cast<BadLabel*>(pointers[7]);
   p.out.lse = reinterpret_cast<float*>(pointers[8]);
   p.out.cos_target = reinterpret_cast<float*>(pointers[9]);
   p.out.mined_idx = reinterpret_cast<int64_t*>(pointers[10]);

@@ -1,0 +1,95 @@
+// One forward call as the host knows it: what the tensors are, and how that becomes the shape that is planned and the
+// parameters that are launched. The op bodies, the NVRTC launcher and the tests all go through here.
+#pragma once
+
+#include "plan.h"
+
+namespace bbs::cuda {
+
+struct Matrix {
+  const void* data;
+  int64_t rows, columns;
+  int64_t row_stride, column_stride;  // elements
+  int32_t bytes;                      // of an element: 2 or 4
+};
+
+struct ForwardCall {
+  Matrix x, w;
+  int32_t operand;  // Operand
+  const int64_t* labels;
+  const int64_t* aliases;   // or null
+  const float* guard_rows;  // or null
+  int64_t baskets;
+  int64_t ignore_index;
+  Rule rule;
+  GuardKind guard_kind;
+  int32_t k, skip;
+  float scale, guard_value;
+};
+
+// Where a call's tables and results are, on the device.
+struct ForwardMemory {
+  const int64_t* offsets;     // [K + 1]
+  const int32_t* tile_begin;  // [K + 1], plan_tiles
+  BadLabel* bad_label;
+  Outputs out;
+  void* workspace;  // ForwardPlan::at.total bytes
+};
+
+inline bool is_transposed(const Matrix& w) { return w.column_stride != 1 && w.row_stride == 1; }
+
+// 16-byte copies: whole rows of memory are made of 16-byte chunks.
+inline bool has_vectors(const Matrix& m) {
+  const bool transposed = is_transposed(m);
+  const int64_t length = transposed ? m.rows : m.columns, stride = transposed ? m.column_stride : m.row_stride;
+  return length * m.bytes % 16 == 0 && stride * m.bytes % 16 == 0 && reinterpret_cast<uintptr_t>(m.data) % 16 == 0;
+}
+
+inline ForwardShape shape_of(const ForwardCall& c) {
+  ForwardShape s{};
+  s.operand = c.operand;
+  s.w_bytes = c.w.bytes;
+  s.w_transposed = is_transposed(c.w);
+  s.vectors = has_vectors(c.x) && has_vectors(c.w);
+  s.rows = static_cast<int32_t>(c.x.rows);
+  s.dim = static_cast<int32_t>(c.x.columns);
+  s.classes = static_cast<int32_t>(c.w.rows);
+  s.baskets = static_cast<int32_t>(c.baskets);
+  s.rule = static_cast<int32_t>(c.rule);
+  s.k = c.k;
+  s.skip = c.skip;
+  s.aliases = c.aliases != nullptr;
+  return s;
+}
+
+inline ForwardParams pack_forward(const ForwardCall& c, const ForwardShape& s, const ForwardPlan& plan,
+                                  const ForwardMemory& memory) {
+  ForwardParams p{};
+  Problem& q = p.problem;
+  q.x = c.x.data;
+  q.w = c.w.data;
+  q.labels = c.labels;
+  q.offsets = memory.offsets;
+  q.aliases = c.aliases;
+  q.guard_rows = c.guard_rows;
+  q.x_stride = c.x.row_stride;
+  q.w_stride = s.w_transposed ? c.w.column_stride : c.w.row_stride;
+  q.ignore_index = c.ignore_index;
+  q.rows = s.rows;
+  q.dim = s.dim;
+  q.classes = s.classes;
+  q.baskets = s.baskets;
+  q.rule = c.rule;
+  q.guard_kind = c.guard_kind;
+  q.k = c.k;
+  q.skip = c.skip;
+  q.scale = c.scale;
+  q.guard_value = c.guard_value;
+  p.sweep.tile_begin = memory.tile_begin;
+  p.row.bad_label = memory.bad_label;
+  p.out = memory.out;
+  place_workspace(p, s, plan, memory.workspace);
+  return p;
+}
+
+}  // namespace bbs::cuda

@@ -1,0 +1,158 @@
+// Checked tensors of a CUDA call and the plan that follows from them; what forward and backward have in common.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <optional>
+#include <vector>
+
+#include "../cuda/device.h"
+#include "../cuda/forward_call.h"
+#include "checks.h"
+#include "cuda_tables.h"
+
+namespace bbs::ops {
+
+constexpr int64_t kMaxCudaBaskets = 4096;
+
+// The rule and its companions, as every op takes them.
+struct RuleArguments {
+  double scale;
+  int64_t rule, k, skip, guard_kind;
+  double guard_value;
+  int64_t ignore_index;
+};
+
+inline Tensor packed(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+inline std::optional<Tensor> packed(const std::optional<Tensor>& t) {
+  return t.has_value() ? std::optional<Tensor>(packed(*t)) : std::nullopt;
+}
+
+template <class T>
+T* data(const Tensor& t) {
+  return static_cast<T*>(t.data_ptr());
+}
+
+inline cuda::Matrix matrix(const Tensor& t) {
+  return {t.data_ptr(), t.size(0), t.size(1), t.stride(0), t.stride(1), is_half(t.scalar_type()) ? 2 : 4};
+}
+
+inline int32_t operand_of(const Tensor& x, bool allow_tf32) {
+  switch (x.scalar_type()) {
+    case ScalarType::BFloat16: return cuda::Operand::bf16;
+    case ScalarType::Half: return cuda::Operand::fp16;
+    default: return allow_tf32 ? cuda::Operand::tf32 : cuda::Operand::fp32;
+  }
+}
+
+inline void* current_stream(int32_t device) {
+  void* stream = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
+  return stream;
+}
+
+// What an earlier call found; told once. Never during capture, where an error could not be told from a bad graph.
+inline void raise_bad_label(void* stream) {
+  volatile cuda::BadLabel* found = cuda::bad_label_of_process();
+  if (found == nullptr || found->label == cuda::BadLabel::none || cuda::is_capturing(stream)) return;
+  const int64_t label = found->label, classes = found->classes;
+  found->label = cuda::BadLabel::none;
+  check(false, "labels of an earlier call: ", label, " is out of range: allowed are 0 to ", classes - 1,
+        " and ignore_index; the loss of its row was NaN");
+}
+
+// Tensors, plan and parameters of one call. The tensors live until the launches are queued, which is enough for torch's
+// stream-ordered allocator.
+struct CudaCall {
+  Tensor x, w, labels;
+  std::optional<Tensor> guard, aliases;
+  torch::stable::accelerator::DeviceGuard device_guard;
+  int32_t device;
+  void* stream;
+  std::vector<int64_t> offsets;
+  cuda::Machine machine;
+  cuda::ForwardCall call{};
+  cuda::ForwardShape shape{};
+
+  CudaCall(const Tensor& x_, const Tensor& w_, const Tensor& labels_, const Tensor& offsets_,
+           const std::optional<Tensor>& guard_, const std::optional<Tensor>& aliases_,
+           const std::optional<Tensor>& class_index, bool allow_tf32, const RuleArguments& a)
+      : x((check_inputs(x_, w_, labels_, offsets_), on_cuda(x_))),
+        w(w_),
+        labels(packed(labels_)),
+        guard(packed(guard_)),
+        aliases(packed(aliases_)),
+        device_guard(x_.get_device_index()),
+        device(x_.get_device_index()),
+        stream(current_stream(device)),
+        machine(cuda::machine_of_device(device)) {
+    raise_bad_label(stream);
+    check_cuda(class_index);
+    check_scale(a.scale);
+    if (aliases.has_value()) {
+      check_vector("aliases", *aliases, ScalarType::Long, w.size(0));
+      check_here("aliases", *aliases);
+    }
+    const Tensor host = packed(offsets_);
+    offsets.assign(data<int64_t>(host), data<int64_t>(host) + host.size(0));
+    const auto baskets = static_cast<int64_t>(offsets.size()) - 1;
+    check_offsets(offsets.data(), baskets, w.size(0));
+    check(baskets <= kMaxCudaBaskets, "offsets has ", baskets, " baskets, allowed are ", kMaxCudaBaskets, " on CUDA");
+    const RuleParams rule = check_rule(a.rule, a.k, a.skip, a.guard_kind, a.guard_value, offsets.data(), baskets);
+    check_guard(guard, x, rule.guard);
+    if (guard.has_value()) check_here("guard", *guard);
+
+    call.x = matrix(x);
+    call.w = matrix(w);
+    call.operand = operand_of(x, allow_tf32);
+    call.labels = data<int64_t>(labels);
+    call.aliases = aliases.has_value() ? data<int64_t>(*aliases) : nullptr;
+    call.guard_rows = guard.has_value() ? data<float>(*guard) : nullptr;
+    call.baskets = baskets;
+    call.ignore_index = a.ignore_index;
+    call.rule = rule.rule;
+    call.guard_kind = rule.guard;
+    call.k = static_cast<int32_t>(rule.k);
+    call.skip = static_cast<int32_t>(rule.skip);
+    call.scale = static_cast<float>(a.scale);
+    call.guard_value = static_cast<float>(rule.guard_value);
+    shape = cuda::shape_of(call);
+  }
+  CudaCall(const CudaCall&) = delete;
+  CudaCall& operator=(const CudaCall&) = delete;
+
+  Tables tables() const { return tables_of(offsets, cuda::class_align(shape.w_transposed, shape.w_bytes), device); }
+
+ private:
+  // x with unit stride along D; copying a batch costs nothing beside a sweep.
+  static Tensor on_cuda(const Tensor& x) {
+    check(x.is_cuda(), "x is on the CPU with other tensors on CUDA, allowed is one device for all");
+    return x.stride(1) == 1 ? x : packed(x);
+  }
+
+  void check_here(const char* name, const Tensor& t) const {
+    check(t.is_cuda() && t.get_device_index() == device, name, " must be on the device of x, cuda:", device);
+  }
+
+  void check_cuda(const std::optional<Tensor>& class_index) const {
+    check(!class_index.has_value(), "class_index (Partial FC) came with tensors on CUDA, allowed is None there");
+    check(x.scalar_type() != ScalarType::Double, "x is float64 on CUDA, allowed are float32, float16 and bfloat16");
+    check(x.size(0) < int64_t{1} << 31 && x.size(1) <= int64_t{1} << 20, "x has shape ", shape_of(x),
+          ", allowed are fewer than 2^31 rows and at most 2^20 columns");
+    check_here("w", w);
+    check_here("labels", labels);
+    check(w.stride(1) == 1 || w.stride(0) == 1 || w.size(1) == 1, "w has strides [", w.stride(0), ", ", w.stride(1),
+          "] on CUDA, allowed is a stride of 1 along the classes or along D: pass w.contiguous()");
+    const int64_t longest = std::max(w.stride(0), w.stride(1));  // the kernels step over 32 rows in 32 bits
+    check(longest < int64_t{1} << 27, "w has a stride of ", longest, " elements on CUDA, allowed are fewer than 2^27");
+  }
+};
+
+inline Tensor device_bytes(const Tensor& like, int64_t bytes) {
+  return torch::stable::new_empty(like, {bytes}, ScalarType::Byte);
+}
+
+}  // namespace bbs::ops
