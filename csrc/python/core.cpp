@@ -10,6 +10,7 @@
 #include "../common/plan_cpu.h"
 #include "../common/rule.h"
 #include "../cpu/micro/kernels.h"
+#include "cuda_plan.h"
 
 namespace py = pybind11;
 
@@ -54,6 +55,7 @@ PYBIND11_MODULE(_core, m) {
       "The instruction set whose inner loops this process runs; BBS_CPU_ISA chooses another.");
   m.def("fma_peak", &fma_peak, py::arg("seconds") = 0.05, py::call_guard<py::gil_scoped_release>(),
         "Measured fp32 multiply-add rate of one thread in GFLOP/s.");
+  bbs::python::bind_cuda_plan(m);
   m.attr("MAX_LISTED") = bbs::kMaxListed;
   m.attr("MAX_MINED_PER_ROW") = bbs::kMaxMinedPerRow;
 }

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -21,9 +19,10 @@ sys.path.insert(0, str(ROOT / "tools" / "ptxvm"))
 
 import ptxvm  # noqa: E402
 
+from bbs_kernels import _core  # noqa: E402
+
 OPERANDS = {"bf16": 0, "fp16": 1, "tf32": 2, "fp32": 3}
 OP_TYPES = {"bf16": "Bf16", "fp16": "Fp16", "tf32": "Tf32", "fp32": "Fp32"}
-INTEGER = ctypes.c_int64
 NO_LABEL = 2**63 - 1  # params.h, BadLabel
 
 
@@ -31,22 +30,6 @@ NO_LABEL = 2**63 - 1  # params.h, BadLabel
 def source_hash() -> str:
     files = sorted([*CUDA.glob("*.cuh"), *CUDA.glob("*.h"), *(ROOT / "csrc" / "common").glob("*.h")])
     return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
-
-
-@functools.cache
-def plan_library() -> ctypes.CDLL:
-    source = Path(__file__).with_name("plan_abi.cpp")
-    key = hashlib.sha256(source.read_bytes() + source_hash().encode()).hexdigest()[:16]
-    path = CACHE / f"plan-{key}.so"
-    if not path.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(f".{os.getpid()}")
-        subprocess.run(
-            ["c++", "-std=c++17", "-O1", "-shared", "-fPIC", f"-I{CUDA}", str(source), "-o", str(new)],
-            check=True,
-        )
-        new.rename(path)
-    return ctypes.CDLL(str(path))
 
 
 @functools.cache
@@ -116,36 +99,37 @@ class Forward:
         w = np.ascontiguousarray(w.T if transposed else w)
         if w_padding:
             w = np.pad(w, ((0, 0), (0, w_padding)))
-        self.strides = [x.shape[1], w.shape[1]]
-        vectors = x.shape[1] * element % 16 == 0 and w.shape[1] * self.w_bytes % 16 == 0
-        self.shape = [
-            OPERANDS[operand], self.w_bytes, transposed, vectors, len(p.labels), p.x.shape[1], len(p.w), p.baskets,
-            RULES[p.rule], p.k, p.skip, p.aliases is not None, streaming,
-        ]  # fmt: skip
-        self.machine = [int(arch.removeprefix("sm_")), multiprocessors]
-        self.offsets = np.ascontiguousarray(p.offsets, np.int64)
-        tile_begin = np.zeros(p.baskets + 1, np.int32)
-        names = ("resident", "tiles", "splits", "list_length", "row_blocks", "threads", "shared_bytes",
-                 "prepare_blocks", "order_blocks", "merge_blocks", "workspace")  # fmt: skip
-        values = np.zeros(len(names), np.int64)
-        plan_library().bbs_plan_forward(
-            self._ints(self.shape), self._pointer(self.offsets), *map(INTEGER, self.machine),
-            self._pointer(values), self._pointer(tile_begin),
-        )  # fmt: skip
-        self.plan = dict(zip(names, map(int, values), strict=True))
+        self.x, self.w = x, w
+        self.offsets = [int(v) for v in p.offsets]
+        self.machine = _core.machine_of(int(arch.removeprefix("sm_")), multiprocessors)
+        self.streaming = streaming
+        self.plan = _core.plan_forward(self._call({}), self.offsets, self.machine, streaming)
         self.source = kernel_source(
-            operand, self.w_bytes, transposed, bool(self.plan["resident"]), bool(vectors)
+            operand, self.w_bytes, self.plan["w_transposed"], self.plan["resident"], self.plan["vectors"]
         )
         self.arch = arch
-        self.x, self.w, self.tile_begin = x, w, tile_begin
 
-    @staticmethod
-    def _ints(values: list) -> ctypes.Array:
-        return (INTEGER * len(values))(*map(int, values))
-
-    @staticmethod
-    def _pointer(array: np.ndarray) -> ctypes.c_void_p:
-        return ctypes.c_void_p(array.ctypes.data)
+    def _call(self, pointers: dict[str, int]) -> dict:
+        """The call as `_core` takes it; what has no address yet is null, which is aligned like every allocation."""
+        p = self.p
+        columns = self.w.shape[1]
+        w_strides = (1, columns) if self.transposed else (columns, 1)
+        return {
+            "x": (pointers.get("x", 0), len(p.labels), p.x.shape[1], self.x.shape[1], 1, self.x.itemsize),
+            "w": (pointers.get("w", 0), len(p.w), p.x.shape[1], *w_strides, self.w_bytes),
+            "operand": OPERANDS[self.operand],
+            "labels": pointers.get("labels", 0),
+            "aliases": pointers.get("aliases", p.aliases is not None),
+            "guard_rows": pointers.get("guard", 0),
+            "baskets": p.baskets,
+            "ignore_index": p.ignore_index,
+            "rule": RULES[p.rule],
+            "guard_kind": GUARDS[p.guard],
+            "k": p.k,
+            "skip": p.skip,
+            "scale": p.scale,
+            "guard_value": p.guard_value,
+        }
 
     def run(self, *, seed: int = 0, sweep_text: str | None = None, checks: dict | None = None) -> Result:
         """`sweep_text`: PTX in place of the compiler's, for mutations of the sweep."""
@@ -155,49 +139,52 @@ class Forward:
         rows, baskets = len(p.labels), p.baskets
         k = p.k if p.rule == "topk" else 0
 
-        def given(array: np.ndarray | None, name: str):
-            return None if array is None else dev.alloc(np.ascontiguousarray(array), name=name)
+        def given(array: np.ndarray | None, name: str) -> dict:
+            return {} if array is None else {name: dev.alloc(np.ascontiguousarray(array), name=name)}
 
-        inputs = [
-            given(self.x, "x"), given(self.w, "w"), given(p.labels.astype(np.int64), "labels"),
-            given(self.offsets, "offsets"), given(None if p.aliases is None else p.aliases.astype(np.int64), "aliases"),
-            given(None if p.guard_rows is None else p.guard_rows.astype(np.float32), "guard"),
-            given(self.tile_begin, "tile_begin"), dev.alloc(np.array([NO_LABEL, 0], np.int64), name="bad_label"),
-        ]  # fmt: skip
-        outputs = [
-            dev.alloc((rows,), "f4", name="lse"), dev.alloc((rows,), "f4", name="cos_target"),
-            dev.alloc((max(1, rows * baskets * k),), "i8", name="mined_idx"),
-            dev.alloc((max(1, rows * baskets * k),), "f4", name="mined_cos"),
-        ]  # fmt: skip
-        workspace = dev.alloc((max(1, plan["workspace"]),), "u1", name="workspace")
-        pointers = [0 if b is None else b.ptr for b in [*inputs, *outputs, workspace]]
-        packed = np.zeros(plan_library().bbs_params_bytes(), np.uint8)
-        plan_library().bbs_pack_forward(
-            self._ints(self.shape), self._pointer(self.offsets), *map(INTEGER, self.machine), self._ints(pointers),
-            self._ints(self.strides), INTEGER(p.ignore_index), INTEGER(GUARDS[p.guard]), ctypes.c_double(p.scale),
-            ctypes.c_double(p.guard_value), self._pointer(packed),
+        inputs = {
+            **given(self.x, "x"), **given(self.w, "w"), **given(p.labels.astype(np.int64), "labels"),
+            **given(None if p.aliases is None else p.aliases.astype(np.int64), "aliases"),
+            **given(None if p.guard_rows is None else p.guard_rows.astype(np.float32), "guard"),
+        }  # fmt: skip
+        slots = max(1, rows * baskets * k)
+        outputs = {
+            "lse": dev.alloc((rows,), "f4", name="lse"), "cos_target": dev.alloc((rows,), "f4", name="cos_target"),
+            "mined_idx": dev.alloc((slots,), "i8", name="mined_idx"),
+            "mined_cos": dev.alloc((slots,), "f4", name="mined_cos"),
+        }  # fmt: skip
+        memory = {
+            **outputs,
+            **given(np.array(self.offsets, np.int64), "offsets"),
+            **given(np.array(plan["tile_begin"], np.int32), "tile_begin"),
+            **given(np.array([NO_LABEL, 0], np.int64), "bad_label"),
+            "workspace": dev.alloc((max(1, plan["workspace"]),), "u1", name="workspace"),
+        }
+        packed = _core.pack_forward(
+            self._call({name: buffer.ptr for name, buffer in inputs.items()}), self.offsets, self.machine,
+            {name: buffer.ptr for name, buffer in memory.items()}, self.streaming,
         )  # fmt: skip
-        args = [packed.tobytes()]
         self.stats = {}
 
-        def launch(where, name: str, grid, block: int, shared: int = 0) -> None:
-            self.stats[name] = where.launch(name, grid, block, args, shared=shared, seed=seed, checks=checks)
-
-        launch(dev, "prepare_rows", plan["prepare_blocks"], 128)
-        launch(dev, "order_rows", plan["order_blocks"], 128)
-        grid = (plan["row_blocks"], plan["splits"])
-        if sweep_text is None:
-            launch(dev, "cos_lse_sweep", grid, plan["threads"], plan["shared_bytes"])
-        else:
-            kernel = ptxvm.Module.from_ptx(sweep_text).kernel("cos_lse_sweep")
-            dev.launch(
-                kernel, grid, plan["threads"], args, shared=plan["shared_bytes"], seed=seed, checks=checks
+        def launch(name: str, kernel: object) -> None:
+            shape = plan[name]
+            self.stats[name] = dev.launch(
+                kernel,
+                shape["grid"],
+                shape["block"],
+                [packed],
+                shared=shape["shared"],
+                seed=seed,
+                checks=checks,
             )
-        launch(dev, "merge_splits", plan["merge_blocks"], 128)
-        self.bad_label, self.bad_label_classes = map(int, inputs[7].numpy())
-        lse, cos_t, idx, cos = (
-            (b.numpy() for b in outputs) if k else (*(b.numpy() for b in outputs[:2]), None, None)
-        )
+
+        launch("prepare_rows", "prepare_rows")
+        launch("order_rows", "order_rows")
+        changed = sweep_text and ptxvm.Module.from_ptx(sweep_text).kernel("cos_lse_sweep")
+        launch("cos_lse_sweep", changed or "cos_lse_sweep")
+        launch("merge_splits", "merge_splits")
+        self.bad_label, self.bad_label_classes = map(int, memory["bad_label"].numpy())
+        lse, cos_t, idx, cos = (buffer.numpy() for buffer in outputs.values())
         shape = (rows, baskets, k)
         return Result(
             lse, cos_t,

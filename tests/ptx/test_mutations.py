@@ -45,10 +45,8 @@ def sweep_lines(variant: str) -> tuple[list[str], list[int]]:
 
 def without(lines: list[str], at: int) -> str:
     red = RED.search(lines[at])
-    if red is None:
-        replacement = ""
-    else:  # a barrier that also reduces: each thread is left with its own predicate
-        replacement = f"mov.pred {red[1]}, {red[2]};"
+    # A barrier that also reduces leaves each thread with its own predicate.
+    replacement = "" if red is None else f"mov.pred {red[1]}, {red[2]};"
     return "\n".join([*lines[:at], replacement, *lines[at + 1 :]])
 
 

@@ -1,0 +1,138 @@
+// Launch plans and parameter bytes of the CUDA kernels, for launchers outside this library and for the tests. Pure: no
+// CUDA runtime is needed to build or call it. A call is a dict of the fields of ForwardCall; pointers are integers.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstring>
+#include <tuple>
+#include <vector>
+
+#include "../cuda/forward_call.h"
+
+namespace bbs::python {
+
+namespace py = pybind11;
+
+using MachineTuple = std::tuple<int32_t, int32_t, int32_t>;
+using MatrixTuple = std::tuple<uintptr_t, int64_t, int64_t, int64_t, int64_t, int32_t>;
+
+inline cuda::Machine machine_from(const MachineTuple& m) { return {std::get<0>(m), std::get<1>(m), std::get<2>(m)}; }
+
+inline cuda::Matrix matrix_from(const MatrixTuple& m) {
+  return {reinterpret_cast<const void*>(std::get<0>(m)),
+          std::get<1>(m),
+          std::get<2>(m),
+          std::get<3>(m),
+          std::get<4>(m),
+          std::get<5>(m)};
+}
+
+template <class T>
+T* pointer(const py::dict& values, const char* name) {
+  return reinterpret_cast<T*>(values[name].cast<uintptr_t>());
+}
+
+inline cuda::ForwardCall call_from(const py::dict& v) {
+  cuda::ForwardCall c{};
+  c.x = matrix_from(v["x"].cast<MatrixTuple>());
+  c.w = matrix_from(v["w"].cast<MatrixTuple>());
+  c.operand = v["operand"].cast<int32_t>();
+  c.labels = pointer<const int64_t>(v, "labels");
+  c.aliases = pointer<const int64_t>(v, "aliases");
+  c.guard_rows = pointer<const float>(v, "guard_rows");
+  c.baskets = v["baskets"].cast<int64_t>();
+  c.ignore_index = v["ignore_index"].cast<int64_t>();
+  c.rule = Rule{v["rule"].cast<int32_t>()};
+  c.guard_kind = GuardKind{v["guard_kind"].cast<int32_t>()};
+  c.k = v["k"].cast<int32_t>();
+  c.skip = v["skip"].cast<int32_t>();
+  c.scale = v["scale"].cast<float>();
+  c.guard_value = v["guard_value"].cast<float>();
+  return c;
+}
+
+// What the launcher would launch for a call.
+struct Planned {
+  cuda::ForwardCall call;
+  cuda::ForwardShape shape;
+  cuda::ForwardPlan plan;
+
+  Planned(const py::dict& values, const std::vector<int64_t>& offsets, const MachineTuple& machine, bool streaming)
+      : call(call_from(values)), shape(cuda::shape_of(call)) {
+    if (static_cast<int64_t>(offsets.size()) != call.baskets + 1)
+      throw py::value_error("offsets has " + std::to_string(offsets.size()) + " values, allowed are baskets + 1");
+    shape.streaming = streaming;
+    plan = cuda::plan_forward(shape, offsets.data(), machine_from(machine));
+  }
+};
+
+inline py::dict launch(int64_t grid_x, int64_t grid_y, int64_t block, int64_t shared) {
+  py::dict d;
+  d["grid"] = py::make_tuple(grid_x, grid_y, 1);
+  d["block"] = block;
+  d["shared"] = shared;
+  return d;
+}
+
+inline py::dict plan_forward(const py::dict& call, const std::vector<int64_t>& offsets, const MachineTuple& machine,
+                             bool streaming) {
+  const Planned made(call, offsets, machine, streaming);
+  const cuda::ForwardPlan& p = made.plan;
+  std::vector<int32_t> tile_begin(offsets.size());
+  cuda::plan_tiles(offsets.data(), made.shape.baskets, cuda::class_align(made.shape.w_transposed, made.shape.w_bytes),
+                   tile_begin.data());
+  py::dict d;
+  d["prepare_rows"] = launch(p.prepare_blocks, 1, cuda::kPrepareThreads, 0);
+  d["order_rows"] = launch(p.order_blocks, 1, cuda::kPrepareThreads, 0);
+  d["cos_lse_sweep"] = launch(p.row_blocks, p.splits, p.threads, p.shared_bytes);
+  d["merge_splits"] = launch(p.merge_blocks, 1, cuda::kMergeThreads, 0);
+  d["resident"] = p.resident != 0;
+  d["vectors"] = made.shape.vectors != 0;
+  d["w_transposed"] = made.shape.w_transposed != 0;
+  d["tiles"] = p.tiles;
+  d["splits"] = p.splits;
+  d["list_length"] = p.list_length;
+  d["workspace"] = p.at.total;
+  d["tile_begin"] = tile_begin;
+  return d;
+}
+
+inline py::bytes pack_forward(const py::dict& call, const std::vector<int64_t>& offsets, const MachineTuple& machine,
+                              const py::dict& memory, bool streaming) {
+  const Planned made(call, offsets, machine, streaming);
+  cuda::ForwardParams p;
+  std::memset(static_cast<void*>(&p), 0, sizeof p);  // the bytes between the fields too: tests compare them
+  const cuda::ForwardParams packed =
+      cuda::pack_forward(made.call, made.shape, made.plan,
+                         {pointer<const int64_t>(memory, "offsets"),
+                          pointer<const int32_t>(memory, "tile_begin"),
+                          pointer<cuda::BadLabel>(memory, "bad_label"),
+                          {pointer<float>(memory, "lse"), pointer<float>(memory, "cos_target"),
+                           pointer<int64_t>(memory, "mined_idx"), pointer<float>(memory, "mined_cos")},
+                          pointer<void>(memory, "workspace")});
+  p.problem = packed.problem;
+  p.row = packed.row;
+  p.sweep = packed.sweep;
+  p.out = packed.out;
+  return py::bytes(reinterpret_cast<const char*>(&p), sizeof p);
+}
+
+inline void bind_cuda_plan(py::module_& m) {
+  m.def(
+      "machine_of",
+      [](int arch, int multiprocessors) {
+        const cuda::Machine a = cuda::machine_of(arch, multiprocessors);
+        return MachineTuple{a.multiprocessors, a.shared_per_block, a.shared_per_multiprocessor};
+      },
+      py::arg("arch"), py::arg("multiprocessors"),
+      "What a plan asks of a device: (multiprocessors, shared bytes of a block, of a multiprocessor); arch as in "
+      "sm_80.");
+  m.def("plan_forward", &plan_forward, py::arg("call"), py::arg("offsets"), py::arg("machine"),
+        py::arg("streaming") = false, "Grids, shared memory, workspace bytes and tables of a CUDA forward.");
+  m.def("pack_forward", &pack_forward, py::arg("call"), py::arg("offsets"), py::arg("machine"), py::arg("memory"),
+        py::arg("streaming") = false, "The bytes of the forward kernels' argument.");
+}
+
+}  // namespace bbs::python
