@@ -68,6 +68,7 @@ dist: $(STAMPS)/dev ## sdist and wheel into dist/
 
 clean: ## remove what was built; $(VENV) stays
 	rm -rf build dist site *.egg-info python/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf bbs_kernels/include
 	rm -f bbs_kernels/*.so $(STAMPS)/package $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/docs $(STAMPS)/dev
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 

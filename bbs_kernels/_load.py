@@ -15,6 +15,11 @@ CPU_LIBRARY = _HERE / "libbbs_cpu.so"
 CUDA_LIBRARY = _HERE / "libbbs_cuda.so"
 
 
+def has_cuda_library() -> bool:
+    """Whether the CUDA ops are those that were compiled with the package; it needs a CUDA build of torch to load."""
+    return CUDA_LIBRARY.exists() and torch.version.cuda is not None
+
+
 def _load() -> Any:
     """Register the ops; returns their namespace, `torch.ops.bbs_kernels`.
 
@@ -27,8 +32,7 @@ def _load() -> Any:
             "(or `-e .`) and import the installed package, not the source tree"
         )
     torch.ops.load_library(str(CPU_LIBRARY))
-    # The CUDA library needs symbols that only a CUDA build of torch has.
-    if CUDA_LIBRARY.exists() and torch.version.cuda is not None:
+    if has_cuda_library():
         torch.ops.load_library(str(CUDA_LIBRARY))
     return torch.ops.bbs_kernels
 

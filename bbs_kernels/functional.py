@@ -209,7 +209,9 @@ def _ema_rows(
     basket = basket_of(labels, offsets)
     if training:
         with torch.no_grad():
-            cos_t = OPS.target_cos(x.detach(), w.detach(), labels, offsets, ignore_index, class_index, _allow_tf32(x))
+            cos_t = OPS.target_cos(
+                x.detach(), w.detach(), labels, offsets, ignore_index, class_index, _allow_tf32(x)
+            )
             ema.copy_(running_mean.updated(ema, cos_t, basket, valid))
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     return running_mean.row_guards(ema.detach(), guard.r, basket, valid).to(dtype)

@@ -30,9 +30,9 @@ struct RuleParams {
   int64_t skip = 0;
   double guard_value = 0.0;
 
-  bool reads_other_baskets() const { return bbs::reads_other_baskets(rule, k); }
-  bool dense_in_other_baskets() const { return bbs::dense_in_other_baskets(rule); }
-  bool mines() const { return mines_lists(rule, k); }
+  BBS_HOST_DEVICE bool reads_other_baskets() const { return bbs::reads_other_baskets(rule, k); }
+  BBS_HOST_DEVICE bool dense_in_other_baskets() const { return bbs::dense_in_other_baskets(rule); }
+  BBS_HOST_DEVICE bool mines() const { return mines_lists(rule, k); }
 };
 
 }  // namespace bbs

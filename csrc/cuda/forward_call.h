@@ -33,7 +33,8 @@ struct ForwardMemory {
   const int32_t* tile_begin;  // [K + 1], plan_tiles
   BadLabel* bad_label;
   Outputs out;
-  void* workspace;  // ForwardPlan::at.total bytes
+  void* workspace;   // ForwardPlan::at.total bytes
+  bool target_only;  // prepare_rows alone is launched: its cosines are the result
 };
 
 inline bool is_transposed(const Matrix& w) { return w.column_stride != 1 && w.row_stride == 1; }
@@ -89,6 +90,7 @@ inline ForwardParams pack_forward(const ForwardCall& c, const ForwardShape& s, c
   p.row.bad_label = memory.bad_label;
   p.out = memory.out;
   place_workspace(p, s, plan, memory.workspace);
+  if (memory.target_only) p.row.cos_target = memory.out.cos_target;
   return p;
 }
 

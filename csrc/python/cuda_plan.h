@@ -100,7 +100,7 @@ inline py::dict plan_forward(const py::dict& call, const std::vector<int64_t>& o
 }
 
 inline py::bytes pack_forward(const py::dict& call, const std::vector<int64_t>& offsets, const MachineTuple& machine,
-                              const py::dict& memory, bool streaming) {
+                              const py::dict& memory, bool streaming, bool target_only) {
   const Planned made(call, offsets, machine, streaming);
   cuda::ForwardParams p;
   std::memset(static_cast<void*>(&p), 0, sizeof p);  // the bytes between the fields too: tests compare them
@@ -111,7 +111,8 @@ inline py::bytes pack_forward(const py::dict& call, const std::vector<int64_t>& 
                           pointer<cuda::BadLabel>(memory, "bad_label"),
                           {pointer<float>(memory, "lse"), pointer<float>(memory, "cos_target"),
                            pointer<int64_t>(memory, "mined_idx"), pointer<float>(memory, "mined_cos")},
-                          pointer<void>(memory, "workspace")});
+                          pointer<void>(memory, "workspace"),
+                          target_only});
   p.problem = packed.problem;
   p.row = packed.row;
   p.sweep = packed.sweep;
@@ -132,7 +133,7 @@ inline void bind_cuda_plan(py::module_& m) {
   m.def("plan_forward", &plan_forward, py::arg("call"), py::arg("offsets"), py::arg("machine"),
         py::arg("streaming") = false, "Grids, shared memory, workspace bytes and tables of a CUDA forward.");
   m.def("pack_forward", &pack_forward, py::arg("call"), py::arg("offsets"), py::arg("machine"), py::arg("memory"),
-        py::arg("streaming") = false, "The bytes of the forward kernels' argument.");
+        py::arg("streaming") = false, py::arg("target_only") = false, "The bytes of the forward kernels' argument.");
 }
 
 }  // namespace bbs::python

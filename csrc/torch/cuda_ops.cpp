@@ -39,7 +39,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(const Tensor& x, cons
                           data<int32_t>(tables.tile_begin),
                           cuda::bad_label_of_process(),
                           {data<float>(lse), data<float>(cos_t), data<int64_t>(mined_idx), data<float>(mined_cos)},
-                          workspace.data_ptr()});
+                          workspace.data_ptr(),
+                          false});
   check_launch(cuda::launch_forward(params, in.shape, plan, static_cast<cudaStream_t>(in.stream)));
   return {lse, cos_t, mined_idx, mined_cos, stash};
 }
@@ -53,13 +54,13 @@ Tensor target_cos(const Tensor& x, const Tensor& w, const Tensor& labels, const 
   const cuda::ForwardPlan plan = cuda::plan_forward(in.shape, in.offsets.data(), in.machine);
   const Tables tables = in.tables();
   const Tensor workspace = device_bytes(x, plan.at.total);
-  cuda::ForwardParams params = cuda::pack_forward(in.call, in.shape, plan,
-                                                  {data<int64_t>(tables.offsets),
-                                                   data<int32_t>(tables.tile_begin),
-                                                   cuda::bad_label_of_process(),
-                                                   {},
-                                                   workspace.data_ptr()});
-  params.row.cos_target = data<float>(cos_t);
+  const cuda::ForwardParams params = cuda::pack_forward(in.call, in.shape, plan,
+                                                        {data<int64_t>(tables.offsets),
+                                                         data<int32_t>(tables.tile_begin),
+                                                         cuda::bad_label_of_process(),
+                                                         {nullptr, data<float>(cos_t), nullptr, nullptr},
+                                                         workspace.data_ptr(),
+                                                         true});
   check_launch(cuda::launch_target_cosines(params, in.shape, plan, static_cast<cudaStream_t>(in.stream)));
   return cos_t;
 }

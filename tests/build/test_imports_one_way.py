@@ -21,7 +21,7 @@ CPP_LAYERS = {  # folder of csrc: folders of csrc that it may include
     "cpu": {"common", "cpu"},
     "cuda": {"common", "cuda"},
     "torch": {"common", "cpu", "cuda", "torch"},
-    "python": {"common", "cpu", "python"},
+    "python": {"common", "cpu", "cuda", "python"},
 }
 CPP_OUTSIDE = {  # first part of an angle-bracket include with a slash: the folders that may use it
     "torch": {"torch"},

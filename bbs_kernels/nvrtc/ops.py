@@ -1,0 +1,127 @@
+"""The ops of the CUDA key, in Python, for a build without a CUDA library. Same schemas, plans and kernels."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from .. import _core  # type: ignore[attr-defined]  # compiled
+from . import calls, sources
+
+NO_LABEL = 2**63 - 1  # BadLabel::none of csrc/cuda/params.h
+
+
+@cache
+def bad_label() -> Tensor:
+    """Where kernels leave a label out of range: [2] int64 in pinned memory, label and number of classes."""
+    return torch.tensor([NO_LABEL, 0], dtype=torch.int64).pin_memory()
+
+
+@cache
+def tables(offsets: tuple[int, ...], tile_begin: tuple[int, ...], device: int) -> tuple[Tensor, Tensor]:
+    """offsets and first tiles on the device: copied once, so that a step copies nothing and graphs can hold them."""
+    return (
+        torch.tensor(offsets, dtype=torch.int64, device=device),
+        torch.tensor(tile_begin, dtype=torch.int32, device=device),
+    )
+
+
+def raise_bad_label() -> None:
+    """Raise what an earlier call found, once; never during graph capture."""
+    if torch.cuda.is_current_stream_capturing():
+        return
+    label, classes = take_bad_label().tolist()
+    if label != NO_LABEL:
+        raise RuntimeError(
+            f"labels of an earlier call: {label} is out of range: allowed are 0 to {classes - 1} and ignore_index; "
+            "the loss of its row was NaN"
+        )
+
+
+def take_bad_label() -> Tensor:
+    """[2] int64 on the CPU: the label that a launch found out of range (or NO_LABEL), the classes there were."""
+    found = bad_label().clone()
+    bad_label()[0] = NO_LABEL
+    return found
+
+
+def cos_lse(
+    x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, guard: Tensor | None, aliases: Tensor | None,
+    scale: float, rule: int, k: int, skip: int, guard_kind: int, guard_value: float, ignore_index: int,
+    class_index: Tensor | None = None, stash_bytes: int = 0, allow_tf32: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """CUDA body of `bbs_kernels::cos_lse`."""
+    rows, baskets = x.shape[0], offsets.shape[0] - 1
+    lse, cos_t = x.new_empty(rows, dtype=torch.float32), x.new_empty(rows, dtype=torch.float32)
+    mined_idx = labels.new_empty((rows, baskets, k))
+    mined_cos = x.new_empty((rows, baskets, k), dtype=torch.float32)
+    _forward(
+        x, w, labels, offsets, guard, aliases, lse, cos_t, mined_idx, mined_cos, class_index,
+        scale=scale, rule=rule, k=k, skip=skip, guard_kind=guard_kind, guard_value=guard_value,
+        ignore_index=ignore_index, allow_tf32=allow_tf32,
+    )  # fmt: skip
+    return lse, cos_t, mined_idx, mined_cos, x.new_empty(0, dtype=torch.float32)
+
+
+def target_cos(
+    x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, ignore_index: int, class_index: Tensor | None = None,
+    allow_tf32: bool = False,
+) -> Tensor:  # fmt: skip
+    """CUDA body of `bbs_kernels::target_cos`: only the first kernel of a forward."""
+    cos_t = x.new_empty(x.shape[0], dtype=torch.float32)
+    _forward(
+        x, w, labels, offsets, None, None, None, cos_t, None, None, class_index,
+        scale=1.0, rule=1, k=0, skip=0, guard_kind=0, guard_value=0.0, ignore_index=ignore_index,
+        allow_tf32=allow_tf32,
+    )  # fmt: skip
+    return cos_t
+
+
+def _forward(
+    x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, guard: Tensor | None, aliases: Tensor | None,
+    lse: Tensor | None, cos_t: Tensor, mined_idx: Tensor | None, mined_cos: Tensor | None,
+    class_index: Tensor | None, **numbers,
+) -> None:  # fmt: skip
+    from .launcher import launch, machine_of
+
+    if class_index is not None:
+        raise ValueError("class_index (Partial FC) came with tensors on CUDA, allowed is None there")
+    raise_bad_label()
+    if x.shape[0] == 0:
+        return
+    device = x.device.index
+    x = x if x.stride(1) == 1 else x.contiguous()
+    labels = labels.contiguous()
+    guard = None if guard is None else guard.contiguous()
+    aliases = None if aliases is None else aliases.contiguous()
+    call = calls.forward_call(x, w, labels, offsets, guard, aliases, **numbers)
+    begin = offsets.tolist()  # on the CPU
+    machine = machine_of(device)
+    plan = _core.plan_forward(call, begin, machine)
+    on_device, tile_begin = tables(tuple(begin), tuple(plan["tile_begin"]), device)
+    workspace = x.new_empty(plan["workspace"], dtype=torch.uint8)
+    memory = {
+        "offsets": on_device.data_ptr(),
+        "tile_begin": tile_begin.data_ptr(),
+        "bad_label": bad_label().data_ptr(),
+        "lse": calls.address(lse),
+        "cos_target": cos_t.data_ptr(),
+        "mined_idx": calls.address(mined_idx),
+        "mined_cos": calls.address(mined_cos),
+        "workspace": workspace.data_ptr(),
+    }
+    kernels = sources.forward_kernels(call["operand"], w.element_size(), plan)
+    if lse is None:
+        kernels = {"prepare_rows": kernels["prepare_rows"]}
+    parameters = _core.pack_forward(call, begin, machine, memory, target_only=lse is None)
+    launch(sources.FORWARD, kernels, plan, parameters, device)
+
+
+def register() -> None:
+    """Make these the CUDA bodies of the ops."""
+    torch.library.define("bbs_kernels::take_bad_label", "() -> Tensor")
+    torch.library.impl("bbs_kernels::take_bad_label", "CompositeExplicitAutograd", take_bad_label)
+    torch.library.impl("bbs_kernels::cos_lse", "CUDA", cos_lse)
+    torch.library.impl("bbs_kernels::target_cos", "CUDA", target_cos)

@@ -1,0 +1,34 @@
+"""Which headers and template instantiations the kernels of a plan need. The names are those of csrc/cuda."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+INCLUDE = Path(__file__).resolve().parent.parent / "include" / "cuda"  # installed from csrc by the build
+OPERANDS = {0: "Bf16", 1: "Fp16", 2: "Tf32", 3: "Fp32"}  # Operand of csrc/cuda/plan.h
+
+FORWARD = """\
+#include "cos_lse_sweep.cuh"
+#include "merge_splits.cuh"
+#include "order_rows.cuh"
+#include "prepare_rows.cuh"
+"""
+
+
+def tile_types(operand: int, w_bytes: int, w_transposed: bool) -> str:
+    """The C++ type that says what a main loop multiplies."""
+    flag = str(w_transposed).lower()
+    return f"bbs::cuda::TileTypes<bbs::cuda::{OPERANDS[operand]}, {w_bytes}, {flag}>"
+
+
+def forward_kernels(operand: int, w_bytes: int, plan: dict[str, Any]) -> dict[str, str]:
+    """Short name to C++ name, for each kernel of a forward `plan` (`_core.plan_forward`), in launch order."""
+    types = tile_types(operand, w_bytes, plan["w_transposed"])
+    flags = ", ".join(str(plan[name]).lower() for name in ("resident", "vectors"))
+    return {
+        "prepare_rows": f"bbs::cuda::prepare_rows<{types}>",
+        "order_rows": "bbs::cuda::order_rows",
+        "cos_lse_sweep": f"bbs::cuda::cos_lse_sweep<bbs::cuda::SweepTypes<{types}, {flags}>>",
+        "merge_splits": "bbs::cuda::merge_splits",
+    }

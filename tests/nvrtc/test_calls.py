@@ -1,0 +1,68 @@
+"""What the NVRTC path makes of tensors: the plan follows the layout, and what the kernels do not take is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bbs_kernels import _core
+from bbs_kernels.nvrtc import calls
+
+NUMBERS = {
+    "scale": 64.0, "rule": 3, "k": 5, "skip": 1, "guard_kind": 0, "guard_value": 0.0, "ignore_index": -1,
+    "allow_tf32": False,
+}  # fmt: skip
+MACHINE = _core.machine_of(90, 132)
+
+
+def call_of(x, w, offsets=(0, 60, 100), **changed):
+    labels = torch.zeros(len(x), dtype=torch.int64)
+    return calls.forward_call(x, w, labels, torch.tensor(offsets), None, None, **(NUMBERS | changed))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_plan_follows_the_layout(dtype):
+    x, w = torch.randn(8, 64, dtype=dtype), torch.randn(64, 104)
+    rows = _core.plan_forward(call_of(x, torch.randn(100, 64)), [0, 60, 100], MACHINE)
+    columns = _core.plan_forward(call_of(x, w[:, :100].t()), [0, 60, 100], MACHINE)
+    assert (rows["w_transposed"], columns["w_transposed"]) == (False, True)
+    assert rows["vectors"]
+    odd = _core.plan_forward(call_of(x[:, :63].contiguous(), torch.randn(100, 63)), [0, 60, 100], MACHINE)
+    assert not odd["vectors"]
+
+
+def test_operands():
+    w = torch.randn(100, 64)
+    wanted = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 3}
+    for dtype, operand in wanted.items():
+        assert call_of(torch.randn(8, 64).to(dtype), w)["operand"] == operand
+    assert call_of(torch.randn(8, 64), w, allow_tf32=True)["operand"] == 2
+
+
+def test_parameters_hold_the_addresses():
+    x, w = torch.randn(8, 64), torch.randn(100, 64)
+    memory = dict.fromkeys(
+        ["offsets", "tile_begin", "bad_label", "lse", "mined_idx", "mined_cos", "workspace"], 256
+    )
+    packed = _core.pack_forward(call_of(x, w), [0, 60, 100], MACHINE, {**memory, "cos_target": 512})
+    for address in (x.data_ptr(), w.data_ptr()):
+        assert packed.count(address.to_bytes(8, "little")) == 1
+    assert packed[:8] == x.data_ptr().to_bytes(8, "little")
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "error", "message"),
+    [
+        (torch.randn(4, 8, dtype=torch.float64), torch.randn(9, 8).double(), TypeError, "x is float64 on CUDA"),
+        (torch.randn(4, 8), torch.randn(18, 16)[::2, ::2], ValueError, r"w has strides \(32, 2\).*contiguous"),
+        (torch.randn(4, 2), torch.empty_strided((2, 2), (1 << 28, 1), device="meta"), ValueError, "fewer than"),
+    ],
+)  # fmt: skip
+def test_what_the_kernels_do_not_take(x, w, error, message):
+    with pytest.raises(error, match=message):
+        call_of(x, w, offsets=(0, len(w)))
+
+
+def test_too_many_baskets():
+    with pytest.raises(ValueError, match="4097 baskets, allowed are 4096"):
+        call_of(torch.randn(4, 8), torch.randn(9, 8), offsets=(0, *[9] * 4097))
