@@ -7,10 +7,12 @@ import functools
 import hashlib
 import os
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from executor import CACHE, CUDA, INTEGER, module, ptxvm, source_hash
+from executor import CACHE, CUDA, INTEGER, OP_TYPES, module, ptxvm, source_hash, stored
+from oracle import RULES, Problem, Result
 
 NO_PAIR = 0x7FFFFFFF
 PAIR = np.dtype(
@@ -33,7 +35,8 @@ def rows_library() -> ctypes.CDLL:
         )
         new.rename(path)
     library = ctypes.CDLL(str(path))
-    library.bbs_pack_sort_pass.restype = library.bbs_pack_gather.restype = INTEGER
+    for name in ("bbs_pack_sort_pass", "bbs_pack_gather", "bbs_pack_rows"):
+        getattr(library, name).restype = INTEGER
     return library
 
 
@@ -66,3 +69,94 @@ def sort_pairs(pairs: np.ndarray, classes: int, *, seed: int = 0, arch: str = "s
     arg = [packed(library.bbs_pack_gather, count, classes, given.ptr, out.ptr, workspace.ptr)]
     dev.launch("gather_pairs", plan["gather_blocks"], plan["threads"], arg, seed=seed)
     return out.numpy().view(PAIR)
+
+
+@dataclass
+class RowInput:
+    """What the kernels get besides the problem: the forward's results and what prepare_rows and order_rows found."""
+
+    forward: Result
+    inverse_norm: np.ndarray  # [B]
+    basket: np.ndarray  # [B], or the codes of NoBasket
+    order: np.ndarray  # [B]
+    grad_lse: np.ndarray  # [B]
+    grad_cos_t: np.ndarray  # [B]
+    dx_partials: np.ndarray  # [splits, B, D] by position
+    dot_partials: np.ndarray  # [parts, B] by position
+
+
+def rows_source(operand: str, w_bytes: int, transposed: bool, values: int) -> str:
+    op = OP_TYPES[operand]
+    types = f"TileTypes<{op}, {w_bytes}, {str(transposed).lower()}>"
+    return f"""
+#include "backward_pairs.cuh"
+#include "finish_rows.cuh"
+using namespace bbs::cuda;
+template __global__ void bbs::cuda::backward_pairs<{types}, {values}>(const __grid_constant__ BackwardRowParams);
+template __global__ void bbs::cuda::finish_rows<{op}>(const __grid_constant__ BackwardRowParams);
+"""
+
+
+def run_rows(
+    p: Problem,
+    given: RowInput,
+    operand: str,
+    *,
+    w_bytes: int,
+    transposed: bool = False,
+    padding: tuple[int, int, int] = (0, 0, 0),
+    need_dx: bool = True,
+    seed: int = 0,
+    arch: str = "sm_80",
+) -> dict[str, np.ndarray]:
+    """Everything that row_scale, backward_pairs and finish_rows write. `padding`: columns behind x, w and dx."""
+    rows, dim = p.x.shape
+    plan = np.zeros(4, np.int64)
+    rows_library().bbs_plan_rows(INTEGER(dim), INTEGER(transposed), ctypes.c_void_p(plan.ctypes.data))
+    values, *threads = map(int, plan)
+    dev = ptxvm.Device(module(rows_source(operand, w_bytes, transposed, values), arch))
+    x = np.pad(stored(operand, p.x), ((0, 0), (0, padding[0])))
+    w = stored(operand, p.w) if w_bytes == 2 else p.w.astype(np.float32)
+    w = np.pad(w.T if transposed else w, ((0, 0), (0, padding[1])))
+    k = p.k if p.rule == "topk" else 0
+    slots = 1 + p.baskets * k
+    padded_rows, padded_dim, dx_stride = -(-rows // 16) * 16, -(-dim // 32) * 32, dim + padding[2]
+    shape = [
+        rows, dim, len(p.w), p.baskets, RULES[p.rule], k, x.shape[1], w.shape[1], p.ignore_index, padded_rows,
+        padded_dim, need_dx, len(given.dx_partials), len(given.dot_partials), rows * dim, rows, dx_stride,
+    ]  # fmt: skip
+    f = given.forward
+    inputs = [
+        x, w, p.labels.astype(np.int64), given.inverse_norm.astype("f4"), f.cos_t.astype("f4"),
+        given.basket.astype("i4"), given.order.astype("i4"), given.grad_lse.astype("f4"),
+        given.grad_cos_t.astype("f4"), f.lse.astype("f4"), f.mined_idx.astype("i8"), f.mined_cos.astype("f4"),
+        given.dx_partials.astype("f4"), given.dot_partials.astype("f4"),
+    ]  # fmt: skip
+    element = x.dtype.str
+    room = {
+        "x_hat": ((padded_rows, padded_dim), element), "lse_log2e": ((padded_rows,), "f4"),
+        "row_factor": ((padded_rows,), "f4"), "grad_scale": ((1,), "f4"), "sparse_dx": ((rows, dim), "f4"),
+        "sparse_dot": ((rows,), "f4"), "pairs": ((rows * slots * PAIR.itemsize,), "u1"),
+        "dx": ((rows, dx_stride), element),
+    }  # fmt: skip
+    out = {name: dev.alloc(*of, name=name) for name, of in room.items()}
+    buffers = [dev.alloc(np.ascontiguousarray(a)) if a.size else None for a in inputs]
+    addresses = [0 if b is None else b.ptr for b in [*buffers, *out.values()]]
+    params = np.zeros(1024, np.uint8)
+    size = rows_library().bbs_pack_rows(
+        (INTEGER * len(shape))(*map(int, shape)), (INTEGER * len(addresses))(*addresses),
+        ctypes.c_double(p.scale), ctypes.c_void_p(params.ctypes.data),
+    )  # fmt: skip
+    arg = [params[:size].tobytes()]
+    dev.launch("row_scale", 1, threads[0], arg, seed=seed)
+    dev.launch("backward_pairs", padded_rows, threads[1], arg, seed=seed)
+    if need_dx:
+        dev.launch("finish_rows", rows, threads[2], arg, seed=seed)
+    written = {name: b.valid_mask() for name, b in out.items()}
+    result = {name: b.numpy() for name, b in out.items() if written[name].any()}
+    result["pairs"] = result["pairs"].view(PAIR).reshape(rows, slots)
+    for name in ("x_hat", "dx"):
+        if name in result:
+            result[name] = result[name][:, : padded_dim if name == "x_hat" else dim]
+            result[name] = ptxvm.from_bf16(result[name]) if operand == "bf16" else result[name]
+    return result

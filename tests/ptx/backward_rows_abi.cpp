@@ -1,6 +1,7 @@
 // The sort's plan and the parameters of the backward's per-row kernels as flat arrays, for ctypes.
 #include <cstring>
 
+#include "backward_rows_plan.h"
 #include "sort_plan.h"
 
 using namespace bbs::cuda;
@@ -45,5 +46,61 @@ int64_t bbs_pack_gather(int64_t count, int64_t classes, int64_t pairs, int64_t s
       gather_after(plan_sort(count, classes), rows_of(count, pairs, sorted), pointer<void>(workspace));
   std::memcpy(out, &g, sizeof(g));
   return sizeof(g);
+}
+
+// out: lane values of backward_pairs, and the threads of row_scale, backward_pairs and finish_rows.
+void bbs_plan_rows(int64_t dim, int64_t transposed, int64_t* out) {
+  const int64_t values[] = {lane_values(static_cast<int>(dim), transposed != 0), kRowScaleThreads, kPairsThreads,
+                            kFinishThreads};
+  std::memcpy(out, values, sizeof(values));
+}
+
+// In the order of the assignments below.
+int64_t bbs_pack_rows(const int64_t* shape, const int64_t* address, double scale, unsigned char* out) {
+  BackwardRowParams p;
+  std::memset(&p, 0, sizeof(p));
+  const auto size = [&] { return static_cast<int32_t>(*shape++); };
+  p.problem.rows = size();
+  p.problem.dim = size();
+  p.problem.classes = size();
+  p.problem.baskets = size();
+  p.problem.rule = bbs::Rule{size()};
+  p.problem.k = size();
+  p.problem.x_stride = size();
+  p.problem.w_stride = size();
+  p.problem.ignore_index = size();
+  p.rows.padded_rows = size();
+  p.rows.padded_dim = size();
+  p.rows.need_dx = size();
+  p.finish.dx_splits = size();
+  p.finish.dot_parts = size();
+  p.finish.dx_split_stride = size();
+  p.finish.dot_part_stride = size();
+  p.finish.dx_stride = size();
+  p.problem.scale = static_cast<float>(scale);
+  p.problem.x = pointer<void>(*address++);
+  p.problem.w = pointer<void>(*address++);
+  p.problem.labels = pointer<int64_t>(*address++);
+  p.row.inverse_norm = pointer<float>(*address++);
+  p.row.cos_target = pointer<float>(*address++);
+  p.row.basket = pointer<int32_t>(*address++);
+  p.row.order = pointer<int32_t>(*address++);
+  p.rows.grad_lse = pointer<float>(*address++);
+  p.rows.grad_cos_t = pointer<float>(*address++);
+  p.rows.lse = pointer<float>(*address++);
+  p.rows.mined_idx = pointer<int64_t>(*address++);
+  p.rows.mined_cos = pointer<float>(*address++);
+  p.finish.dx_partials = pointer<float>(*address++);
+  p.finish.dot_partials = pointer<float>(*address++);
+  p.rows.x_hat = pointer<void>(*address++);
+  p.rows.lse_log2e = pointer<float>(*address++);
+  p.rows.row_factor = pointer<float>(*address++);
+  p.rows.grad_scale = pointer<float>(*address++);
+  p.rows.sparse_dx = pointer<float>(*address++);
+  p.rows.sparse_dot = pointer<float>(*address++);
+  p.rows.pairs = pointer<SparsePair>(*address++);
+  p.finish.dx = pointer<void>(*address++);
+  std::memcpy(out, &p, sizeof(p));
+  return sizeof(p);
 }
 }
