@@ -45,7 +45,7 @@ __device__ __forceinline__ void find_coefficients(const DenseParams& p, Coeffici
   using Loop = typename S::Loop;
   const float infinity = __int_as_float(0x7f800000), nan = __int_as_float(0x7fc00000);
   const bool everywhere = dense_in_other_baskets(p.forward.problem.rule);
-  const float scale_log2e = p.forward.problem.scale * kLog2E;
+  const float scale = p.forward.problem.scale;
   float class_dot[Loop::kThreadColumns];
 #pragma unroll
   for (int j = 0; j < Loop::kThreadColumns; ++j) class_dot[j] = 0.0f;
@@ -55,7 +55,7 @@ __device__ __forceinline__ void find_coefficients(const DenseParams& p, Coeffici
     const int r = loop.row(i);
     const RowState row = s.sweep.row[r];
     const bool own = row.basket == tile.basket, dense = own || (everywhere && row.basket < NoBasket::ignored);
-    const float lse = s.lse_log2e[r], factor = s.factor[r], limit = own ? infinity : row.limit;
+    const float lse = s.lse[r], factor = s.factor[r], limit = own ? infinity : row.limit;
     const bool broken = lse != lse;
     float row_dot = 0.0f;
 #pragma unroll
@@ -67,7 +67,7 @@ __device__ __forceinline__ void find_coefficients(const DenseParams& p, Coeffici
         const float c = cosine(loop.product(i, j + e), row.inverse_norm, s.sweep.w_inverse[column]);
         bool negative = dense && c <= limit;
         if (masked) negative = negative && !(s.sweep.masked[r][column / 32] >> column % 32 & 1);
-        float v = negative ? exp2_approx(__fmaf_rn(c, scale_log2e, -lse)) : 0.0f;
+        float v = negative ? exp2_approx(__fmul_rn(__fmaf_rn(scale, c, -lse), kLog2E)) : 0.0f;
         // A NaN reaches every class that the row touches, negative or not, and no other.
         if (broken && dense) v = column >= tile.first - tile.start && column < tile.last - tile.start ? nan : 0.0f;
         const float in_row = round_operand<typename S::Op>(v), in_class = round_operand<typename S::Op>(factor * v);
@@ -136,7 +136,11 @@ __global__ void __launch_bounds__(kThreads) coefficients(const __grid_constant__
   if (intersect(positions, {first_row, first_row + kTileM}).empty()) return;
 
   begin_rows(p.forward, s.sweep, first_row);
-  s.lse_log2e[threadIdx.x] = p.rows.lse_log2e[first_row + threadIdx.x];
+  // The log-sum-exp itself, so that scale c - lse is rounded once, where it is small: in units of log2 both sides would
+  // be rounded, and p be off by an ulp of s.
+  const float lse_log2e = p.rows.lse_log2e[first_row + threadIdx.x];
+  const bool finite = lse_log2e - lse_log2e == 0.0f;
+  s.lse[threadIdx.x] = finite ? p.rows.lse[s.sweep.source[threadIdx.x]] : lse_log2e;
   s.factor[threadIdx.x] = p.rows.row_factor[first_row + threadIdx.x];
   s.sweep.mates[threadIdx.x] = 0;
   if (threadIdx.x == 0) s.sweep.tile[0] = tile;

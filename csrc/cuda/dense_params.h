@@ -10,7 +10,7 @@ namespace bbs::cuda {
 // Shared memory behind the tile, of which the launch plan needs the sizes.
 struct CoefficientState {
   SweepState sweep;
-  float lse_log2e[kTileM];
+  float lse[kTileM];  // +inf where the row gives nothing
   float factor[kTileM];
   float row_dot[2][kTileM];    // by column group
   float class_dot[4][kTileN];  // by row group

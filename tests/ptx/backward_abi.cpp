@@ -46,8 +46,8 @@ void bbs_plan_backward(const int64_t* shape, const int64_t* offsets, const int64
   std::memcpy(out, values, sizeof(values));
 }
 
-// One run. pointers: x_hat, lse_log2e, row_factor, grad_scale, sorted, dw, workspace. extra: pair count, dw_stride,
-// dw_vectors, run. Returns how many tiles the run has.
+// One run. pointers: x_hat, lse_log2e, row_factor, grad_scale, sorted, dw, workspace, lse. extra: pair count,
+// dw_stride, dw_vectors, run. Returns how many tiles the run has.
 int64_t bbs_pack_dense(const unsigned char* forward, const int64_t* shape, const int64_t* offsets,
                        const int64_t* machine, const int64_t* request, const int64_t* pointers, const int64_t* extra,
                        unsigned char* out) {
@@ -60,6 +60,7 @@ int64_t bbs_pack_dense(const unsigned char* forward, const int64_t* shape, const
   p.rows.row_factor = reinterpret_cast<float*>(pointers[2]);
   p.rows.grad_scale = reinterpret_cast<float*>(pointers[3]);
   p.rows.sorted = reinterpret_cast<SparsePair*>(pointers[4]);
+  p.rows.lse = reinterpret_cast<const float*>(pointers[7]);
   p.rows.pair_count = extra[0];
   p.dense.dw = reinterpret_cast<void*>(pointers[5]);
   p.dense.dw_stride = extra[1];

@@ -10,11 +10,14 @@ from oracle import Problem, Result, cosines, forward, negatives
 
 @dataclass
 class Gradients:
-    """Rows and classes that a NaN reaches are NaN in dx, and in dw left out: `touched` says which classes those are."""
+    """Rows that are NaN are so in dx and left out of dw; `touched` says which classes they touch. `dx_terms` and
+    `dw_terms`: root of the sum of squares of each entry's terms, which the rounding of the operands scales with."""
 
     dx: np.ndarray
     dw: np.ndarray
     touched: np.ndarray
+    dx_terms: np.ndarray
+    dw_terms: np.ndarray
 
 
 def inverse_norms(v: np.ndarray) -> np.ndarray:
@@ -65,4 +68,6 @@ def gradients(p: Problem, u: np.ndarray, t: np.ndarray) -> Gradients:
     dx = inverse_norms(p.x)[:, None] * (dcos @ w - (dcos * cos).sum(1)[:, None] * x)
     dw = inverse_norms(p.w)[:, None] * (dcos.T @ x - (dcos * cos).sum(0)[:, None] * w)
     dx[np.isnan(out.lse)] = np.nan
-    return Gradients(dx, dw, nan.any(0))
+    dx_terms = inverse_norms(p.x)[:, None] * np.sqrt(dcos**2 @ w**2)
+    dw_terms = inverse_norms(p.w)[:, None] * np.sqrt((dcos**2).T @ x**2)
+    return Gradients(dx, dw, nan.any(0), dx_terms, dw_terms)
