@@ -25,7 +25,7 @@ __device__ __forceinline__ PairRow pair_row(const BackwardRowParams& p, int posi
   return {i, true, __fmul_rn(p.rows.grad_lse[i], p.problem.scale), p.rows.lse[i], p.row.inverse_norm[i]};
 }
 
-// exp(scale * c - lse) is at most 1 where the pair was in the sum. No upstream gradient is no gradient, whatever p is.
+// exp(scale * c - lse) is at most 1: a mined class was in the sum.
 __device__ __forceinline__ SparsePair sparse_pair(const BackwardRowParams& p, const PairRow& row, int position,
                                                   int slot, int slots) {
   SparsePair pair = {kNoPair, position, 0.0f, 0.0f, 0.0f};
@@ -42,7 +42,7 @@ __device__ __forceinline__ SparsePair sparse_pair(const BackwardRowParams& p, co
   if (label < 0) return pair;
   pair.label = static_cast<int32_t>(label);
   pair.cos = p.rows.mined_cos[at];
-  if (row.upstream != 0.0f) pair.coefficient = row.upstream * expf(__fmaf_rn(p.problem.scale, pair.cos, -row.lse));
+  pair.coefficient = row.upstream * expf(__fmaf_rn(p.problem.scale, pair.cos, -row.lse));
   return pair;
 }
 

@@ -14,8 +14,8 @@ constexpr int kFinishThreads = 128;
 // D up to 2048 in one run, and above that several runs. By columns, whose 64 addresses would not fit the registers as
 // well, runs of 1024.
 constexpr int kFewValues = 16;
-constexpr int many_values(bool transposed) { return transposed ? 32 : 64; }
-constexpr int lane_values(int dim, bool transposed) {
+BBS_HOST_DEVICE constexpr int many_values(bool transposed) { return transposed ? 32 : 64; }
+BBS_HOST_DEVICE constexpr int lane_values(int dim, bool transposed) {
   return dim <= kFewValues * 32 ? kFewValues : many_values(transposed);
 }
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "block_scan.cuh"
-#include "sort_plan.h"
+#include "sort_params.h"
 
 namespace bbs::cuda {
 

@@ -7,16 +7,9 @@
 // and once, after the last:     gather_pairs   grid plan.gather_blocks
 #pragma once
 
-#include "backward_params.h"
+#include "sort_params.h"
 
 namespace bbs::cuda {
-
-constexpr int kSortThreads = 256;  // of every kernel of the sort
-constexpr int kSortItems = 8;      // per thread: a block's counters are then a tenth of what it moves
-constexpr int kSortTile = kSortThreads * kSortItems;
-constexpr int kMaxDigitBits = 8;  // one thread per digit
-constexpr int kMaxDigits = 1 << kMaxDigitBits;
-static_assert(kMaxDigits <= kSortThreads, "scatter_digits gives each digit a thread");
 
 struct SortPlan {
   int32_t passes;
@@ -26,29 +19,6 @@ struct SortPlan {
   int32_t gather_blocks;
   int64_t keys[2], indices[2], counts, totals;  // bytes from the start of the sort's workspace
   int64_t workspace;                            // bytes
-};
-
-// One pass. Its input is `pairs` in the first, else keys and indices.
-struct SortPass {
-  const SparsePair* pairs;
-  const int32_t* keys;
-  const int32_t* indices;
-  int32_t* keys_out;
-  int32_t* indices_out;
-  int32_t* counts;  // [digits][blocks], then their exclusive sums along the blocks
-  int32_t* totals;  // [digits]
-  int32_t count;    // pairs
-  int32_t blocks;
-  int32_t shift;
-  int32_t digit_bits;
-  int32_t last_key;  // C: the key of an empty slot
-};
-
-struct GatherPairs {
-  const SparsePair* pairs;
-  const int32_t* indices;
-  SparsePair* sorted;
-  int32_t count;
 };
 
 // `pairs` below 2^31, `classes` below 2^31.
