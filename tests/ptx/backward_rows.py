@@ -109,15 +109,16 @@ def run_rows(
     seed: int = 0,
     arch: str = "sm_80",
 ) -> dict[str, np.ndarray]:
-    """Everything that row_scale, backward_pairs and finish_rows write. `padding`: columns behind x, w and dx."""
+    """Everything that row_scale, backward_pairs and finish_rows write. `padding`: columns of NaN behind x and w, and
+    columns that stay untouched behind dx."""
     rows, dim = p.x.shape
     plan = np.zeros(4, np.int64)
     rows_library().bbs_plan_rows(INTEGER(dim), INTEGER(transposed), ctypes.c_void_p(plan.ctypes.data))
     values, *threads = map(int, plan)
     dev = ptxvm.Device(module(rows_source(operand, w_bytes, transposed, values), arch))
-    x = np.pad(stored(operand, p.x), ((0, 0), (0, padding[0])))
-    w = stored(operand, p.w) if w_bytes == 2 else p.w.astype(np.float32)
-    w = np.pad(w.T if transposed else w, ((0, 0), (0, padding[1])))
+    x = stored(operand, np.pad(p.x, ((0, 0), (0, padding[0])), constant_values=np.nan))
+    w = np.pad(p.w.T if transposed else p.w, ((0, 0), (0, padding[1])), constant_values=np.nan)
+    w = stored(operand, w) if w_bytes == 2 else w.astype(np.float32)
     k = p.k if p.rule == "topk" else 0
     slots = 1 + p.baskets * k
     padded_rows, padded_dim, dx_stride = -(-rows // 16) * 16, -(-dim // 32) * 32, dim + padding[2]
@@ -153,6 +154,7 @@ def run_rows(
     if need_dx:
         dev.launch("finish_rows", rows, threads[2], arg, seed=seed)
     written = {name: b.valid_mask() for name, b in out.items()}
+    assert not need_dx or written["dx"].sum() == rows * dim, "exactly dx, and nothing behind it"
     result = {name: b.numpy() for name, b in out.items() if written[name].any()}
     result["pairs"] = result["pairs"].view(PAIR).reshape(rows, slots)
     for name in ("x_hat", "dx"):

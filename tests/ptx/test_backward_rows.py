@@ -191,10 +191,11 @@ def test_dimensions(kind, layout, dim):
 
 
 @pytest.mark.parametrize("layout", ["rows", "columns"])
-@pytest.mark.parametrize("padding", [(3, 3, 3), (8, 8, 8)])
+@pytest.mark.parametrize(("dim", "padding"), [(64, (3, 3, 3)), (64, (8, 8, 8)), (31, (0, 1, 1))])
 @pytest.mark.parametrize("kind", ["bf16", "fp16-w32", "fp32"])
-def test_strides(kind, padding, layout):
-    p = problem(kind, 9, 64, [20, 31], k=4)
+def test_strides(kind, dim, padding, layout):
+    """Rows of w that begin on 16 bytes, those that do not, and those that begin there but do not end there."""
+    p = problem(kind, 9, dim, [20, 31], k=4)
     check(p, kind, *upstream(9), padding=padding, transposed=layout == "columns")
 
 
@@ -248,6 +249,16 @@ def test_upstream_not_finite_stays_in_its_row(kind, value):
     assert np.abs(got["row_factor"]).max() == 1
     mined = got["pairs"][at][1:]
     assert not np.isfinite(mined["coefficient"][mined["label"] != NO_PAIR]).any()
+
+
+@pytest.mark.parametrize("kind", ["bf16", "fp32"])
+def test_class_zero_is_nan(kind):
+    """An empty slot has no class: nothing of class 0 may reach a row that does not touch it."""
+    p = problem(kind, 9, 40, [30, 20], k=0)
+    p.w[0, 3] = np.nan
+    got = check(p, kind, *upstream(9))
+    assert np.isfinite(got["dx"]).any()
+    assert np.isnan(got["dx"]).any()
 
 
 def test_no_negatives():
