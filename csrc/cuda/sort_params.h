@@ -1,0 +1,38 @@
+// What crosses from the host into the sort of the sparse pairs, and the sizes that its plan and its kernels agree on.
+#pragma once
+
+#include "backward_params.h"
+
+namespace bbs::cuda {
+
+constexpr int kSortThreads = 256;  // of every kernel of the sort
+constexpr int kSortItems = 8;      // per thread: a block's counters are then a tenth of what it moves
+constexpr int kSortTile = kSortThreads * kSortItems;
+constexpr int kMaxDigitBits = 8;  // one thread per digit
+constexpr int kMaxDigits = 1 << kMaxDigitBits;
+static_assert(kMaxDigits <= kSortThreads, "scatter_digits gives each digit a thread");
+
+// One pass. Its input is `pairs` in the first, else keys and indices.
+struct SortPass {
+  const SparsePair* pairs;
+  const int32_t* keys;
+  const int32_t* indices;
+  int32_t* keys_out;
+  int32_t* indices_out;
+  int32_t* counts;  // [digits][blocks], then their exclusive sums along the blocks
+  int32_t* totals;  // [digits]
+  int32_t count;    // pairs
+  int32_t blocks;
+  int32_t shift;
+  int32_t digit_bits;
+  int32_t last_key;  // C: the key of an empty slot
+};
+
+struct GatherPairs {
+  const SparsePair* pairs;
+  const int32_t* indices;
+  SparsePair* sorted;
+  int32_t count;
+};
+
+}  // namespace bbs::cuda
