@@ -7,16 +7,6 @@
 
 namespace bbs::cuda {
 
-template <class Op>
-__device__ __forceinline__ float round_operand(float v) {
-  if constexpr (Op::kBytes == 2)
-    return Op::low(Op::pack(v, 0.0f));
-  else if constexpr (Op::kTensorCore)
-    return __uint_as_float(Op::round(__float_as_uint(v)));
-  else
-    return v;
-}
-
 // Element `at` of memory that holds the operand type, or fp32 where `stored` is 4.
 template <class Op, int stored>
 __device__ __forceinline__ float operand_at(const void* memory, int64_t at) {

@@ -2,14 +2,9 @@
 // combination of types in each forward_*.cu.
 #pragma once
 
-#include "launch.h"
+#include "operand_types.h"
 
 namespace bbs::cuda {
-
-struct Bf16;
-struct Fp16;
-struct Tf32;
-struct Fp32;
 
 // `stored`: bytes of an element of w.
 template <class Op, int stored>
@@ -18,19 +13,5 @@ struct LaunchTypes {
                              cudaStream_t stream);
   static cudaError_t sweep(const ForwardParams& p, const ForwardShape& s, const ForwardPlan& plan, cudaStream_t stream);
 };
-
-#ifdef __CUDACC__
-template <class Kernel>
-cudaError_t launch(Kernel kernel, dim3 grid, int threads, int shared_bytes, const ForwardParams& params,
-                   cudaStream_t stream) {
-  if (grid.x == 0) return cudaSuccess;
-  if (shared_bytes > 48 * 1024) {  // more than a kernel gets unasked
-    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
-    if (error != cudaSuccess) return error;
-  }
-  kernel<<<grid, threads, shared_bytes, stream>>>(params);
-  return cudaGetLastError();
-}
-#endif
 
 }  // namespace bbs::cuda

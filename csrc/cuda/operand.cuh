@@ -80,6 +80,17 @@ struct Fp32 {
   static constexpr bool kTensorCore = false;
 };
 
+// A number as the main loop multiplies it.
+template <class Op>
+__device__ __forceinline__ float round_operand(float v) {
+  if constexpr (Op::kBytes == 2)
+    return Op::low(Op::pack(v, 0.0f));
+  else if constexpr (Op::kTensorCore)
+    return __uint_as_float(Op::round(__float_as_uint(v)));
+  else
+    return v;
+}
+
 template <class T, class U>
 struct Same {
   static constexpr bool value = false;

@@ -63,17 +63,6 @@ __device__ __forceinline__ void each_column_chunk(const float* stage, Put put) {
   }
 }
 
-// As the tensor core will multiply it.
-template <class Op>
-__device__ __forceinline__ float round_operand(float v) {
-  if constexpr (Op::kBytes == 2)
-    return Op::low(Op::pack(v, 0.0f));
-  else if constexpr (Op::kTensorCore)
-    return __uint_as_float(Op::round(__float_as_uint(v)));
-  else
-    return v;
-}
-
 // 16 bytes of the operand type.
 template <class Op>
 __device__ __forceinline__ uint4 pack_chunk(const float (&v)[16 / Op::kBytes]) {

@@ -6,10 +6,11 @@
 #include <pybind11/stl.h>
 
 #include <cstring>
+#include <string>
 #include <tuple>
 #include <vector>
 
-#include "../cuda/forward_call.h"
+#include "../cuda/backward_call.h"
 
 namespace bbs::python {
 
@@ -120,6 +121,65 @@ inline py::bytes pack_forward(const py::dict& call, const std::vector<int64_t>& 
   return py::bytes(reinterpret_cast<const char*>(&p), sizeof p);
 }
 
+// The gradient's matrices are (address, row stride, column stride), or None where it is not wanted.
+inline cuda::Matrix gradient(const py::object& value, const cuda::Matrix& of) {
+  if (value.is_none()) return {};
+  const auto [address, row, column] = value.cast<std::tuple<uintptr_t, int64_t, int64_t>>();
+  return {reinterpret_cast<const void*>(address), of.rows, of.columns, row, column, of.bytes};
+}
+
+inline const char* kernel_name(cuda::BackwardKernel kernel) {
+  using K = cuda::BackwardKernel;
+  switch (kernel) {
+    case K::prepare_rows: return "prepare_rows";
+    case K::order_rows: return "order_rows";
+    case K::row_scale: return "row_scale";
+    case K::backward_pairs: return "backward_pairs";
+    case K::count_digits: return "count_digits";
+    case K::scan_digits: return "scan_digits";
+    case K::scatter_digits: return "scatter_digits";
+    case K::gather_pairs: return "gather_pairs";
+    case K::find_baskets: return "find_baskets";
+    case K::coefficients: return "coefficients";
+    case K::normalize_classes: return "normalize_classes";
+    case K::gradient_rows: return "gradient_rows";
+    case K::gradient_classes: return "gradient_classes";
+    case K::finish_rows: return "finish_rows";
+  }
+  return "";
+}
+
+// [(kernel, grid, block, shared bytes, parameter bytes)] in launch order, and what a launcher allocates before.
+inline py::dict plan_backward(const py::dict& call, const std::vector<int64_t>& offsets, const MachineTuple& machine,
+                              const py::dict& memory, int64_t workspace_limit) {
+  const Planned made(call, offsets, machine, false);
+  const cuda::Matrix dx = gradient(memory["dx"], made.call.x), dw = gradient(memory["dw"], made.call.w);
+  const cuda::BackwardNeeds needs = {!memory["dx"].is_none(), !memory["dw"].is_none()};
+  const cuda::BackwardLayout layout =
+      cuda::lay_out_backward(made.call, made.shape, offsets.data(), machine_from(machine), needs, workspace_limit);
+  const auto launches =
+      cuda::backward_launches(made.call, made.shape, layout, needs,
+                              {pointer<const int64_t>(memory, "offsets"), pointer<const int32_t>(memory, "tile_begin"),
+                               pointer<const float>(memory, "grad_lse"), pointer<const float>(memory, "grad_cos_t"),
+                               pointer<const float>(memory, "lse"), pointer<const int64_t>(memory, "mined_idx"),
+                               pointer<const float>(memory, "mined_cos"), dx, dw, pointer<void>(memory, "workspace")});
+  py::list list;
+  for (const cuda::BackwardLaunch& one : launches) {
+    const py::bytes bytes =
+        std::visit([](const auto& p) { return py::bytes(reinterpret_cast<const char*>(&p), sizeof p); }, one.params);
+    list.append(py::make_tuple(kernel_name(one.kernel), py::make_tuple(one.grid[0], one.grid[1], one.grid[2]),
+                               one.block, one.shared, bytes));
+  }
+  py::dict d;
+  d["launches"] = list;
+  d["workspace"] = layout.total;
+  d["runs"] = layout.dense.runs;
+  d["lane_values"] = cuda::lane_values(made.shape.dim, made.shape.w_transposed);
+  d["vectors"] = made.shape.vectors != 0;
+  d["w_transposed"] = made.shape.w_transposed != 0;
+  return d;
+}
+
 inline void bind_cuda_plan(py::module_& m) {
   m.def(
       "machine_of",
@@ -134,6 +194,9 @@ inline void bind_cuda_plan(py::module_& m) {
         py::arg("streaming") = false, "Grids, shared memory, workspace bytes and tables of a CUDA forward.");
   m.def("pack_forward", &pack_forward, py::arg("call"), py::arg("offsets"), py::arg("machine"), py::arg("memory"),
         py::arg("streaming") = false, py::arg("target_only") = false, "The bytes of the forward kernels' argument.");
+  m.def("plan_backward", &plan_backward, py::arg("call"), py::arg("offsets"), py::arg("machine"), py::arg("memory"),
+        py::arg("workspace_limit") = cuda::kDenseWorkspace,
+        "The launches of a CUDA backward, with their bytes, and the workspace that they need.");
 }
 
 }  // namespace bbs::python

@@ -12,6 +12,7 @@
 #include "../cpu/types.h"
 #include "checks.h"
 #include "sampled.h"
+#include "tensors.h"
 
 namespace bbs::ops {
 namespace {
@@ -45,12 +46,6 @@ void run_tasks(int64_t tasks, void (*body)(void*, int64_t), void* context) {
 
 cpu::Parallel threads() { return {static_cast<int64_t>(torch::stable::get_num_threads()), &run_tasks}; }
 
-Tensor packed(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
-
-std::optional<Tensor> packed(const std::optional<Tensor>& t) {
-  return t.has_value() ? std::optional<Tensor>(packed(*t)) : std::nullopt;
-}
-
 template <class T>
 const T* values(const Tensor& t) {
   return static_cast<const T*>(t.data_ptr());
@@ -59,14 +54,6 @@ template <class T>
 T* output(const Tensor& t) {
   return static_cast<T*>(t.data_ptr());
 }
-
-// The rule and its companions, as every op takes them.
-struct RuleArguments {
-  double scale;
-  int64_t rule, k, skip, guard_kind;
-  double guard_value;
-  int64_t ignore_index;
-};
 
 // The tensors that a Problem points into, kept alive and contiguous for as long as it is used.
 struct Inputs {
@@ -230,19 +217,6 @@ struct Saved {
             stash.numel()};
   }
 };
-
-int64_t listed(const Tensor& mined_idx) {
-  check(mined_idx.dim() == 3, "mined_idx has shape ", shape_of(mined_idx), ", allowed is [B, K, k]");
-  return mined_idx.size(2);
-}
-
-// A gradient in the layout of its tensor: [C, D] that is a transposed [D, C] gets one that is transposed as well.
-Tensor gradient_for(const Tensor& t, int64_t rows, bool wanted) {
-  if (!wanted) return torch::stable::new_empty(t, {0});
-  const bool transposed = t.stride(0) == 1 && t.stride(1) >= t.size(0) && t.size(1) > 1;
-  if (!transposed) return torch::stable::new_empty(t, {rows, t.size(1)});
-  return torch::stable::transpose(torch::stable::new_empty(t, {t.size(1), rows}), 0, 1);
-}
 
 std::tuple<Tensor, Tensor> cos_lse_backward(const Tensor& grad_lse, const Tensor& grad_cos_t, const Tensor& x,
                                             const Tensor& w, const Tensor& labels, const Tensor& offsets,

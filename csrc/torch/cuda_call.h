@@ -13,23 +13,11 @@
 #include "../cuda/forward_call.h"
 #include "checks.h"
 #include "cuda_tables.h"
+#include "tensors.h"
 
 namespace bbs::ops {
 
 constexpr int64_t kMaxCudaBaskets = 4096;
-
-// The rule and its companions, as every op takes them.
-struct RuleArguments {
-  double scale;
-  int64_t rule, k, skip, guard_kind;
-  double guard_value;
-  int64_t ignore_index;
-};
-
-inline Tensor packed(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
-inline std::optional<Tensor> packed(const std::optional<Tensor>& t) {
-  return t.has_value() ? std::optional<Tensor>(packed(*t)) : std::nullopt;
-}
 
 template <class T>
 T* data(const Tensor& t) {

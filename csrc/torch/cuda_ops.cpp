@@ -14,6 +14,30 @@ void check_launch(cudaError_t error) {
   check(error == cudaSuccess, "a CUDA kernel could not be launched: ", cuda::launch_error_text(error));
 }
 
+// What backward takes beside the inputs: upstream gradients and what forward returned, contiguous.
+struct Saved {
+  Tensor grad_lse, grad_cos_t, lse, mined_idx, mined_cos;
+
+  Saved(const CudaCall& in, const Tensor& grad_lse_, const Tensor& grad_cos_t_, const Tensor& lse_, const Tensor& cos_t,
+        const Tensor& mined_idx_, const Tensor& mined_cos_)
+      : grad_lse(packed(grad_lse_)),
+        grad_cos_t(packed(grad_cos_t_)),
+        lse(packed(lse_)),
+        mined_idx(packed(mined_idx_)),
+        mined_cos(packed(mined_cos_)) {
+    const int64_t rows = in.x.size(0), slots = rows * in.call.baskets * in.call.k;
+    check_vector("grad_lse", grad_lse, ScalarType::Float, rows);
+    check_vector("grad_cos_t", grad_cos_t, ScalarType::Float, rows);
+    check_vector("lse", lse, ScalarType::Float, rows);
+    check_vector("cos_t", cos_t, ScalarType::Float, rows);
+    check(mined_idx.scalar_type() == ScalarType::Long && mined_idx.numel() == slots &&
+              mined_cos.scalar_type() == ScalarType::Float && mined_cos.numel() == slots,
+          "mined_idx and mined_cos must be the [B, K, k] tensors that cos_lse returned");
+    check(slots + rows < int64_t{1} << 31, "the rows list ", slots,
+          " classes of other baskets, allowed are fewer than 2^31 in a batch on CUDA");
+  }
+};
+
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(const Tensor& x, const Tensor& w, const Tensor& labels,
                                                            const Tensor& offsets, const std::optional<Tensor>& guard,
                                                            const std::optional<Tensor>& aliases, double scale,
@@ -43,6 +67,40 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(const Tensor& x, cons
                           false});
   check_launch(cuda::launch_forward(params, in.shape, plan, static_cast<cudaStream_t>(in.stream)));
   return {lse, cos_t, mined_idx, mined_cos, stash};
+}
+
+std::tuple<Tensor, Tensor> cos_lse_backward(const Tensor& grad_lse, const Tensor& grad_cos_t, const Tensor& x,
+                                            const Tensor& w, const Tensor& labels, const Tensor& offsets,
+                                            const Tensor& lse, const Tensor& cos_t, const Tensor& mined_idx,
+                                            const Tensor& mined_cos, const Tensor& /*stash*/,
+                                            const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases,
+                                            double scale, int64_t rule, int64_t guard_kind, double guard_value,
+                                            int64_t ignore_index, const std::optional<Tensor>& class_index,
+                                            bool need_dx, bool need_dw, bool allow_tf32) {
+  const CudaCall in(x, w, labels, offsets, guard, aliases, class_index, allow_tf32,
+                    {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index});
+  const int64_t rows = x.size(0);
+  const Saved saved(in, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos);
+  Tensor dx = gradient_for(x, rows, need_dx);
+  Tensor dw = gradient_for(w, w.size(0), need_dw);
+  if (rows == 0 && need_dw) torch::stable::zero_(dw);
+  if (rows == 0 || !(need_dx || need_dw)) return {dx, dw};
+  const cuda::BackwardNeeds needs = {need_dx, need_dw};
+  const cuda::BackwardLayout layout =
+      cuda::lay_out_backward(in.call, in.shape, in.offsets.data(), in.machine, needs, cuda::kDenseWorkspace);
+  const Tables tables = in.tables();
+  const Tensor workspace = device_bytes(x, layout.total);
+  // x may be a transposed view, whose gradient the kernels write row by row.
+  const Tensor by_rows = !need_dx || dx.stride(1) == 1 ? dx : torch::stable::new_empty(x, {rows, x.size(1)});
+  const auto launches = cuda::backward_launches(
+      in.call, in.shape, layout, needs,
+      {data<int64_t>(tables.offsets), data<int32_t>(tables.tile_begin), data<float>(saved.grad_lse),
+       data<float>(saved.grad_cos_t), data<float>(saved.lse), data<int64_t>(saved.mined_idx),
+       data<float>(saved.mined_cos), need_dx ? matrix(by_rows) : cuda::Matrix{}, need_dw ? matrix(dw) : cuda::Matrix{},
+       workspace.data_ptr()});
+  check_launch(cuda::launch_backward(launches, in.shape, static_cast<cudaStream_t>(in.stream)));
+  if (need_dx && dx.stride(1) != 1) torch::stable::copy_(dx, by_rows);
+  return {dx, dw};
 }
 
 Tensor target_cos(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets, int64_t ignore_index,
@@ -86,6 +144,7 @@ STABLE_TORCH_LIBRARY_IMPL(bbs_kernels, CompositeExplicitAutograd, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(bbs_kernels, CUDA, m) {
   m.impl("cos_lse", TORCH_BOX(&cos_lse));
+  m.impl("cos_lse_backward", TORCH_BOX(&cos_lse_backward));
   m.impl("target_cos", TORCH_BOX(&target_cos));
 }
 

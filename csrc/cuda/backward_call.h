@@ -1,0 +1,173 @@
+// One backward call as the list of its launches: a pure function of what the host knows, so that the op body, the NVRTC
+// launcher and the tests all launch the same kernels with the same bytes.
+#pragma once
+
+#include <variant>
+#include <vector>
+
+#include "backward_plan.h"
+#include "backward_rows_plan.h"
+#include "forward_call.h"
+#include "sort_plan.h"
+
+namespace bbs::cuda {
+
+enum class BackwardKernel {
+  prepare_rows,
+  order_rows,
+  row_scale,
+  backward_pairs,
+  count_digits,
+  scan_digits,
+  scatter_digits,
+  gather_pairs,
+  find_baskets,
+  coefficients,
+  normalize_classes,
+  gradient_rows,
+  gradient_classes,
+  finish_rows
+};
+
+struct BackwardLaunch {
+  BackwardKernel kernel;
+  int64_t grid[3];
+  int32_t block, shared;
+  std::variant<ForwardParams, BackwardRowParams, SortPass, GatherPairs, DenseParams> params;
+};
+
+// Where a call's inputs and results are, on the device, beside those of the forward.
+struct BackwardMemory {
+  const int64_t* offsets;     // [K + 1]
+  const int32_t* tile_begin;  // [K + 1], plan_tiles
+  const float* grad_lse;      // [B]
+  const float* grad_cos_t;    // [B]
+  const float* lse;           // [B]
+  const int64_t* mined_idx;   // [B, K, k]
+  const float* mined_cos;     // [B, K, k]
+  Matrix dx;                  // data null: not wanted
+  Matrix dw;                  // strides of w's order
+  void* workspace;            // BackwardLayout::total bytes
+};
+
+// Plans of the parts, and bytes from the start of the workspace.
+struct BackwardLayout {
+  ForwardPlan forward;
+  BackwardPlan dense;
+  SortPlan sort;
+  int64_t pair_count;
+  int64_t dense_at, sort_at, x_hat, lse_log2e, row_factor, grad_scale, sparse_dx, sparse_dot, pairs, sorted, total;
+};
+
+inline BackwardLayout lay_out_backward(const ForwardCall& c, const ForwardShape& s, const int64_t* offsets,
+                                       const Machine& machine, const BackwardNeeds& needs, int64_t limit) {
+  BackwardLayout l{};
+  l.forward = plan_forward(s, offsets, machine);
+  l.dense = plan_backward(s, offsets, machine, needs, limit);
+  l.pair_count = int64_t{s.rows} * (1 + (mines_lists(c.rule, c.k) ? int64_t{s.baskets} * s.k : 0));
+  l.sort = plan_sort(l.pair_count, s.classes);
+  l.total = l.forward.at.pairs;  // of the forward's workspace: the rows' arrays, which come first
+  const auto take = [&](int64_t bytes) {
+    const int64_t at = l.total;
+    l.total += (bytes + 255) / 256 * 256;
+    return at;
+  };
+  const int64_t padded = l.dense.padded_rows, rows = s.rows;
+  l.dense_at = take(l.dense.at.total);
+  l.sort_at = take(needs.dw ? l.sort.workspace : 0);
+  l.x_hat = take(padded * l.dense.padded_dim * operand_bytes(s.operand));
+  l.lse_log2e = take(padded * 4);
+  l.row_factor = take(padded * 4);
+  l.grad_scale = take(4);
+  l.sparse_dx = take(needs.dx ? rows * s.dim * 4 : 0);
+  l.sparse_dot = take(needs.dx ? rows * 4 : 0);
+  l.pairs = take(l.pair_count * int64_t{sizeof(SparsePair)});
+  l.sorted = take(needs.dw ? l.pair_count * int64_t{sizeof(SparsePair)} : 0);
+  return l;
+}
+
+inline BackwardRows place_rows(const BackwardLayout& l, const BackwardNeeds& needs, const BackwardMemory& memory) {
+  char* base = static_cast<char*>(memory.workspace);
+  BackwardRows r{};
+  r.grad_lse = memory.grad_lse;
+  r.grad_cos_t = memory.grad_cos_t;
+  r.lse = memory.lse;
+  r.mined_idx = memory.mined_idx;
+  r.mined_cos = memory.mined_cos;
+  r.x_hat = base + l.x_hat;
+  r.lse_log2e = reinterpret_cast<float*>(base + l.lse_log2e);
+  r.row_factor = reinterpret_cast<float*>(base + l.row_factor);
+  r.grad_scale = reinterpret_cast<float*>(base + l.grad_scale);
+  r.sparse_dx = reinterpret_cast<float*>(base + l.sparse_dx);
+  r.sparse_dot = reinterpret_cast<float*>(base + l.sparse_dot);
+  r.pairs = reinterpret_cast<SparsePair*>(base + l.pairs);
+  r.sorted = reinterpret_cast<SparsePair*>(base + l.sorted);
+  r.pair_count = l.pair_count;
+  r.padded_rows = l.dense.padded_rows;
+  r.padded_dim = l.dense.padded_dim;
+  r.need_dx = needs.dx;
+  return r;
+}
+
+// In launch order. A grid of zero blocks is left out.
+inline std::vector<BackwardLaunch> backward_launches(const ForwardCall& c, const ForwardShape& s,
+                                                     const BackwardLayout& l, const BackwardNeeds& needs,
+                                                     const BackwardMemory& memory) {
+  std::vector<BackwardLaunch> list;
+  const auto add = [&](BackwardKernel kernel, int64_t x, int64_t y, int64_t z, int32_t block, int32_t shared,
+                       const auto& params) {
+    if (x > 0 && y > 0 && z > 0) list.push_back({kernel, {x, y, z}, block, shared, params});
+  };
+  char* base = static_cast<char*>(memory.workspace);
+  const ForwardParams forward =
+      pack_forward(c, s, l.forward, {memory.offsets, memory.tile_begin, nullptr, {}, base, false});
+  BackwardRowParams rows{};
+  rows.problem = forward.problem;
+  rows.row = forward.row;
+  rows.rows = place_rows(l, needs, memory);
+  add(BackwardKernel::prepare_rows, l.forward.prepare_blocks, 1, 1, kPrepareThreads, 0, forward);
+  add(BackwardKernel::order_rows, l.forward.order_blocks, 1, 1, kPrepareThreads, 0, forward);
+  add(BackwardKernel::row_scale, 1, 1, 1, kRowScaleThreads, 0, rows);
+  add(BackwardKernel::backward_pairs, l.dense.padded_rows, 1, 1, kPairsThreads, 0, rows);
+  if (needs.dw) {
+    for (int32_t n = 0; n < l.sort.passes; ++n) {
+      const SortPass pass = sort_pass(l.sort, n, rows.rows, s.classes, base + l.sort_at);
+      add(BackwardKernel::count_digits, l.sort.blocks, 1, 1, kSortThreads, 0, pass);
+      add(BackwardKernel::scan_digits, l.sort.digits, 1, 1, kSortThreads, 0, pass);
+      add(BackwardKernel::scatter_digits, l.sort.blocks, 1, 1, kSortThreads, 0, pass);
+    }
+    add(BackwardKernel::gather_pairs, l.sort.gather_blocks, 1, 1, kSortThreads, 0,
+        gather_after(l.sort, rows.rows, base + l.sort_at));
+  }
+
+  DenseParams dense{};
+  dense.forward = forward;
+  dense.rows = rows.rows;
+  dense.dense.dw = const_cast<void*>(memory.dw.data);
+  dense.dense.dw_stride = s.w_transposed ? memory.dw.column_stride : memory.dw.row_stride;
+  dense.dense.dw_vectors = has_vectors(c.w) && has_vectors(memory.dw);
+  place_dense(dense, l.dense, needs, base + l.dense_at);
+  add(BackwardKernel::find_baskets, l.dense.basket_blocks, 1, 1, kPrepareThreads, 0, dense);
+  for (int32_t n = 0; n < l.dense.runs; ++n) {
+    dense.run = plan_run(l.dense, n);
+    const int64_t tiles = dense.run.tiles;
+    add(BackwardKernel::coefficients, l.dense.row_blocks, tiles, 1, kThreads, l.dense.coefficient_shared, dense);
+    if (needs.dx) {
+      add(BackwardKernel::normalize_classes, tiles * (kTileN / kHatClasses), l.dense.hat_columns, 1, kThreads, 0,
+          dense);
+      add(BackwardKernel::gradient_rows, l.dense.row_blocks, l.dense.column_blocks, l.dense.splits, kThreads,
+          l.dense.rows_shared, dense);
+    }
+    if (needs.dw)
+      add(BackwardKernel::gradient_classes, tiles, l.dense.column_blocks, 1, kThreads, l.dense.classes_shared, dense);
+  }
+  if (needs.dx) {
+    rows.finish = {
+        dense.dense.dx_partials, dense.dense.dot_partials, int64_t{s.rows} * s.dim,           s.rows,
+        l.dense.splits,          l.dense.splits,           const_cast<void*>(memory.dx.data), memory.dx.row_stride};
+    add(BackwardKernel::finish_rows, s.rows, 1, 1, kFinishThreads, 0, rows);
+  }
+  return list;
+}
+
+}  // namespace bbs::cuda

@@ -1,0 +1,6 @@
+// Backward kernels: fp16 rows, fp32 centres.
+#include "backward_types.cuh"
+
+namespace bbs::cuda {
+template struct BackwardTypes<Fp16, 4>;
+}

@@ -1,0 +1,6 @@
+// Backward kernels: fp32 rows and centres, multiplied exactly.
+#include "backward_types.cuh"
+
+namespace bbs::cuda {
+template struct BackwardTypes<Fp32, 4>;
+}

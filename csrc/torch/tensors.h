@@ -1,0 +1,41 @@
+// What the op bodies of every device do with their arguments.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <optional>
+
+#include "checks.h"
+
+namespace bbs::ops {
+
+// The rule and its companions, as every op takes them.
+struct RuleArguments {
+  double scale;
+  int64_t rule, k, skip, guard_kind;
+  double guard_value;
+  int64_t ignore_index;
+};
+
+inline Tensor packed(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+
+inline std::optional<Tensor> packed(const std::optional<Tensor>& t) {
+  return t.has_value() ? std::optional<Tensor>(packed(*t)) : std::nullopt;
+}
+
+// k of a call, from what its forward returned.
+inline int64_t listed(const Tensor& mined_idx) {
+  check(mined_idx.dim() == 3, "mined_idx has shape ", shape_of(mined_idx), ", allowed is [B, K, k]");
+  return mined_idx.size(2);
+}
+
+// A gradient in the layout of its tensor: [C, D] that is a transposed [D, C] gets one that is transposed as well.
+inline Tensor gradient_for(const Tensor& t, int64_t rows, bool wanted) {
+  if (!wanted) return torch::stable::new_empty(t, {0});
+  const bool transposed = t.stride(0) == 1 && t.stride(1) >= t.size(0) && t.size(1) > 1;
+  if (!transposed) return torch::stable::new_empty(t, {rows, t.size(1)});
+  return torch::stable::transpose(torch::stable::new_empty(t, {t.size(1), rows}), 0, 1);
+}
+
+}  // namespace bbs::ops
