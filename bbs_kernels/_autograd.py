@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._layout import gradient_like
 from ._load import OPS
 
 _LANES = 16  # rows are packed by 16; the stash holds whole packs
@@ -18,12 +19,6 @@ _LANES = 16  # rows are packed by 16; the stash holds whole packs
 
 def _result_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _like(t: Tensor, rows: int | torch.SymInt) -> Tensor:
-    """A gradient in the layout of its tensor: a transposed [D, C] parameter gets a transposed one."""
-    transposed = t.stride(0) == 1 and t.stride(1) >= t.shape[0] and t.shape[1] > 1
-    return t.new_empty((t.shape[1], rows)).t() if transposed else t.new_empty((rows, t.shape[1]))
 
 
 @torch.library.register_fake("bbs_kernels::cos_lse")
@@ -57,15 +52,15 @@ def _(
     allow_tf32=False,
 ):  # fmt: skip
     classes = w.shape[0] if class_index is None else class_index.shape[0]
-    dx = _like(x, x.shape[0]) if need_dx else x.new_empty((0,))
-    dw = _like(w, classes) if need_dw else w.new_empty((0,))
+    dx = gradient_like(x, x.shape[0]) if need_dx else x.new_empty((0,))
+    dw = gradient_like(w, classes) if need_dw else w.new_empty((0,))
     return dx, dw
 
 
 @torch.library.register_fake("bbs_kernels::cos_lse_backward_sgd")
 def _(grad_lse, grad_cos_t, x, *args, **kwargs):
     need_dx = kwargs["need_dx"] if "need_dx" in kwargs else args[16]
-    return _like(x, x.shape[0]) if need_dx else x.new_empty((0,))
+    return gradient_like(x, x.shape[0]) if need_dx else x.new_empty((0,))
 
 
 @torch.library.register_fake("bbs_kernels::target_cos")

@@ -22,6 +22,18 @@ def address(t: Tensor | None) -> int:
     return 0 if t is None else t.data_ptr()
 
 
+def packed(
+    x: Tensor, labels: Tensor, guard: Tensor | None, aliases: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """The small inputs as the kernels read them: x with unit stride along D, the vectors contiguous."""
+    return (
+        x if x.stride(1) == 1 else x.contiguous(),
+        labels.contiguous(),
+        None if guard is None else guard.contiguous(),
+        None if aliases is None else aliases.contiguous(),
+    )
+
+
 def forward_call(
     x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, guard: Tensor | None, aliases: Tensor | None, *,
     scale: float, rule: int, k: int, skip: int, guard_kind: int, guard_value: float, ignore_index: int,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,21 +36,27 @@ def kernel(source: str, names: tuple[str, ...], name: str, device: int) -> Any:
         return cupy.RawModule(path=str(built.path)).get_function(built.symbols[name])
 
 
-def launch(
-    source: str, kernels: dict[str, str], plan: dict[str, Any], parameters: bytes, device: int
-) -> None:
-    """Launch `kernels` (short name to C++ name) in order, each with the shape that `plan` has under its short name."""
+class Launch(NamedTuple):
+    """One launch: the kernel's short name, blocks, threads of a block, bytes of shared memory, the argument's bytes."""
+
+    kernel: str
+    grid: tuple[int, int, int]
+    block: int
+    shared: int
+    parameters: bytes
+
+
+def launch(source: str, kernels: dict[str, str], launches: Iterable[Launch], device: int) -> None:
+    """Launch in order on torch's current stream of a device. `kernels`: short name to C++ name in `source`."""
     import cupy
 
-    argument = np.frombuffer(parameters, dtype=np.dtype((np.void, len(parameters))))  # one element: by value
     stream = cupy.cuda.ExternalStream(torch.cuda.current_stream(device).cuda_stream, device)
     names = tuple(kernels.values())
     with cupy.cuda.Device(device), stream:
-        for short, name in kernels.items():
-            shape = plan[short]
-            if 0 in shape["grid"]:
-                continue
-            function = kernel(source, names, name, device)
-            if shape["shared"] > 48 * 1024:  # more than a kernel gets unasked
-                function.max_dynamic_shared_size_bytes = shape["shared"]
-            function(shape["grid"], (shape["block"],), (argument,), shared_mem=shape["shared"])
+        for one in launches:
+            function = kernel(source, names, kernels[one.kernel], device)
+            if one.shared > 48 * 1024:  # more than a kernel gets unasked
+                function.max_dynamic_shared_size_bytes = one.shared
+            of_bytes = np.dtype((np.void, len(one.parameters)))
+            argument = np.frombuffer(one.parameters, of_bytes)  # one element: passed by value
+            function(one.grid, (one.block,), (argument,), shared_mem=one.shared)

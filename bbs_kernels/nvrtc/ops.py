@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _core  # type: ignore[attr-defined]  # compiled
+from .._layout import gradient_like
 from . import calls, sources
 
 NO_LABEL = 2**63 - 1  # BadLabel::none of csrc/cuda/params.h
@@ -79,23 +80,74 @@ def target_cos(
     return cos_t
 
 
+def cos_lse_backward(
+    grad_lse: Tensor, grad_cos_t: Tensor, x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, lse: Tensor,
+    cos_t: Tensor, mined_idx: Tensor, mined_cos: Tensor, stash: Tensor, guard: Tensor | None, aliases: Tensor | None,
+    scale: float, rule: int, guard_kind: int, guard_value: float, ignore_index: int, class_index: Tensor | None,
+    need_dx: bool, need_dw: bool, allow_tf32: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """CUDA body of `bbs_kernels::cos_lse_backward`."""
+    from .launcher import Launch, launch, machine_of
+
+    _check_all_classes(class_index)
+    raise_bad_label()
+    dx = (
+        torch.empty_strided(x.shape, (x.shape[1], 1), dtype=x.dtype, device=x.device)
+        if need_dx
+        else x.new_empty(0)
+    )
+    dw = gradient_like(w) if need_dw else w.new_empty(0)
+    if x.shape[0] == 0:
+        return dx, dw.zero_()
+    if not (need_dx or need_dw):
+        return dx, dw
+    device = x.device.index
+    x, labels, guard, aliases = calls.packed(x, labels, guard, aliases)
+    given = [t.contiguous() for t in (grad_lse, grad_cos_t, lse, mined_idx, mined_cos)]
+    call = calls.forward_call(
+        x, w, labels, offsets, guard, aliases, scale=scale, rule=rule, k=mined_idx.shape[2], skip=0,
+        guard_kind=guard_kind, guard_value=guard_value, ignore_index=ignore_index, allow_tf32=allow_tf32,
+    )  # fmt: skip
+    begin = offsets.tolist()  # on the CPU
+    machine = machine_of(device)
+    on_device, tile_begin = tables(
+        tuple(begin), tuple(_core.plan_forward(call, begin, machine)["tile_begin"]), device
+    )
+    names = ("offsets", "tile_begin", "grad_lse", "grad_cos_t", "lse", "mined_idx", "mined_cos")
+    memory = {
+        **{name: t.data_ptr() for name, t in zip(names, (on_device, tile_begin, *given), strict=True)},
+        "dx": (by_rows.data_ptr(), *by_rows.stride()) if need_dx else None,
+        "dw": (dw.data_ptr(), *dw.stride()) if need_dw else None,
+        "workspace": 0,
+    }
+    size = _core.plan_backward(call, begin, machine, memory)["workspace"]
+    workspace = x.new_empty(size, dtype=torch.uint8)
+    plan = _core.plan_backward(call, begin, machine, memory | {"workspace": workspace.data_ptr()})
+    kernels = sources.backward_kernels(call["operand"], w.element_size(), plan)
+    launch(sources.BACKWARD, kernels, [Launch(*one) for one in plan["launches"]], device)
+    if by_rows is not dx:
+        dx.copy_(by_rows)
+    return dx, dw
+
+
+def _check_all_classes(class_index: Tensor | None) -> None:
+    if class_index is not None:
+        raise ValueError("class_index (Partial FC) came with tensors on CUDA, allowed is None there")
+
+
 def _forward(
     x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, guard: Tensor | None, aliases: Tensor | None,
     lse: Tensor | None, cos_t: Tensor, mined_idx: Tensor | None, mined_cos: Tensor | None,
     class_index: Tensor | None, **numbers,
 ) -> None:  # fmt: skip
-    from .launcher import launch, machine_of
+    from .launcher import Launch, launch, machine_of
 
-    if class_index is not None:
-        raise ValueError("class_index (Partial FC) came with tensors on CUDA, allowed is None there")
+    _check_all_classes(class_index)
     raise_bad_label()
     if x.shape[0] == 0:
         return
     device = x.device.index
-    x = x if x.stride(1) == 1 else x.contiguous()
-    labels = labels.contiguous()
-    guard = None if guard is None else guard.contiguous()
-    aliases = None if aliases is None else aliases.contiguous()
+    x, labels, guard, aliases = calls.packed(x, labels, guard, aliases)
     call = calls.forward_call(x, w, labels, offsets, guard, aliases, **numbers)
     begin = offsets.tolist()  # on the CPU
     machine = machine_of(device)
@@ -113,10 +165,13 @@ def _forward(
         "workspace": workspace.data_ptr(),
     }
     kernels = sources.forward_kernels(call["operand"], w.element_size(), plan)
-    if lse is None:
-        kernels = {"prepare_rows": kernels["prepare_rows"]}
     parameters = _core.pack_forward(call, begin, machine, memory, target_only=lse is None)
-    launch(sources.FORWARD, kernels, plan, parameters, device)
+    wanted = ["prepare_rows"] if lse is None else list(kernels)
+    launches = [
+        Launch(name, plan[name]["grid"], plan[name]["block"], plan[name]["shared"], parameters)
+        for name in wanted
+    ]
+    launch(sources.FORWARD, kernels, launches, device)
 
 
 def register() -> None:
@@ -124,4 +179,5 @@ def register() -> None:
     torch.library.define("bbs_kernels::take_bad_label", "() -> Tensor")
     torch.library.impl("bbs_kernels::take_bad_label", "CompositeExplicitAutograd", take_bad_label)
     torch.library.impl("bbs_kernels::cos_lse", "CUDA", cos_lse)
+    torch.library.impl("bbs_kernels::cos_lse_backward", "CUDA", cos_lse_backward)
     torch.library.impl("bbs_kernels::target_cos", "CUDA", target_cos)

@@ -15,6 +15,27 @@ FORWARD = """\
 #include "prepare_rows.cuh"
 """
 
+BACKWARD = """\
+#include "backward_pairs.cuh"
+#include "coefficients.cuh"
+#include "finish_rows.cuh"
+#include "gradient_classes.cuh"
+#include "gradient_rows.cuh"
+#include "normalize_classes.cuh"
+#include "order_rows.cuh"
+#include "prepare_rows.cuh"
+#include "sort_pairs.cuh"
+"""
+UNTYPED = (
+    "order_rows",
+    "row_scale",
+    "count_digits",
+    "scan_digits",
+    "scatter_digits",
+    "gather_pairs",
+    "find_baskets",
+)
+
 
 def tile_types(operand: int, w_bytes: int, w_transposed: bool) -> str:
     """The C++ type that says what a main loop multiplies."""
@@ -31,4 +52,20 @@ def forward_kernels(operand: int, w_bytes: int, plan: dict[str, Any]) -> dict[st
         "order_rows": "bbs::cuda::order_rows",
         "cos_lse_sweep": f"bbs::cuda::cos_lse_sweep<bbs::cuda::SweepTypes<{types}, {flags}>>",
         "merge_splits": "bbs::cuda::merge_splits",
+    }
+
+
+def backward_kernels(operand: int, w_bytes: int, plan: dict[str, Any]) -> dict[str, str]:
+    """Short name to C++ name, for each kernel that a backward `plan` (`_core.plan_backward`) launches."""
+    types = tile_types(operand, w_bytes, plan["w_transposed"])
+    op, vectors = f"bbs::cuda::{OPERANDS[operand]}", str(plan["vectors"]).lower()
+    return {
+        **{name: f"bbs::cuda::{name}" for name in UNTYPED},
+        "prepare_rows": f"bbs::cuda::prepare_rows<{types}>",
+        "backward_pairs": f"bbs::cuda::backward_pairs<{types}, {plan['lane_values']}>",
+        "coefficients": f"bbs::cuda::coefficients<bbs::cuda::SweepTypes<{types}, false, {vectors}>>",
+        "normalize_classes": f"bbs::cuda::normalize_classes<{types}>",
+        "gradient_rows": f"bbs::cuda::gradient_rows<bbs::cuda::GemmTypes<{op}>>",
+        "gradient_classes": f"bbs::cuda::gradient_classes<{types}>",
+        "finish_rows": f"bbs::cuda::finish_rows<{op}>",
     }

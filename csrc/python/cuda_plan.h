@@ -174,6 +174,8 @@ inline py::dict plan_backward(const py::dict& call, const std::vector<int64_t>& 
   d["launches"] = list;
   d["workspace"] = layout.total;
   d["runs"] = layout.dense.runs;
+  d["splits"] = layout.dense.splits;
+  d["row_blocks"] = layout.dense.row_blocks;
   d["lane_values"] = cuda::lane_values(made.shape.dim, made.shape.w_transposed);
   d["vectors"] = made.shape.vectors != 0;
   d["w_transposed"] = made.shape.w_transposed != 0;

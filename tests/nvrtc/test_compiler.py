@@ -50,3 +50,13 @@ def test_compiled_once(tmp_path):
 def test_a_kernel_that_does_not_compile_shows_the_log():
     with pytest.raises(RuntimeError, match=r"sm_90:(.|\n)*no_such_header"):
         compiler.compile_kernels('#include "no_such_header.cuh"\n', [], 90)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("operand", ["fp16", "tf32"])
+def test_backward_compiles(operand, arch):
+    number, w_bytes = {"fp16": (1, 2), "tf32": (2, 4)}[operand]
+    plan = {"w_transposed": True, "vectors": False, "lane_values": 16}
+    kernels = sources.backward_kernels(number, w_bytes, plan)
+    built = compiler.compile_kernels(sources.BACKWARD, list(kernels.values()), arch)
+    assert set(built.symbols) == set(kernels.values())

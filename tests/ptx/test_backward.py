@@ -228,9 +228,7 @@ def test_troubled_rows(kind, build, rule):
     p = build(TYPES[kind][0], scale=SCALE, **RULES[rule])
     if kind == "fp32" and rule not in ("own", "below"):
         pytest.skip("slow, and nothing here depends on the type")
-    call = check(p, kind)
-    if call.dense_nan.any():  # it must come by p: the rows around it are finite
-        assert not call.dense_nan.all() or rule != "own"
+    check(p, kind)
 
 
 def test_nan_stays_in_its_basket():
@@ -243,9 +241,8 @@ def test_nan_stays_in_its_basket():
     assert np.flatnonzero(np.isnan(dx).any(1)).tolist() == [3]
     assert np.isnan(dw[:50]).all()
     p.x[3, 5], p.w[60, 5] = 1.0, np.inf  # a class of the second
-    call = Backward(p, "bf16", *upstream(20))
-    dx, dw = agree(call)
-    assert np.flatnonzero(call.dense_nan).tolist() == list(range(8, 20))
+    dx, dw = agree(Backward(p, "bf16", *upstream(20)))
+    assert np.flatnonzero(np.isnan(dx).any(1)).tolist() == list(range(8, 20))
     assert np.isnan(dw[50:]).all()
 
 

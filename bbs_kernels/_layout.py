@@ -1,0 +1,12 @@
+"""The layout of gradients, which the ops and their fake versions agree on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def gradient_like(t: Tensor, rows: int | torch.SymInt) -> Tensor:
+    """An empty gradient [rows, D] in the layout of `t`: a transposed [D, C] parameter gets a transposed one."""
+    transposed = t.stride(0) == 1 and t.stride(1) >= t.shape[0] and t.shape[1] > 1
+    return t.new_empty((t.shape[1], rows)).t() if transposed else t.new_empty((rows, t.shape[1]))
