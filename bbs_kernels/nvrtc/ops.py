@@ -108,6 +108,8 @@ def cos_lse_backward(
         x, w, labels, offsets, guard, aliases, scale=scale, rule=rule, k=mined_idx.shape[2], skip=0,
         guard_kind=guard_kind, guard_value=guard_value, ignore_index=ignore_index, allow_tf32=allow_tf32,
     )  # fmt: skip
+    # x may be a transposed view, whose gradient the kernels write row by row.
+    by_rows = dx if not need_dx or dx.stride(1) == 1 else dx.new_empty(dx.shape)
     begin = offsets.tolist()  # on the CPU
     machine = machine_of(device)
     on_device, tile_begin = tables(
