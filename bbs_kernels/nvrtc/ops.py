@@ -91,12 +91,8 @@ def cos_lse_backward(
 
     _check_all_classes(class_index)
     raise_bad_label()
-    dx = (
-        torch.empty_strided(x.shape, (x.shape[1], 1), dtype=x.dtype, device=x.device)
-        if need_dx
-        else x.new_empty(0)
-    )
-    dw = gradient_like(w) if need_dw else w.new_empty(0)
+    dx = gradient_like(x, x.shape[0]) if need_dx else x.new_empty(0)
+    dw = gradient_like(w, w.shape[0]) if need_dw else w.new_empty(0)
     if x.shape[0] == 0:
         return dx, dw.zero_()
     if not (need_dx or need_dw):
