@@ -161,7 +161,7 @@ def test_runs_and_splits_change_little(kind, rule):
     """Any cut into runs gives the same dw bit by bit, and the same dx but for the order of a few sums."""
     p = planted(kind, 20, 40, [140, 33, 300], rule)
     results = []
-    for limit, multiprocessors in [(1, 1), (200_000, 8), (64 << 20, 1), (64 << 20, 40)]:
+    for limit, multiprocessors in [(1, 1), (400_000, 8), (64 << 20, 1), (64 << 20, 40)]:
         call = Backward(p, kind, *upstream(20), limit=limit, multiprocessors=multiprocessors)
         results.append((call.dense["runs"], call.dense["splits"], *call.run()))
     assert len({r[:2] for r in results}) == 4
