@@ -46,7 +46,7 @@ void bbs_plan_backward(const int64_t* shape, const int64_t* offsets, const int64
   std::memcpy(out, values, sizeof(values));
 }
 
-// One run. pointers: x_hat, lse_log2e, row_factor, grad_scale, sorted, dw, workspace, lse. extra: pair count,
+// One run. pointers: x_hat, lse_log2e, row_factor, grad_scale, sorted, lse, dw, workspace. extra: pair count,
 // dw_stride, dw_vectors, run. Returns how many tiles the run has.
 int64_t bbs_pack_dense(const unsigned char* forward, const int64_t* shape, const int64_t* offsets,
                        const int64_t* machine, const int64_t* request, const int64_t* pointers, const int64_t* extra,
@@ -60,13 +60,13 @@ int64_t bbs_pack_dense(const unsigned char* forward, const int64_t* shape, const
   p.rows.row_factor = reinterpret_cast<float*>(pointers[2]);
   p.rows.grad_scale = reinterpret_cast<float*>(pointers[3]);
   p.rows.sorted = reinterpret_cast<SparsePair*>(pointers[4]);
-  p.rows.lse = reinterpret_cast<const float*>(pointers[7]);
+  p.rows.lse = reinterpret_cast<const float*>(pointers[5]);
   p.rows.pair_count = extra[0];
-  p.dense.dw = reinterpret_cast<void*>(pointers[5]);
+  p.dense.dw = reinterpret_cast<void*>(pointers[6]);
   p.dense.dw_stride = extra[1];
   p.dense.dw_vectors = static_cast<int32_t>(extra[2]);
   place_dense(p, plan, {static_cast<int32_t>(request[0]), static_cast<int32_t>(request[1])},
-              reinterpret_cast<void*>(pointers[6]));
+              reinterpret_cast<void*>(pointers[7]));
   p.run = plan_run(plan, static_cast<int32_t>(extra[3]));
   std::memcpy(out, &p, sizeof(p));
   return p.run.tiles;

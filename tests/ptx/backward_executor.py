@@ -174,75 +174,95 @@ class Backward(Forward):
         self, *, seed: int = 0, checks: dict | None = None
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """dx in fp64, finished by NumPy, and dw as stored; None where not asked for."""
-        p, plan, dense = self.p, self.plan, self.dense
-        dev = ptxvm.Device(module(self.source, self.arch))
-        rows, dim = p.x.shape
+        self._start(module(self.source, self.arch), seed, checks)
+        self._launch("prepare_rows", (self.plan["prepare_blocks"],), 0, self.packed)
+        self._launch("order_rows", (self.plan["order_blocks"],), 0, self.packed)
+        order = self._order()
+        made = self.row_inputs(order)
+        arrays = [
+            made.x_hat,
+            made.lse_log2e,
+            made.row_factor,
+            made.grad_scale,
+            made.pairs.view(np.uint8),
+            made.lse,
+        ]
+        dw, workspace = self._run_dense([self._given(a, "rows").ptr for a in arrays], len(made.pairs))
+        dx = self._finish(made, order, workspace.numpy(), workspace.valid_mask()) if self.need_dx else None
+        return dx, self._read_dw(dw) if self.need_dw else None
 
-        def given(array, name):
-            return None if array is None else dev.alloc(np.ascontiguousarray(array), name=name)
+    def _order(self) -> np.ndarray:
+        at = self.places[4]
+        return self.first.numpy()[at : at + len(self.p.labels) * 4].view(np.int32)
 
-        inputs = [
-            given(self.x, "x"), given(self.w, "w"), given(p.labels.astype(np.int64), "labels"),
-            given(self.offsets, "offsets"), given(None if p.aliases is None else p.aliases.astype(np.int64), "aliases"),
-            given(None if p.guard_rows is None else p.guard_rows.astype(np.float32), "guard"),
-            given(self.tile_begin, "tile_begin"), given(np.zeros(1, np.int32), "bad_label"),
+    def _given(self, array: np.ndarray, name: str) -> ptxvm.Buffer:
+        array = np.ascontiguousarray(array)
+        return self.dev.alloc(array, name=name) if array.size else self.dev.alloc((1,), "u1", name=name)
+
+    def _launch(
+        self, kernel, grid: tuple, shared: int, arguments: np.ndarray | bytes, threads: int = 128
+    ) -> None:
+        if min(grid) > 0:
+            arguments = arguments if isinstance(arguments, bytes) else arguments.tobytes()
+            self.stats[kernel] = self.dev.launch(
+                kernel, grid, threads, [arguments], shared=shared, seed=self.seed, checks=self.checks
+            )
+
+    def _start(self, built: ptxvm.Module, seed: int, checks: dict | None) -> None:
+        """Puts the problem on a device and packs the forward's parameters."""
+        p = self.p
+        self.dev, self.seed, self.checks, self.stats = ptxvm.Device(built), seed, checks, {}
+        rows, k = len(p.labels), p.k if p.rule == "topk" else 0
+        arrays = [
+            self.x, self.w, p.labels.astype(np.int64), self.offsets,
+            None if p.aliases is None else p.aliases.astype(np.int64),
+            None if p.guard_rows is None else p.guard_rows.astype(np.float32), self.tile_begin, np.zeros(1, np.int32),
         ]  # fmt: skip
-        first = dev.alloc((max(1, plan["workspace"]),), "u1", name="forward_workspace")
-        packed = np.zeros(plan_library().bbs_params_bytes(), np.uint8)
-        pointers = [0 if b is None else b.ptr for b in [*inputs, None, None, None, None, first]]
+        self.inputs = [None if a is None else self._given(a, "input") for a in arrays]
+        mined = rows * p.baskets * k
+        self.outputs = [
+            self.dev.alloc((max(1, count),), kind, name=name)
+            for count, kind, name in [
+                (rows, "f4", "lse"), (rows, "f4", "cos_target"), (mined, "i8", "mined_idx"), (mined, "f4", "mined_cos"),
+            ]
+        ]  # fmt: skip
+        self.first = self.dev.alloc((max(1, self.plan["workspace"]),), "u1", name="forward_workspace")
+        self.packed = np.zeros(plan_library().bbs_params_bytes(), np.uint8)
+        addresses = [0 if b is None else b.ptr for b in [*self.inputs, *self.outputs, self.first]]
         plan_library().bbs_pack_forward(
-            self.c_shape, pointer(self.offsets), *map(ctypes.c_int64, self.machine), ints(pointers),
+            self.c_shape, pointer(self.offsets), *map(ctypes.c_int64, self.machine), ints(addresses),
             ints(self.strides), ctypes.c_int64(p.ignore_index), ctypes.c_int64(GUARDS[p.guard]),
-            ctypes.c_double(p.scale), ctypes.c_double(p.guard_value), pointer(packed),
+            ctypes.c_double(p.scale), ctypes.c_double(p.guard_value), pointer(self.packed),
         )  # fmt: skip
         places = np.zeros(5, np.int64)
         library().bbs_forward_places(self.c_shape, pointer(self.offsets), self.c_machine, pointer(places))
-        self.stats = {}
+        self.places = list(map(int, places))
 
-        def launch(name, grid, shared, arguments, threads=128):
-            if min(grid) == 0:
-                return
-            self.stats[name] = dev.launch(
-                name, grid, threads, [arguments.tobytes()], shared=shared, seed=seed, checks=checks
-            )
-
-        launch("prepare_rows", (plan["prepare_blocks"],), 0, packed)
-        launch("order_rows", (plan["order_blocks"],), 0, packed)
-        at = int(places[4])
-        order = first.numpy()[at : at + rows * 4].view(np.int32)
-        made = self.row_inputs(order)
-        row_buffers = [
-            given(made.x_hat if len(made.x_hat) else np.zeros(1, np.uint8), "x_hat"),
-            given(made.lse_log2e if rows else np.zeros(1, np.float32), "lse_log2e"),
-            given(made.row_factor if rows else np.zeros(1, np.float32), "row_factor"),
-            given(made.grad_scale, "grad_scale"),
-            given(made.pairs.view(np.uint8) if len(made.pairs) else np.zeros(20, np.uint8), "sorted"),
-        ]  # fmt: skip
-        lse = given(made.lse if rows else np.zeros(1, np.float32), "lse")
-        lines = dim if self.transposed else len(p.w)
-        dw = dev.alloc((max(1, lines * self.dw_stride * self.w_bytes),), "u1", name="dw")
-        workspace = dev.alloc((max(1, dense["workspace"]),), "u1", name="workspace")
+    def _run_dense(self, row_arrays: list[int], pair_count: int) -> tuple[ptxvm.Buffer, ptxvm.Buffer]:
+        """Every run. `row_arrays`: addresses of x_hat, lse_log2e, row_factor, grad_scale, sorted, lse."""
+        dense = self.dense
+        lines = self.p.w.shape[1] if self.transposed else len(self.p.w)
+        dw = self.dev.alloc((max(1, lines * self.dw_stride * self.w_bytes),), "u1", name="dw")
+        workspace = self.dev.alloc((max(1, dense["workspace"]),), "u1", name="workspace")
         for run in range(dense["runs"]):
             params = np.zeros(library().bbs_dense_bytes(), np.uint8)
             tiles = library().bbs_pack_dense(
-                pointer(packed), self.c_shape, pointer(self.offsets), self.c_machine, self.request,
-                ints([b.ptr for b in [*row_buffers, dw, workspace, lse]]),
-                ints([len(made.pairs), self.dw_stride, self.dw_vectors, run]), pointer(params),
+                pointer(self.packed), self.c_shape, pointer(self.offsets), self.c_machine, self.request,
+                ints([*row_arrays, dw.ptr, workspace.ptr]),
+                ints([pair_count, self.dw_stride, self.dw_vectors, run]), pointer(params),
             )  # fmt: skip
             if run == 0:
-                launch("find_baskets", (dense["basket_blocks"],), 0, params)
-            launch("coefficients", (dense["row_blocks"], tiles), dense["coefficient_shared"], params)
+                self._launch("find_baskets", (dense["basket_blocks"],), 0, params)
+            self._launch("coefficients", (dense["row_blocks"], tiles), dense["coefficient_shared"], params)
             if self.need_dx:
-                launch("normalize_classes", (tiles * 4, dense["hat_columns"]), 0, params)
+                self._launch("normalize_classes", (tiles * 4, dense["hat_columns"]), 0, params)
                 grid = (dense["row_blocks"], dense["column_blocks"], dense["splits"])
-                launch("gradient_rows", grid, dense["rows_shared"], params)
+                self._launch("gradient_rows", grid, dense["rows_shared"], params)
             if self.need_dw:
-                launch("gradient_classes", (tiles, dense["column_blocks"]), dense["classes_shared"], params)
-
-        got_dx = (
-            self._finish(made, order, workspace.numpy(), workspace.valid_mask()) if self.need_dx else None
-        )
-        return got_dx, self._read_dw(dw) if self.need_dw else None
+                self._launch(
+                    "gradient_classes", (tiles, dense["column_blocks"]), dense["classes_shared"], params
+                )
+        return dw, workspace
 
     def _read_dw(self, dw) -> np.ndarray:
         lines = self.p.w.shape[1] if self.transposed else len(self.p.w)
