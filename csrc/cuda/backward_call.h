@@ -131,7 +131,7 @@ inline std::vector<BackwardLaunch> backward_launches(const ForwardCall& c, const
   add(BackwardKernel::backward_pairs, l.dense.padded_rows, 1, 1, kPairsThreads, 0, rows);
   if (needs.dw) {
     for (int32_t n = 0; n < l.sort.passes; ++n) {
-      const SortPass pass = sort_pass(l.sort, n, rows.rows, s.classes, base + l.sort_at);
+      const SortPass pass = sort_pass(l.sort, n, rows.rows, base + l.sort_at);
       add(BackwardKernel::count_digits, l.sort.blocks, 1, 1, kSortThreads, 0, pass);
       add(BackwardKernel::scan_digits, l.sort.digits, 1, 1, kSortThreads, 0, pass);
       add(BackwardKernel::scatter_digits, l.sort.blocks, 1, 1, kSortThreads, 0, pass);

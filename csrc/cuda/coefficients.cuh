@@ -91,8 +91,8 @@ __device__ __forceinline__ void find_coefficients(const DenseParams& p, Coeffici
 }
 
 template <class S>
-__device__ __forceinline__ void store_coefficients(const DenseParams& p, const CoefficientState& s, const Tile& tile,
-                                                   bool owner, const float* stage) {
+__device__ __forceinline__ void store_coefficients(const DenseParams& p, const CoefficientState& s, const float* stage,
+                                                   bool owner) {
   using Loop = typename S::Loop;
   constexpr int kPer = 16 / S::Op::kBytes;
   const DenseArrays& out = p.dense;
@@ -125,16 +125,21 @@ __device__ __forceinline__ void store_coefficients(const DenseParams& p, const C
   }
 }
 
+// Notes the block's tile. False where no row of the block needs it.
+template <class S>
+__device__ __forceinline__ bool enter_tile(const DenseParams& p, SweepState& s, int first_row) {
+  const Tile tile = find_tile<S::kAlign>(p.forward, p.run.first_tile + blockIdx.y);
+  if (threadIdx.x == 0) s.tile[0] = tile;
+  return !intersect(dense_positions(p, tile.basket), {first_row, first_row + kTileM}).empty();
+}
+
 template <class S>
 __global__ void __launch_bounds__(kThreads) coefficients(const __grid_constant__ DenseParams p) {
   extern __shared__ __align__(128) unsigned char shared[];
   CoefficientState& s = *reinterpret_cast<CoefficientState*>(shared + kCoefficientBuffer<S>);
   float* stage = reinterpret_cast<float*>(shared);
   const int first_row = blockIdx.x * kTileM;
-  const Tile tile = find_tile<S::kAlign>(p.forward, p.run.first_tile + blockIdx.y);
-  const Range positions = dense_positions(p, tile.basket);
-  if (intersect(positions, {first_row, first_row + kTileM}).empty()) return;
-
+  if (!enter_tile<S>(p, s.sweep, first_row)) return;
   begin_rows(p.forward, s.sweep, first_row);
   // The log-sum-exp itself, so that scale c - lse is rounded once, where it is small: in units of log2 both sides would
   // be rounded, and p be off by an ulp of s.
@@ -143,14 +148,15 @@ __global__ void __launch_bounds__(kThreads) coefficients(const __grid_constant__
   s.lse[threadIdx.x] = finite ? p.rows.lse[s.sweep.source[threadIdx.x]] : lse_log2e;
   s.factor[threadIdx.x] = p.rows.row_factor[first_row + threadIdx.x];
   s.sweep.mates[threadIdx.x] = 0;
-  if (threadIdx.x == 0) s.sweep.tile[0] = tile;
   __syncthreads();
   typename S::Loop loop;
   multiply_one_tile<S>(p, s.sweep, shared_address(shared), loop);
+  const Tile tile = s.sweep.tile[0];  // not kept in registers through the products
   const bool masked = prepare_epilogue<true>(p.forward, s.sweep, tile, loop);
   find_coefficients<S>(p, s, loop, tile, masked, stage);
   __syncthreads();
-  store_coefficients<S>(p, s, tile, positions.begin / kTileM == static_cast<int>(blockIdx.x), stage);
+  const bool owner = dense_positions(p, tile.basket).begin / kTileM == static_cast<int>(blockIdx.x);
+  store_coefficients<S>(p, s, stage, owner);
 }
 
 }  // namespace bbs::cuda

@@ -9,9 +9,12 @@
 
 namespace bbs::cuda {
 
+// What lies in the workspace is rounded already.
+struct RoundedTf32 : Tf32 {};
+
 template <class Operand>
 struct GemmTypes {
-  using Op = Operand;
+  using Op = typename Choose<Same<Operand, Tf32>::value, RoundedTf32, Operand>::Type;
   using Types = TileTypes<Op, Op::kBytes, true>;  // B has rows of k, as a transposed w has
   using Loop = typename Choose<Op::kTensorCore, MmaLoop<Types, false>, SimtLoop<Types, false>>::Type;
   static constexpr int kTileK = Types::kTileK;

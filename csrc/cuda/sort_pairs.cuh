@@ -10,10 +10,9 @@ namespace bbs::cuda {
 constexpr int kSortWarps = kSortThreads / 32;
 constexpr int kWarpItems = kSortTile / kSortWarps;
 
-__device__ __forceinline__ int32_t sort_key(const SortPass& s, int i) {
-  if (!s.pairs) return s.keys[i];
-  const int32_t label = s.pairs[i].label;
-  return label == kNoPair ? s.last_key : label;
+// kNoPair has every bit set: it comes last whatever bits are looked at.
+__device__ __forceinline__ int32_t sort_key(const SortPass& s, int64_t i) {
+  return s.pairs ? s.pairs[i].label : s.keys[i];
 }
 
 __device__ __forceinline__ int digit_of(const SortPass& s, int32_t key) {
@@ -86,9 +85,9 @@ static __global__ void __launch_bounds__(kSortThreads) scatter_digits(const __gr
     if (real && before == 0) start[warp][digit] += __popc(lanes);
     __syncwarp();
   }
-  __syncthreads();
 
   const int d = threadIdx.x;
+  // Its barrier also ends the counting.
   int32_t next = block_scan<kSortThreads>(d < digits ? s.totals[d] : 0, warp_sums).before;
   if (d < digits) {
     next += s.counts[int64_t{d} * s.blocks + blockIdx.x];

@@ -25,7 +25,6 @@ struct SortPass {
   int32_t blocks;
   int32_t shift;
   int32_t digit_bits;
-  int32_t last_key;  // C: the key of an empty slot
 };
 
 struct GatherPairs {

@@ -25,7 +25,7 @@ struct SortPlan {
 inline SortPlan plan_sort(int64_t pairs, int64_t classes) {
   SortPlan plan{};
   int32_t bits = 1;
-  while (classes >> bits) ++bits;  // keys are 0 ... C
+  while (classes >> bits) ++bits;  // one key more than classes: the empty slot's
   plan.passes = (bits + kMaxDigitBits - 1) / kMaxDigitBits;
   plan.digit_bits = (bits + plan.passes - 1) / plan.passes;
   plan.digits = 1 << plan.digit_bits;
@@ -45,8 +45,7 @@ inline SortPlan plan_sort(int64_t pairs, int64_t classes) {
   return plan;
 }
 
-inline SortPass sort_pass(const SortPlan& plan, int32_t pass, const BackwardRows& rows, int32_t classes,
-                          void* workspace) {
+inline SortPass sort_pass(const SortPlan& plan, int32_t pass, const BackwardRows& rows, void* workspace) {
   const auto at = [&](int64_t bytes) { return reinterpret_cast<int32_t*>(static_cast<char*>(workspace) + bytes); };
   const int32_t out = pass % 2, in = 1 - out;
   SortPass s{};
@@ -61,7 +60,6 @@ inline SortPass sort_pass(const SortPlan& plan, int32_t pass, const BackwardRows
   s.blocks = plan.blocks;
   s.shift = pass * plan.digit_bits;
   s.digit_bits = plan.digit_bits;
-  s.last_key = classes;
   return s;
 }
 

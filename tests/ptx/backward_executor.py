@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 from executor import OP_TYPES, Forward, module, ptxvm
-from oracle import Problem, forward
+from oracle import Problem, Result
+from oracle import forward as oracle_forward
 
 from bbs_kernels import _core
 
@@ -42,7 +43,10 @@ def kernel_source(operand: str, w_bytes: int, plan: dict) -> str:
 
 
 class Backward(Forward):
-    """One backward call with upstream gradients u [B] of the log-sum-exps and t [B] of the target cosines."""
+    """One backward call with upstream gradients u [B] of the log-sum-exps and t [B] of the target cosines.
+
+    `forward`: what the forward kernels gave; the fp64 oracle's by default.
+    """
 
     def __init__(
         self,
@@ -55,13 +59,13 @@ class Backward(Forward):
         need_dw: bool = True,
         limit: int = 64 << 20,
         dw_padding: int | None = None,
-        lse: np.ndarray | None = None,
+        forward: Result | None = None,
         **options,
     ) -> None:
         super().__init__(p, operand, **options)
         self.u, self.t = u.astype(np.float32), t.astype(np.float32)
         self.need_dx, self.need_dw, self.limit = need_dx, need_dw, limit
-        self.lse = lse  # the forward kernel's, else the oracle's
+        self.forward = forward or oracle_forward(p)
         self.dw_stride = self.w.shape[1] if dw_padding is None else self._natural() + dw_padding
         self.dense = self._plan({}, {})
         self.source = kernel_source(operand, self.w_bytes, self.dense)
@@ -94,7 +98,7 @@ class Backward(Forward):
         """dx and dw as fp64; None where not asked for."""
         p = self.p
         rows, dim = p.x.shape
-        out = forward(p)
+        out = self.forward
         self.dev = dev = ptxvm.Device(module(self.source, self.arch))
 
         def given(arrays: dict[str, np.ndarray | None]) -> dict[str, int]:
@@ -116,7 +120,7 @@ class Backward(Forward):
                 "offsets": np.array(self.offsets, np.int64),
                 "tile_begin": np.array(self.plan["tile_begin"], np.int32),
                 "grad_lse": self.u, "grad_cos_t": self.t,
-                "lse": (out.lse if self.lse is None else self.lse).astype(np.float32),
+                "lse": out.lse.astype(np.float32),
                 "mined_idx": out.mined_idx.astype(np.int64), "mined_cos": out.mined_cos.astype(np.float32),
             }
         )  # fmt: skip

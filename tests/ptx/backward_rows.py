@@ -54,7 +54,9 @@ def plan_sort(count: int, classes: int) -> dict[str, int]:
     return dict(zip(names, map(int, values), strict=True))
 
 
-def sort_pairs(pairs: np.ndarray, classes: int, *, seed: int = 0, arch: str = "sm_80") -> np.ndarray:
+def sort_pairs(
+    pairs: np.ndarray, classes: int, *, seed: int = 0, arch: str = "sm_80", checks: dict | None = None
+) -> np.ndarray:
     plan, count = plan_sort(len(pairs), classes), len(pairs)
     dev = ptxvm.Device(module(SORT_SOURCE, arch))
     given = dev.alloc(pairs.view(np.uint8), name="pairs")
@@ -63,11 +65,11 @@ def sort_pairs(pairs: np.ndarray, classes: int, *, seed: int = 0, arch: str = "s
     library = rows_library()
     for n in range(plan["passes"]):
         arg = [packed(library.bbs_pack_sort_pass, count, classes, n, given.ptr, workspace.ptr)]
-        dev.launch("count_digits", plan["blocks"], plan["threads"], arg, seed=seed)
-        dev.launch("scan_digits", plan["digits"], plan["threads"], arg, seed=seed)
-        dev.launch("scatter_digits", plan["blocks"], plan["threads"], arg, seed=seed)
+        dev.launch("count_digits", plan["blocks"], plan["threads"], arg, seed=seed, checks=checks)
+        dev.launch("scan_digits", plan["digits"], plan["threads"], arg, seed=seed, checks=checks)
+        dev.launch("scatter_digits", plan["blocks"], plan["threads"], arg, seed=seed, checks=checks)
     arg = [packed(library.bbs_pack_gather, count, classes, given.ptr, out.ptr, workspace.ptr)]
-    dev.launch("gather_pairs", plan["gather_blocks"], plan["threads"], arg, seed=seed)
+    dev.launch("gather_pairs", plan["gather_blocks"], plan["threads"], arg, seed=seed, checks=checks)
     return out.numpy().view(PAIR)
 
 

@@ -261,6 +261,14 @@ def test_class_zero_is_nan(kind):
     assert np.isnan(got["dx"]).any()
 
 
+def test_nan_seen_in_another_basket_only():
+    """The row has no dense part and no mined pair that could bring the NaN: it comes from its log-sum-exp."""
+    p = problem("fp32", 5, 24, [1, 30], k=3)
+    p.labels[:] = 0
+    p.w[7, 2] = np.nan
+    assert np.isnan(check(p, "fp32", *upstream(5))["dx"]).all()
+
+
 def test_no_negatives():
     """One class per basket and nothing mined: lse = -inf; an upstream gradient of 0 or not gives no dense gradient."""
     p = problem("fp32", 6, 16, [1, 1, 1], k=0)

@@ -38,6 +38,11 @@ def test_schedules(classes, seed):
     check(random_pairs(5000, classes, seed=seed), classes, seed=seed)
 
 
+def test_votes_do_not_order_memory():
+    """Lanes of a warp count in turns: each turn needs its own __syncwarp, though votes lie between."""
+    check(random_pairs(3000, 300), 300, checks={"warp_order": "strict"})
+
+
 @pytest.mark.parametrize("empty", [0.0, 1.0])
 def test_all_or_none_empty(empty):
     check(random_pairs(3000, 1000, empty=empty), 1000)
