@@ -97,8 +97,8 @@ __device__ __forceinline__ float warp_sum(float v) {
 template <class Types, int values>
 __global__ void __launch_bounds__(kPairsThreads) backward_pairs(const __grid_constant__ BackwardRowParams p) {
   using Row = LaneRow<Types, values>;
-  constexpr bool kOneRun = values == kFewValues;  // see lane_values()
-  constexpr int kTogether = kOneRun ? 2 : 1;      // centres in flight per warp, as registers allow
+  constexpr bool kOneRun = values == kFewValues;                     // see lane_values()
+  constexpr int kTogether = kOneRun && !Types::kTransposed ? 2 : 1;  // centres in flight, as registers allow
   __shared__ float sums[kPairsWarps][Row::kSpan];
   __shared__ float dots[kPairsWarps];
   const Problem& q = p.problem;
