@@ -1,5 +1,6 @@
-"""Tests of the CUDA kernels without a GPU: skipped as a whole where nvcc is missing, which the Makefile forbids."""
+"""The CUDA kernels in the PTX machine, or with BBS_EXECUTOR=device the same cases on a GPU."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -8,14 +9,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "ptx: runs CUDA kernels in the PTX machine")
+# What looks at the machine's own figures, at its PTX, or at single kernels.
+MACHINE_ONLY = ("test_mutations", "test_shared_access", "test_sort_pairs", "test_backward_rows")
 
 
 def pytest_collection_modifyitems(items):
-    if shutil.which("nvcc"):
-        return
+    on_device = os.environ.get("BBS_EXECUTOR") == "device"
     for item in items:
-        if "ptx" in item.keywords:
+        if Path(__file__).parent not in item.path.parents:
+            continue
+        if not on_device and not shutil.which("nvcc"):
             item.add_marker(pytest.mark.skip(reason="nvcc not found"))
+        if on_device and item.path.stem in MACHINE_ONLY:
+            item.add_marker(pytest.mark.skip(reason="needs the PTX machine"))

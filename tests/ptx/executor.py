@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import device
 import numpy as np
 from oracle import GUARDS, RULES, Problem, Result
 
@@ -133,6 +134,8 @@ class Forward:
 
     def run(self, *, seed: int = 0, sweep_text: str | None = None, checks: dict | None = None) -> Result:
         """`sweep_text`: PTX in place of the compiler's, for mutations of the sweep."""
+        if device.chosen():
+            return device.forward(self)
         p, plan = self.p, self.plan
         built = module(self.source, self.arch)
         dev = ptxvm.Device(built)

@@ -1,0 +1,122 @@
+"""What only a device has: streams, graphs, a compiler, bounded memory, and errors that are told later."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import basket_softmax as bs
+
+WIDTH = 64
+
+
+def head(classes: int = 3000) -> bs.BasketSoftmaxLoss:
+    torch.manual_seed(0)
+    return bs.BasketSoftmaxLoss({"a": classes // 2, "b": classes - classes // 2}, WIDTH).cuda()
+
+
+def batch(rows: int = 64, classes: int = 3000) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(rows, WIDTH, generator=generator).cuda().requires_grad_()
+    return x, torch.randint(classes, (rows,), generator=generator).cuda()
+
+
+def step(loss, x, labels):
+    x.grad = loss.weight.grad = None
+    value = loss(x, labels)
+    value.backward()
+    return value.detach(), x.grad, loss.weight.grad
+
+
+def test_the_current_stream_is_used():
+    loss, (x, labels) = head(), batch()
+    want = step(loss, x, labels)
+    torch.cuda.synchronize()
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        torch.cuda._sleep(50_000_000)  # a launch on another stream would overtake it
+        scaled = (x.detach() * 2).requires_grad_()
+        got = step(loss, scaled, labels)
+    side.synchronize()
+    assert torch.equal(got[0], want[0])
+    assert torch.equal(got[2], want[2])
+
+
+def test_a_graph_replays_the_step():
+    loss, (x, labels) = head(), batch()
+    for _ in range(3):
+        step(loss, x, labels)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step(loss, x, labels)
+    other_x, other_labels = batch(rows=64)
+    with torch.no_grad():
+        x.copy_(other_x.flip(0))
+        labels.copy_(other_labels.flip(0))
+    graph.replay()
+    torch.cuda.synchronize()
+    replayed = [t.clone() for t in captured]
+    want = step(loss, x, labels)
+    assert all(torch.equal(a, b) for a, b in zip(replayed, want, strict=True))
+
+
+def test_compiles_without_a_graph_break():
+    loss, (x, labels) = head(), batch()
+    want = step(loss, x, labels)
+    compiled = torch.compile(loss, fullgraph=True)
+    x.grad = loss.weight.grad = None
+    value = compiled(x, labels)
+    value.backward()
+    torch.testing.assert_close(value.detach(), want[0])
+    torch.testing.assert_close(x.grad, want[1])
+
+
+def test_no_matrix_of_rows_by_classes():
+    classes, rows = 400_000, 512
+    loss, (x, labels) = head(classes), batch(rows, classes)
+    step(loss, x, labels)
+    torch.cuda.synchronize()
+    loss.weight.grad = None
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    step(loss, x, labels)
+    extra = torch.cuda.max_memory_allocated() - before - loss.weight.numel() * 4
+    assert extra < 160 << 20  # rows x classes in fp32 would be 781 MiB
+
+
+def test_a_label_out_of_range_is_told_by_check():
+    loss, (x, labels) = head(), batch()
+    labels[3] = 3000
+    value = loss(x, labels)
+    assert value.isnan()
+    with pytest.raises(RuntimeError, match="3000 is out of range: allowed are 0 to 2999"):
+        bs.check()
+    bs.check()
+
+
+def test_a_label_out_of_range_is_told_by_the_next_call():
+    loss, (x, labels) = head(), batch()
+    wrong = labels.clone()
+    wrong[3] = -7
+    loss(x, wrong)
+    torch.cuda.synchronize()
+    with pytest.raises(RuntimeError, match="-7 is out of range"):
+        loss(x, labels)
+    assert loss(x, labels).isfinite()
+
+
+@pytest.mark.parametrize("change", ["fp64", "strided"])
+def test_what_is_not_supported_says_so(change):
+    loss, (x, labels) = head(), batch()
+    if change == "fp64":
+        with pytest.raises((RuntimeError, TypeError), match="float64"):
+            bs.functional.basket_softmax(
+                x.double(), loss.weight.double(), labels, loss.baskets.offsets, margin=loss.margin, scale=64.0,
+                mining=loss.mining,
+            )  # fmt: skip
+        return
+    w = torch.randn(6000, 2 * WIDTH).cuda()[::2, ::2]
+    with pytest.raises((RuntimeError, ValueError), match="contiguous"):
+        bs.functional.basket_softmax(
+            x, w, labels, loss.baskets.offsets, margin=loss.margin, scale=64.0, mining=loss.mining
+        )
