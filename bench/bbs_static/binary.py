@@ -1,4 +1,4 @@
-"""What one cubin says about its kernels: resources and occupancy, the main loop, and cuxray's verdict on its accesses."""
+"""What one cubin says about its kernels: registers and spills, the main loop, cuxray's verdict on its accesses."""
 
 from __future__ import annotations
 

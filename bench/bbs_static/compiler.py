@@ -36,7 +36,16 @@ def compile_cubin(unit: Unit, arch: str, tools: Tools, version: str) -> Path:
     source.write_text(unit.source, encoding="utf-8")
     built = source.with_suffix(".cubin")
     include = tools.cutlass if unit.cutlass else CUDA
-    command = [tools.nvcc, *FLAGS, f"-arch={arch}", "-cubin", f"-I{include}", source, "-o", built]
+    command: list[str | Path] = [
+        tools.nvcc,
+        *FLAGS,
+        f"-arch={arch}",
+        "-cubin",
+        f"-I{include}",
+        source,
+        "-o",
+        built,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     source.unlink()
     if done.returncode:

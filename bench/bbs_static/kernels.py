@@ -98,9 +98,7 @@ def _prepare(operand: str, w_bytes: int, transposed: bool, title: str) -> tuple[
 def _forward_unit(operand: str, w_bytes: int, transposed: bool) -> Unit:
     sweeps = [Sweep(operand, w_bytes, transposed, resident=True), Sweep(operand, w_bytes, transposed, False)]
     if w_bytes == 2:
-        sweeps += [
-            Sweep(operand, w_bytes, transposed, resident, norms=False) for resident in (True, False)
-        ]
+        sweeps += [Sweep(operand, w_bytes, transposed, resident, norms=False) for resident in (True, False)]
     sweeps.append(Sweep(operand, w_bytes, transposed, resident=False, vectors=False))
     layout = "columns" if transposed else "rows"
     w = "fp32 W" if sweeps[0].converts else "W"
@@ -108,9 +106,12 @@ def _forward_unit(operand: str, w_bytes: int, transposed: bool) -> Unit:
         *map(_sweep, sweeps),
         _prepare(operand, w_bytes, transposed, f"row preparation {operand}, {w} by {layout}"),
     ]
-    source = '#include "cos_lse_sweep.cuh"\n#include "prepare_rows.cuh"\nusing namespace bbs::cuda;\n' + "".join(
-        f"template __global__ void bbs::cuda::{instance}(const __grid_constant__ ForwardParams);\n"
-        for _, instance in rows
+    source = (
+        '#include "cos_lse_sweep.cuh"\n#include "prepare_rows.cuh"\nusing namespace bbs::cuda;\n'
+        + "".join(
+            f"template __global__ void bbs::cuda::{instance}(const __grid_constant__ ForwardParams);\n"
+            for _, instance in rows
+        )
     )
     return Unit(f"forward_{operand}_w{8 * w_bytes}_{layout}", source, tuple(kernel for kernel, _ in rows))
 

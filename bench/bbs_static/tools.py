@@ -1,4 +1,4 @@
-"""Finds what the report runs: nvcc, the disassemblers, cuxray and the CUTLASS headers; says in one line what is missing."""
+"""Finds nvcc, the disassemblers, cuxray and the CUTLASS headers, and says in one line what is missing."""
 
 from __future__ import annotations
 

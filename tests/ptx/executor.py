@@ -48,6 +48,24 @@ def plan_library() -> ctypes.CDLL:
     return ctypes.CDLL(str(path))
 
 
+PLAN = ("resident", "tiles", "splits", "list_length", "row_blocks", "threads", "shared_bytes",
+        "prepare_blocks", "order_blocks", "merge_blocks", "workspace")  # fmt: skip
+
+
+def plan_forward(
+    shape: list[int], offsets: np.ndarray, machine: list[int]
+) -> tuple[dict[str, int], np.ndarray]:
+    """The launch plan by name, and the first tile of each basket. `shape`: as plan_abi.cpp reads it; `machine`:
+    compute capability as 80, and multiprocessors."""
+    tile_begin = np.zeros(len(offsets), np.int32)
+    values = np.zeros(len(PLAN), np.int64)
+    plan_library().bbs_plan_forward(
+        Forward._ints(shape), Forward._pointer(offsets), *map(INTEGER, machine),
+        Forward._pointer(values), Forward._pointer(tile_begin),
+    )  # fmt: skip
+    return dict(zip(PLAN, map(int, values), strict=True)), tile_begin
+
+
 @functools.cache
 def ptx(source: str, arch: str) -> str:
     return ptxvm.compile_ptx(source, arch, [CUDA], [f"BBS_SOURCES={source_hash()}"], cache_dir=CACHE)
@@ -123,15 +141,7 @@ class Forward:
         ]  # fmt: skip
         self.machine = [int(arch.removeprefix("sm_")), multiprocessors]
         self.offsets = np.ascontiguousarray(p.offsets, np.int64)
-        tile_begin = np.zeros(p.baskets + 1, np.int32)
-        names = ("resident", "tiles", "splits", "list_length", "row_blocks", "threads", "shared_bytes",
-                 "prepare_blocks", "order_blocks", "merge_blocks", "workspace")  # fmt: skip
-        values = np.zeros(len(names), np.int64)
-        plan_library().bbs_plan_forward(
-            self._ints(self.shape), self._pointer(self.offsets), *map(INTEGER, self.machine),
-            self._pointer(values), self._pointer(tile_begin),
-        )  # fmt: skip
-        self.plan = dict(zip(names, map(int, values), strict=True))
+        self.plan, tile_begin = plan_forward(self.shape, self.offsets, self.machine)
         self.source = kernel_source(
             operand, self.w_bytes, transposed, bool(self.plan["resident"]), bool(vectors)
         )
