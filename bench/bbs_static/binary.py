@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import subprocess
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 from .kernels import Kernel
@@ -93,9 +96,14 @@ def inspect(cubin: Path, kernels: tuple[Kernel, ...], tools: Tools) -> list[Bina
         spills = spill_map(lined[name])
         loop = main_loop(listing[name], kernel.multiply) if kernel.has_main_loop else None
         accesses = None
-        if loop:
-            verdicts = analyze_accesses(lined[name], (kernel.threads, 1, 1))
-            accesses = _accesses_in(loop, verdicts)
+        if loop and kernel.traces_accesses:
+            kept = cubin.with_suffix(
+                f".{hashlib.sha256(name.encode()).hexdigest()[:8]}.{version('cuxray')}.json"
+            )
+            if not kept.exists():  # half a minute of data flow analysis
+                traced = _accesses_in(loop, analyze_accesses(lined[name], (kernel.threads, 1, 1)))
+                kept.write_text(json.dumps(asdict(traced)), encoding="utf-8")
+            accesses = Accesses(**json.loads(kept.read_text(encoding="utf-8")))
         found.append(
             Binary(
                 kernel,

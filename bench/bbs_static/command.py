@@ -72,7 +72,7 @@ def collect(tools: Tools, arches: tuple[str, ...], only: str, jobs: int, execute
         counts = {
             name: pool.submit(execute_once, kernel.sweep)
             for name, kernel in KERNELS.items()
-            if executed and name in wanted and kernel.sweep and kernel.has_main_loop and kernel.sweep.norms
+            if executed and name in wanted and kernel.sweep and kernel.traces_accesses
         }
         rows = []
         with click.progressbar(running, label="kernels", length=len(running)) as bar:

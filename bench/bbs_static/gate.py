@@ -51,8 +51,9 @@ def _findings(row: Row, kernel: Kernel, baseline: Row | None) -> Iterator[Findin
     if not sweep or not kernel.has_main_loop:
         return
     yield finding("main loop found", str(row.cycles_per_iteration is not None), "True", bool(row.multiplies))
-    yield finding("bank conflicts, traced", str(row.bank_conflicts), "0", row.bank_conflicts == 0)
-    yield finding("uncoalesced accesses, traced", str(row.uncoalesced), "0", row.uncoalesced == 0)
+    if kernel.traces_accesses:
+        yield finding("bank conflicts, traced", str(row.bank_conflicts), "0", row.bank_conflicts == 0)
+        yield finding("uncoalesced accesses, traced", str(row.uncoalesced), "0", row.uncoalesced == 0)
     if row.executed_wavefronts is not None:
         yield finding(
             "wavefronts, executed", f"{row.executed_wavefronts:g}", f"{row.ideal_wavefronts:g}",

@@ -62,6 +62,11 @@ class Kernel:
         return self.name == BASELINE or (self.sweep is not None and self.sweep.vectors)
 
     @property
+    def traces_accesses(self) -> bool:
+        """Without the norms the accesses are those with them."""
+        return self.has_main_loop and (self.sweep is None or self.sweep.norms)
+
+    @property
     def multiply(self) -> str:
         return self.sweep.multiply if self.sweep else "HMMA"
 

@@ -122,12 +122,20 @@ def _loops(rows: list[Row]) -> str:
                 _number(r.flops_per_cycle, 0),
                 _number(r.cycles_per_multiply),
                 _number(r.ratio_to_cutlass),
-                f"{r.bank_conflicts}/{r.shared_accesses}, {_rate(r.executed_wavefronts, r.ideal_wavefronts)}",
+                _conflicts(r),
                 _rate(r.executed_sectors, r.ideal_sectors),
             )
             for r in rows
             if r.cycles_per_iteration is not None
         ],
+    )
+
+
+def _conflicts(row: Row) -> str:
+    if row.bank_conflicts is None:
+        return "–"
+    return (
+        f"{row.bank_conflicts}/{row.shared_accesses}, {_rate(row.executed_wavefronts, row.ideal_wavefronts)}"
     )
 
 

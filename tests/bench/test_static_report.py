@@ -113,7 +113,7 @@ def test_gate_holds_at_the_bounds():
     [
         (NO_NORMS, {"cycles_per_multiply": 6.7}, "issue cycles per HMMA / CUTLASS's"),
         (CONVERTED, {"cycles_per_multiply": 9.1}, "issue cycles per HMMA / CUTLASS's"),
-        (NO_NORMS, {"bank_conflicts": 1}, "bank conflicts, traced"),
+        (CONVERTED, {"bank_conflicts": 1}, "bank conflicts, traced"),
         (NO_NORMS, {"executed_wavefronts": 9.0, "ideal_wavefronts": 8.0, "executed_sectors": 4.0,
                     "ideal_sectors": 4.0}, "wavefronts, executed"),
         (NO_NORMS, {"executed_wavefronts": 8.0, "ideal_wavefronts": 8.0, "executed_sectors": 5.0,
