@@ -11,6 +11,7 @@ VENV   ?= .venv
 DEMO   ?=
 BENCH  ?=
 PYTEST ?=
+STATIC ?=
 
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/stamps
@@ -20,7 +21,7 @@ CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-ptx test-cpp build bench lint format docs docs-serve dist clean FORCE
+.PHONY: help demo test test-slow test-ptx test-cpp build bench cuda-report lint format docs docs-serve dist clean FORCE
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +45,9 @@ build: $(STAMPS)/package ## compile and install (editable)
 
 bench: $(STAMPS)/bench ## time this library beside plain PyTorch (BENCH="..." for options)
 	$(BIN)/bbs bench $(BENCH)
+
+cuda-report: $(STAMPS)/cuda ## the CUDA kernels as machine code, against their bounds: no GPU (STATIC="--arch sm_90")
+	$(BIN)/python bench/static_report.py --check $(STATIC)
 
 lint: $(STAMPS)/dev ## ruff, mypy and clang-format, changing nothing
 	$(BIN)/ruff check .
@@ -93,6 +97,10 @@ $(STAMPS)/torch: $(STAMPS)/torch-wanted
 $(STAMPS)/package: $(STAMPS)/torch $(NATIVE)
 	@tools/preflight.sh "$(PYTHON)"
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable .
+	@touch $@
+
+$(STAMPS)/cuda: $(STAMPS)/venv requirements-cuda.txt
+	$(BIN)/python -m pip install --quiet -r requirements-cuda.txt
 	@touch $@
 
 # Stamps named after the extras of pyproject.toml.

@@ -2,10 +2,13 @@
 //
 // Data flow, all on one stream and without the host:
 //   prepare_rows, order_rows           as in the forward
+//   row_scale                          the largest upstream gradient
 //   backward_pairs                     per row: x-hat, factors, and the sparse part (target and mined classes)
 //   sort_pairs                         those pairs by (class, position)
+//   find_baskets                       the rows of each basket
 //   for each run of class tiles that fits the workspace:
 //     coefficients                     p_ij again, by the main loop, in both orders
+//     normalize_classes                w-hat of the run, in the operand type
 //     gradient_rows                    dx partials += p . w-hat
 //     gradient_classes                 dw = p^T . x-hat, + the sparse pairs, Jacobian, one downcast
 //   finish_rows                        dx = partials in order, + the sparse part, Jacobian, one downcast

@@ -9,6 +9,8 @@
 namespace bbs::cuda {
 
 constexpr int kMergeWarps = kMergeThreads / 32;
+// Blocks per multiprocessor that are enough: left to itself the compiler aims at more on sm_120, and spills for it.
+constexpr int kMergeBlocks = 4;
 
 // The pair of what one lane kept, then of the warp: a fixed tree.
 __device__ __forceinline__ LsePair merge_warp(LsePair pair, float scale_log2e) {
@@ -20,7 +22,8 @@ __device__ __forceinline__ LsePair merge_warp(LsePair pair, float scale_log2e) {
   return pair;
 }
 
-static __global__ void __launch_bounds__(kMergeThreads) merge_splits(const __grid_constant__ ForwardParams p) {
+static __global__ void __launch_bounds__(kMergeThreads, kMergeBlocks)
+    merge_splits(const __grid_constant__ ForwardParams p) {
   __shared__ LsePair mined[kMergeWarps];
   const Problem& q = p.problem;
   const Sweep& w = p.sweep;

@@ -1,0 +1,54 @@
+"""nvcc from a unit of the table to a cubin, kept on disk under the hash of everything that went into it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import click
+
+from .kernels import Unit
+from .tools import Tools
+
+ROOT = Path(__file__).resolve().parents[2]
+CUDA = ROOT / "csrc" / "cuda"
+CACHE = Path(tempfile.gettempdir()) / "bbs-static-cache"
+FLAGS = ("-std=c++17", "-O3", "-lineinfo")  # as CMakeLists.txt compiles them; lines cost no instruction
+
+
+def source_hash() -> str:
+    files = sorted([*CUDA.glob("*.cuh"), *CUDA.glob("*.h"), *(ROOT / "csrc" / "common").glob("*.h")])
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
+
+
+def compile_cubin(unit: Unit, arch: str, tools: Tools, version: str) -> Path:
+    """`version`: of nvcc, part of the hash."""
+    inputs = "" if unit.cutlass else source_hash()
+    key = hashlib.sha256(f"{unit.source}{arch}{FLAGS}{version}{inputs}".encode()).hexdigest()[:16]
+    cubin = CACHE / f"{unit.name}.{arch}.{key}.cubin"
+    if cubin.exists():
+        return cubin
+    CACHE.mkdir(parents=True, exist_ok=True)
+    source = CACHE / f"{unit.name}.{arch}.{key}.{os.getpid()}.cu"
+    source.write_text(unit.source, encoding="utf-8")
+    built = source.with_suffix(".cubin")
+    include = tools.cutlass if unit.cutlass else CUDA
+    command: list[str | Path] = [
+        tools.nvcc,
+        *FLAGS,
+        f"-arch={arch}",
+        "-cubin",
+        f"-I{include}",
+        source,
+        "-o",
+        built,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    source.unlink()
+    if done.returncode:
+        raise click.ClickException(f"{unit.name} does not compile for {arch}:\n{done.stderr}")
+    built.rename(cubin)
+    return cubin

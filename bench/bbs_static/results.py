@@ -1,0 +1,115 @@
+"""One row per kernel and compute capability: everything that the report knows, flat, ready for CSV and JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .binary import Binary, inspect
+from .compiler import compile_cubin
+from .gpus import BY_ARCH
+from .kernels import Kernel, Unit
+from .machine import Executed
+from .plan import Problem, launch_of
+from .tools import Tools
+from .traffic import traffic
+
+REFERENCE = Problem(rows=1024, classes=1_000_000)  # what launch plans, occupancy and bytes refer to
+
+
+@dataclass
+class Row:
+    """`None` where a figure has no meaning: no main loop, or no launch plan."""
+
+    kernel: str
+    arch: str
+    registers: int
+    spilled_bytes: int
+    shared_bytes: int
+    width: int | None  # D of the launch: below 512 where a resident x does not fit
+    blocks_per_multiprocessor: int
+    occupancy_percent: float
+    occupancy_limit: str
+    cycles_per_iteration: int | None = None
+    cycles_per_k_step: float | None = None
+    multiplies: int | None = None
+    cycles_per_multiply: float | None = None
+    multiply_share: float | None = None
+    flops_per_cycle: float | None = None
+    ratio_to_cutlass: float | None = None
+    shared_accesses: int | None = None
+    bank_conflicts: int | None = None
+    shared_untraced: int | None = None
+    uncoalesced: int | None = None
+    executed_wavefronts: float | None = None
+    ideal_wavefronts: float | None = None
+    executed_sectors: float | None = None
+    ideal_sectors: float | None = None
+    flops: int | None = None
+    requested_bytes: int | None = None
+    minimum_bytes: int | None = None
+    mix: dict[str, int] = field(default_factory=dict)
+    untraced: dict[str, int] = field(default_factory=dict)
+
+
+def measure(unit: Unit, arch: str, tools: Tools) -> list[Row]:
+    """Compiles a unit and reads its kernels. The PTX machine's counts are added later: they are of no one arch."""
+    cubin = compile_cubin(unit, arch, tools, tools.versions()["nvcc"])
+    return [_row(binary, arch) for binary in inspect(cubin, unit.kernels, tools)]
+
+
+def _row(binary: Binary, arch: str) -> Row:
+    from cuxray import archspec, occupancy
+
+    kernel, spec = binary.kernel, archspec.lookup(arch)
+    launch = None
+    dynamic = kernel.shared
+    if kernel.sweep:
+        launch = launch_of(kernel.sweep, REFERENCE, arch, BY_ARCH[arch].multiprocessors)
+        dynamic = launch.shared_bytes
+    fits = occupancy.compute(
+        spec, binary.registers, kernel.threads, smem_static=binary.static_shared, smem_dynamic=dynamic
+    )
+    row = Row(
+        kernel=kernel.name,
+        arch=arch,
+        registers=binary.registers,
+        spilled_bytes=binary.spilled_bytes,
+        shared_bytes=dynamic + binary.static_shared,
+        width=launch.problem.dim if launch else None,
+        blocks_per_multiprocessor=fits.blocks_per_sm,
+        occupancy_percent=fits.occupancy_pct,
+        occupancy_limit=str(fits.limiter).replace("_", " "),
+    )
+    if cycles := binary.cycles:
+        row.cycles_per_iteration = cycles.per_iteration
+        row.cycles_per_k_step = cycles.per_k_step
+        row.multiplies = cycles.multiplies
+        row.cycles_per_multiply = cycles.per_multiply
+        row.multiply_share = cycles.multiply_share
+        row.flops_per_cycle = cycles.flops_per_cycle
+        row.mix = cycles.mix
+    if accesses := binary.accesses:
+        row.shared_accesses = accesses.shared
+        row.bank_conflicts = accesses.conflicts
+        row.shared_untraced = accesses.shared_untraced
+        row.uncoalesced = accesses.uncoalesced
+        row.untraced = accesses.untraced
+    if kernel.sweep and launch:
+        moved = traffic(kernel.sweep, launch)
+        row.flops, row.requested_bytes, row.minimum_bytes = moved.flops, moved.requested, moved.minimum
+    return row
+
+
+def add_executed(row: Row, executed: Executed) -> None:
+    row.executed_wavefronts, row.ideal_wavefronts = executed.wavefronts, executed.ideal_wavefronts
+    row.executed_sectors, row.ideal_sectors = executed.sectors, executed.ideal_sectors
+
+
+def compare(rows: list[Row], baseline: str, kernels: dict[str, Kernel]) -> None:
+    """Sets the ratios to the baseline of the same arch, for sweeps that use the same instruction as it does."""
+    reference: dict[str, Any] = {r.arch: r.cycles_per_multiply for r in rows if r.kernel == baseline}
+    for row in rows:
+        sweep = kernels[row.kernel].sweep
+        if sweep and row.cycles_per_multiply and sweep.element == 2 and reference.get(row.arch):
+            row.ratio_to_cutlass = row.cycles_per_multiply / reference[row.arch]

@@ -1,0 +1,6 @@
+"""The report package runs from the checkout and is not installed."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))

@@ -1,0 +1,191 @@
+"""The static report without its tools: reading machine code, the kernel table, the gate, the roofline, the pages."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import pytest
+
+from bbs_static import gate, page, sass, tools
+from bbs_static.binary import measure_loop
+from bbs_static.command import KERNELS
+from bbs_static.kernels import BASELINE, UNITS, Sweep
+from bbs_static.plan import Problem, launch_of
+from bbs_static.results import Row, compare
+from bbs_static.roofline import roofline
+from bbs_static.traffic import traffic
+
+SAMPLE = Path(__file__).with_name("sample.sass").read_text(encoding="utf-8")
+NO_NORMS = "sweep bf16, W by rows, resident, no norms"
+CONVERTED = "sweep bf16, fp32 W by rows, resident"
+
+
+def row(kernel: str, **changes) -> Row:
+    fields = {
+        "registers": 200, "spilled_bytes": 0, "shared_bytes": 0, "width": None, "blocks_per_multiprocessor": 1,
+        "occupancy_percent": 6.0, "occupancy_limit": "registers", "cycles_per_iteration": 400, "multiplies": 64,
+        "cycles_per_multiply": 6.0, "bank_conflicts": 0, "uncoalesced": 0, "mix": {"HMMA": 64, "LDSM": 16},
+    }  # fmt: skip
+    return Row(kernel, "sm_90", **{**fields, **changes})
+
+
+def missed(rows: list[Row]) -> list[gate.Finding]:
+    compare(rows, BASELINE, KERNELS)
+    return [finding for finding in gate.check(rows, KERNELS) if not finding.holds]
+
+
+def test_functions_and_control_codes():
+    functions = sass.parse(SAMPLE)
+    assert list(functions) == ["_Z5sweepv", "_Z5emptyv"]
+    assert functions["_Z5emptyv"] == [sass.Instruction(0, "EXIT", 5)]
+    ldsm, uniform, hmma, forward = functions["_Z5sweepv"][4:8]
+    assert (ldsm.opcode, ldsm.stall) == ("LDSM", 1)
+    assert (uniform.opcode, uniform.stall, uniform.cycles) == ("UIADD3", 0, 1)  # an issue takes a cycle
+    assert (hmma.address, hmma.stall, hmma.target) == (0x60, 3, None)
+    assert (forward.opcode, forward.target) == ("BRA", 0x90)
+
+
+def test_main_loop_is_the_innermost_that_holds_most():
+    loop = sass.main_loop(sass.parse(SAMPLE)["_Z5sweepv"], "HMMA")
+    assert (loop.start, loop.end) == (0x40, 0xA0)
+    assert loop.cycles == 1 + 1 + 3 + 2 + 1 + 8 + 5
+    assert (loop.count("HMMA"), loop.cycles_of("HMMA")) == (2, 11)
+    assert loop.mix() == {"HMMA": 2, "BRA": 2, "LDSM": 1, "UIADD3": 1, "FFMA": 1}
+    assert 0x40 in loop
+    assert 0x30 not in loop
+
+
+def test_no_main_loop_without_the_instruction():
+    functions = sass.parse(SAMPLE)
+    assert sass.main_loop(functions["_Z5sweepv"], "DMMA") is None
+    assert sass.main_loop(functions["_Z5emptyv"], "HMMA") is None
+
+
+def test_cycles_of_a_loop():
+    cycles = measure_loop(sass.main_loop(sass.parse(SAMPLE)["_Z5sweepv"], "HMMA"), "HMMA")
+    assert cycles.per_iteration == 21
+    assert cycles.k_steps == 2 / 32
+    assert cycles.per_multiply == 10.5
+    assert cycles.multiply_share == 11 / 21
+    assert cycles.flops_per_cycle == 2 * (2 * 16 * 8 * 16) / 21
+
+
+def test_table_names_every_kernel_once():
+    kernels = [kernel for unit in UNITS for kernel in unit.kernels]
+    assert len({kernel.name for kernel in kernels}) == len(kernels)
+    sweeps = {kernel.sweep for kernel in kernels if kernel.sweep}
+    launched = {s for s in sweeps if s.norms}
+    assert len(launched) == 6 * 2 * 3  # types, layouts, ways to load: as choose_sweep instantiates them
+    assert {s.w_bytes for s in sweeps - launched} == {2}
+
+
+@pytest.mark.parametrize(
+    ("mangled", "name"),
+    [
+        ("INS0_4Bf16ELi2ELb0EEELb1ELb1ELb1EEEEEv", "sweep bf16, W by rows, resident"),
+        ("INS0_4Bf16ELi2ELb0EEELb1ELb1ELb0EEEEEv", NO_NORMS),
+        ("INS0_4Fp16ELi4ELb1EEELb0ELb0ELb1EEEEEv", "sweep fp16, fp32 W by columns, any stride"),
+    ],
+)
+def test_mangled_name_finds_its_kernel(mangled, name):
+    symbol = f"_ZN3bbs4cuda13cos_lse_sweepINS0_10SweepTypesINS0_9TileTypes{mangled}NS0_13ForwardParamsE"
+    assert [kernel.name for kernel in KERNELS.values() if re.search(kernel.symbol, symbol)] == [name]
+
+
+def test_gate_holds_at_the_bounds():
+    assert not missed(
+        [
+            row(BASELINE),
+            row(NO_NORMS, cycles_per_multiply=6.59),
+            row(NO_NORMS.removesuffix(", no norms"), cycles_per_multiply=7.79),
+            row(CONVERTED, cycles_per_multiply=8.99),
+            row("sweep tf32, W by rows, resident", cycles_per_multiply=30.0),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kernel", "changes", "what"),
+    [
+        (NO_NORMS, {"cycles_per_multiply": 6.7}, "issue cycles per HMMA / CUTLASS's"),
+        (CONVERTED, {"cycles_per_multiply": 9.1}, "issue cycles per HMMA / CUTLASS's"),
+        (CONVERTED, {"bank_conflicts": 1}, "bank conflicts, traced"),
+        (NO_NORMS, {"executed_wavefronts": 9.0, "ideal_wavefronts": 8.0, "executed_sectors": 4.0,
+                    "ideal_sectors": 4.0}, "wavefronts, executed"),
+        (NO_NORMS, {"executed_wavefronts": 8.0, "ideal_wavefronts": 8.0, "executed_sectors": 5.0,
+                    "ideal_sectors": 4.0}, "sectors of operand loads, executed"),
+        (NO_NORMS, {"multiplies": None, "cycles_per_multiply": None}, "main loop found"),
+        ("row order", {"spilled_bytes": 4}, "spilled bytes"),
+    ],
+)  # fmt: skip
+def test_gate_names_what_is_missed(kernel, changes, what):
+    assert [f.what for f in missed([row(BASELINE), row(kernel, **changes)])] == [what]
+
+
+def test_missed_ratio_says_which_instructions_are_more():
+    theirs, ours = (
+        row(BASELINE),
+        row(NO_NORMS, cycles_per_multiply=9.0, mix={"HMMA": 64, "LDSM": 24, "PRMT": 3}),
+    )
+    (finding,) = missed([theirs, ours])
+    assert finding.reason.endswith("beyond CUTLASS's: 8 LDSM, 3 PRMT")
+
+
+def test_resident_launch_falls_to_a_width_that_fits():
+    sweep = Sweep("bf16", 2, transposed=False, resident=True)
+    problem = Problem(1024, 100_000)
+    assert launch_of(sweep, problem, "sm_90", 132).problem.dim == 512
+    narrow = launch_of(sweep, problem, "sm_89", 128)
+    assert narrow.resident
+    assert narrow.problem.dim < 512
+    assert launch_of(replace(sweep, resident=False), problem, "sm_89", 128).problem.dim == 512
+
+
+def test_traffic_of_one_row_block_asks_for_the_minimum_of_w():
+    sweep = Sweep("bf16", 2, transposed=False, resident=True)
+    moved = traffic(sweep, launch_of(sweep, Problem(128, 100_000), "sm_90", 132))
+    assert moved.flops == 2 * 128 * 100_000 * 512
+    assert moved.minimum == 100_000 * 1024 + 128 * 1024 + 128 * 16
+    assert moved.requested_w == 100_000 * 1024
+    assert moved.requested_x == 132 * 128 * 1024
+
+
+def test_roofline_turns_from_memory_to_tensor_cores():
+    points = roofline({("sweep bf16, W by rows, resident", "sm_90"): 600.0})
+    assert len(points) == 3 * 2 * 3 * 3
+    h100 = {
+        p.problem.rows: p for p in points if (p.gpu.arch, p.w_bytes, p.problem.classes) == ("sm_90", 2, 10**6)
+    }
+    assert [h100[rows].bound for rows in (128, 1024, 4096)] == ["DRAM", "issue", "issue"]
+    assert h100[128].memory_ms == pytest.approx(1e6 * 1024 / 3352e6, rel=0.01)
+    assert h100[4096].issue_ms == pytest.approx(32 * h100[128].issue_ms, rel=0.05)
+    a100 = next(p for p in points if (p.gpu.arch, p.w_bytes, p.problem.rows) == ("sm_80", 2, 4096))
+    assert (a100.bound, a100.issue_ms) == ("tensor cores", 0.0)
+
+
+def test_pages():
+    rows = [row(BASELINE), row(NO_NORMS, cycles_per_multiply=9.0)]
+    for r in rows:
+        r.cycles_per_k_step, r.multiply_share, r.flops_per_cycle, r.shared_accesses = 200.0, 0.5, 600.0, 20
+    missed(rows)
+    text = page.report_page(rows, gate.check(rows, KERNELS), {"nvcc": "13.0"})
+    assert "1 missed" in text
+    assert f"| {NO_NORMS} | sm_90 | issue cycles per HMMA / CUTLASS's | 1.500 | ≤ 1.1 |" in text
+    begin, end = page.ROOFLINE_MARKS
+    assert page.put_roofline(f"a\n{begin}\nold\n{end}\nb", []).startswith(f"a\n{begin}\n\n| GPU |")
+    with pytest.raises(ValueError, match="lacks the lines"):
+        page.put_roofline("a page", [])
+
+
+def test_missing_tools_are_named_with_their_packages(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(tools.sys, "path", [])
+    monkeypatch.setattr(tools, "find_spec", lambda name: None)
+    with pytest.raises(
+        click.ClickException, match=r"nvcc.*requirements-cuda.txt.*nvidia-cuda-nvdisasm.*cuxray"
+    ):
+        tools.find_tools()
