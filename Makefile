@@ -12,6 +12,8 @@ DEMO   ?=
 BENCH  ?=
 PYTEST ?=
 STATIC ?=
+PTX_JUNIT ?= build/ptx.xml
+WORKERS ?= $(shell nproc)
 
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/stamps
@@ -38,8 +40,10 @@ test-slow: $(STAMPS)/test ## the tests marked slow: large shapes and peak memory
 test-cpp: $(STAMPS)/venv ## the C++ tests of the kernels: plain, then under the address and the thread sanitizer
 	$(BIN)/python tools/cpp_tests.py
 
-test-ptx: $(STAMPS)/test ## the CUDA kernels in the PTX machine: needs nvcc on PATH, no GPU
-	$(BIN)/pytest tests/ptx -m ptx $(PYTEST)
+test-ptx: $(STAMPS)/test $(STAMPS)/cuda ## the CUDA kernels in the PTX machine, no GPU (JUnit XML to PTX_JUNIT)
+	@mkdir -p $(dir $(PTX_JUNIT))
+	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tests/ptx tests/nvrtc -m ptx -n $(WORKERS) \
+	  --junitxml=$(PTX_JUNIT) $(PYTEST)
 
 build: $(STAMPS)/package ## compile and install (editable)
 

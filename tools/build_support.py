@@ -65,6 +65,14 @@ def find_tool(name: str, build_dir: Path) -> str:
     return str(fetched)
 
 
+def find_nvcc() -> str | None:
+    """nvcc of a toolkit on PATH, else of the one that requirements-cuda.txt puts into this environment."""
+    if found := shutil.which("nvcc"):
+        return found
+    packages = Path(sysconfig.get_path("purelib")) / "nvidia"
+    return next((str(nvcc) for nvcc in sorted(packages.glob("cu*/bin/nvcc"), reverse=True)), None)
+
+
 def want_cuda(root: Path, torch) -> bool:
     """BBS_CUDA=auto (default): with nvcc and a CUDA build of torch; 1: always; 0: never."""
     choice = os.environ.get("BBS_CUDA", "auto")
@@ -73,12 +81,12 @@ def want_cuda(root: Path, torch) -> bool:
     have_sources = any((root / "csrc" / "cuda").glob("*.cu"))
     if choice == "1" and not have_sources:
         stop("BBS_CUDA=1, but this version has no CUDA kernels yet: leave BBS_CUDA unset for the CPU library")
-    if choice == "1" and shutil.which("nvcc") is None:
+    if choice == "1" and find_nvcc() is None:
         stop(
             "BBS_CUDA=1, but nvcc is not on PATH: `pip install -r requirements-cuda.txt`, or install the CUDA toolkit"
         )
     if choice == "auto":
-        return have_sources and shutil.which("nvcc") is not None and torch.version.cuda is not None
+        return have_sources and find_nvcc() is not None and torch.version.cuda is not None
     return choice == "1"
 
 
@@ -124,8 +132,12 @@ def build_libraries(root: Path, package: Path, *, version: str) -> None:
         "BBS_VERSION": version,
         "BBS_WITH_CUDA": "ON" if want_cuda(root, torch) else "OFF",
     }
-    if archs := cuda_archs():
-        settings["BBS_CUDA_ARCHS"] = archs
+    if settings["BBS_WITH_CUDA"] == "ON":
+        settings["CMAKE_CUDA_COMPILER"] = find_nvcc()
+        if archs := cuda_archs():
+            settings["BBS_CUDA_ARCHS"] = archs
+    else:  # an editable install may hold the library of an earlier build
+        (package / "libbbs_cuda.so").unlink(missing_ok=True)
     # A changed generator or compiler makes an old cache unusable; the cache is small, so start afresh each time.
     (build_dir / "CMakeCache.txt").unlink(missing_ok=True)
     configure = [
