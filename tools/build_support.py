@@ -73,6 +73,18 @@ def find_nvcc() -> str | None:
     return next((str(nvcc) for nvcc in sorted(packages.glob("cu*/bin/nvcc"), reverse=True)), None)
 
 
+def build_environment() -> dict[str, str]:
+    """Of CMake and the compilers. A toolkit from PyPI keeps its libraries in lib, where nvcc looks in lib64 only."""
+    environment = dict(os.environ)
+    if nvcc := find_nvcc():
+        folder = Path(nvcc).resolve().parent.parent / "lib"
+        if (folder / "libcudart_static.a").exists():
+            environment["LIBRARY_PATH"] = os.pathsep.join(
+                filter(None, [str(folder), os.environ.get("LIBRARY_PATH")])
+            )
+    return environment
+
+
 def want_cuda(root: Path, torch) -> bool:
     """BBS_CUDA=auto (default): with nvcc and a CUDA build of torch; 1: always; 0: never."""
     choice = os.environ.get("BBS_CUDA", "auto")
@@ -96,8 +108,12 @@ def cuda_archs() -> str | None:
     if not text:
         return None
     archs = text.replace(";", " ").replace(",", " ").split()
-    if unknown := [arch for arch in archs if not arch.rstrip("af").isdecimal() or int(arch.rstrip("af")) < 80]:
-        stop(f"BBS_CUDA_ARCHS={text!r}: {unknown[0]!r} is no target, allowed are numbers from 80 on, as in 80;90")
+    if unknown := [
+        arch for arch in archs if not arch.rstrip("af").isdecimal() or int(arch.rstrip("af")) < 80
+    ]:
+        stop(
+            f"BBS_CUDA_ARCHS={text!r}: {unknown[0]!r} is no target, allowed are numbers from 80 on, as in 80;90"
+        )
     return ";".join(archs)
 
 
@@ -155,5 +171,5 @@ def build_libraries(root: Path, package: Path, *, version: str) -> None:
         [cmake, "--build", build_dir],
         [cmake, "--install", build_dir, "--prefix", package],
     ):
-        if subprocess.run([str(part) for part in command]).returncode != 0:
+        if subprocess.run([str(part) for part in command], env=build_environment()).returncode != 0:
             stop("the build failed; the lines above say where")

@@ -9,5 +9,7 @@ from build_support import find_nvcc
 
 nvcc = find_nvcc()
 if nvcc is None:
-    sys.exit("bbs-kernels: nvcc not found: `pip install -r requirements-cuda.txt`, or install the CUDA toolkit")
+    sys.exit(
+        "bbs-kernels: nvcc not found: `pip install -r requirements-cuda.txt`, or install the CUDA toolkit"
+    )
 print(Path(nvcc).parent)
