@@ -103,7 +103,7 @@ def want_cuda(root: Path, torch) -> bool:
 
 
 def cuda_archs() -> str | None:
-    """BBS_CUDA_ARCHS ("80;90" or "80 90": machine code for both, PTX of the last) as CMake wants it; None when unset."""
+    """BBS_CUDA_ARCHS ("80;90" or "80 90": machine code for both, PTX of the last) as CMake wants it, or None."""
     text = os.environ.get("BBS_CUDA_ARCHS")
     if not text:
         return None

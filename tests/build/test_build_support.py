@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import sysconfig
 import types
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def support():
 
 @pytest.fixture
 def path_with(tmp_path, monkeypatch):
-    """PATH reduced to the named programs, which are empty executable files."""
+    """PATH reduced to the named programs, which are empty executable files, and no packages in the environment."""
 
     def reduce(*programs):
         for name in programs:
@@ -29,6 +30,7 @@ def path_with(tmp_path, monkeypatch):
             program.write_text("#!/bin/sh\n")
             program.chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path / "packages"))
         return tmp_path
 
     return reduce
@@ -138,6 +140,38 @@ def test_forced_cuda_without_sources(support, monkeypatch, path_with, tmp_path):
     path_with("nvcc")
     monkeypatch.setenv("BBS_CUDA", "1")
     assert "no CUDA kernels" in message(support.want_cuda, tmp_path, fake_torch("2.13.0", cuda="13.0"))
+
+
+def test_nvcc_of_the_environment(support, monkeypatch, path_with, tmp_path):
+    path_with()
+    assert support.find_nvcc() is None
+    nvcc = tmp_path / "packages" / "nvidia" / "cu13" / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.touch()
+    assert support.find_nvcc() == str(nvcc)
+    (nvcc.parent.parent / "lib").mkdir()
+    (nvcc.parent.parent / "lib" / "libcudart_static.a").touch()
+    monkeypatch.setenv("LIBRARY_PATH", "before")
+    assert support.build_environment()["LIBRARY_PATH"] == f"{nvcc.parent.parent / 'lib'}:before"
+    path_with("nvcc")
+    assert support.find_nvcc() != str(nvcc)
+
+
+@pytest.mark.parametrize("text", ["80;90", "80 90", "80,90"])
+def test_cuda_targets(support, monkeypatch, text):
+    monkeypatch.setenv("BBS_CUDA_ARCHS", text)
+    assert support.cuda_archs() == "80;90"
+
+
+def test_no_cuda_targets_chosen(support, monkeypatch):
+    monkeypatch.delenv("BBS_CUDA_ARCHS", raising=False)
+    assert support.cuda_archs() is None
+
+
+@pytest.mark.parametrize("text", ["sm_80", "75", "80;all"])
+def test_unknown_cuda_target_is_named(support, monkeypatch, text):
+    monkeypatch.setenv("BBS_CUDA_ARCHS", text)
+    assert repr(text) in message(support.cuda_archs)
 
 
 def test_tool_beside_python_is_found(support, monkeypatch, path_with, tmp_path):
