@@ -9,7 +9,7 @@ from .kernels import BASELINE
 from .results import REFERENCE, Row
 from .roofline import Point
 
-COMMAND = "python bench/static_report.py"
+COMMAND = "python bench/static_report.py --docs"
 ROOFLINE_MARKS = ("<!-- roofline: begin, written by bench/static_report.py -->", "<!-- roofline: end -->")
 
 

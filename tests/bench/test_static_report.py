@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from bbs_static import gate, page, sass, tools
+from bbs_static import command, gate, page, sass, tools
 from bbs_static.binary import measure_loop
 from bbs_static.command import KERNELS
 from bbs_static.kernels import BASELINE, UNITS, Sweep
@@ -179,6 +181,21 @@ def test_pages():
     assert page.put_roofline(f"a\n{begin}\nold\n{end}\nb", []).startswith(f"a\n{begin}\n\n| GPU |")
     with pytest.raises(ValueError, match="lacks the lines"):
         page.put_roofline("a page", [])
+
+
+@pytest.mark.parametrize(("cycles", "code"), [(6.5, 0), (9.0, 1)])
+def test_check_exits_with_1_and_shows_what_is_missed(cycles, code, monkeypatch, tmp_path):
+    rows = [row(BASELINE), row(NO_NORMS, cycles_per_multiply=cycles)]
+    compare(rows, BASELINE, KERNELS)
+    monkeypatch.setattr(command, "collect", lambda *_: rows)
+    monkeypatch.setattr(command, "find_tools", lambda: tools.Tools(*[Path("/bin/true")] * 4))
+    monkeypatch.setattr(tools.Tools, "versions", lambda _: {"nvcc": "13.0"})
+    done = CliRunner().invoke(command.main, ["--check", "--output", str(tmp_path)])
+    assert done.exit_code == code
+    assert ("issue cycles per HMMA / CUTLASS's 1.500, bound 1.1" in done.output) == bool(code)
+    document = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert [f["kernel"] for f in document["missed"]] == [NO_NORMS] * code
+    assert (tmp_path / "report.csv").read_text(encoding="utf-8").count("\n") == 3
 
 
 def test_missing_tools_are_named_with_their_packages(monkeypatch):
