@@ -1,5 +1,5 @@
 // CUDA bodies of the ops: check, allocate, launch on the current stream. No host synchronisation; a label out of range
-// makes its row NaN and is reported by the next call or by pending_error.
+// makes its row NaN and is reported by the next call or by take_bad_label.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>

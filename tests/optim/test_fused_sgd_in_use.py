@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import basket_softmax as bs
+from bbs_kernels.fused_sgd import cos_lse_with_sgd
 from cpu.problem import make
 
 SIZES = (40, 0, 23, 1)
@@ -280,3 +281,10 @@ def test_a_row_that_is_nan_spoils_only_the_classes_it_reads() -> None:
     # The mean is NaN, so every row of the batch carries a NaN gradient; basket 2 has no row and only decays.
     assert loss.weight[63].isnan().all()
     assert loss.weight[40:63].isfinite().all()
+
+
+def test_a_weight_elsewhere_is_refused():
+    x, w = torch.randn(4, 8, device="meta"), torch.randn(9, 8, device="meta", requires_grad=True)
+    labels = torch.zeros(4, dtype=torch.int64, device="meta")
+    with pytest.raises(ValueError, match=r"FusedSGD came with w on meta.*torch\.optim\.SGD"):
+        cos_lse_with_sgd(x, w, labels, torch.tensor([0, 9]), step=dict, scale=64.0, mining=bs.Own())
