@@ -37,9 +37,9 @@ def cos_lse_with_sgd(
 
     `w` must require grad, so that backward reaches this node even when `x` is a constant; w.grad stays None.
     """
-    call = functional.prepare(x, w, *args, **kwargs)
     if w.device.type != "cpu":
         raise ValueError(f"FusedSGD came with w on {w.device}, allowed is the CPU: use torch.optim.SGD there")
+    call = functional.prepare(x, w, *args, **kwargs)
     return _CosLseWithSgd.apply(call.x, w, call, step)
 
 
