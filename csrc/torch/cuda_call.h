@@ -52,6 +52,29 @@ inline void raise_bad_label(void* stream) {
         " and ignore_index; the loss of its row was NaN");
 }
 
+// The call as the launch plan takes it. The tensors are packed already.
+inline cuda::ForwardCall describe_call(const Tensor& x, const Tensor& w, const Tensor& labels,
+                                       const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases,
+                                       bool allow_tf32, int64_t baskets, const RuleParams& rule,
+                                       const RuleArguments& a) {
+  cuda::ForwardCall call{};
+  call.x = matrix(x);
+  call.w = matrix(w);
+  call.operand = operand_of(x, allow_tf32);
+  call.labels = data<int64_t>(labels);
+  call.aliases = aliases.has_value() ? data<int64_t>(*aliases) : nullptr;
+  call.guard_rows = guard.has_value() ? data<float>(*guard) : nullptr;
+  call.baskets = baskets;
+  call.ignore_index = a.ignore_index;
+  call.rule = rule.rule;
+  call.guard_kind = rule.guard;
+  call.k = static_cast<int32_t>(rule.k);
+  call.skip = static_cast<int32_t>(rule.skip);
+  call.scale = static_cast<float>(a.scale);
+  call.guard_value = static_cast<float>(rule.guard_value);
+  return call;
+}
+
 // Tensors, plan and parameters of one call. The tensors live until the launches are queued, which is enough for torch's
 // stream-ordered allocator.
 struct CudaCall {
@@ -93,20 +116,7 @@ struct CudaCall {
     check_guard(guard, x, rule.guard);
     if (guard.has_value()) check_here("guard", *guard);
 
-    call.x = matrix(x);
-    call.w = matrix(w);
-    call.operand = operand_of(x, allow_tf32);
-    call.labels = data<int64_t>(labels);
-    call.aliases = aliases.has_value() ? data<int64_t>(*aliases) : nullptr;
-    call.guard_rows = guard.has_value() ? data<float>(*guard) : nullptr;
-    call.baskets = baskets;
-    call.ignore_index = a.ignore_index;
-    call.rule = rule.rule;
-    call.guard_kind = rule.guard;
-    call.k = static_cast<int32_t>(rule.k);
-    call.skip = static_cast<int32_t>(rule.skip);
-    call.scale = static_cast<float>(a.scale);
-    call.guard_value = static_cast<float>(rule.guard_value);
+    call = describe_call(x, w, labels, guard, aliases, allow_tf32, baskets, rule, a);
     shape = cuda::shape_of(call);
   }
   CudaCall(const CudaCall&) = delete;

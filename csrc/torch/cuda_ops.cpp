@@ -2,6 +2,7 @@
 // makes its row NaN and is reported by the next call or by take_bad_label.
 #include <torch/csrc/stable/library.h>
 
+#include <cstring>
 #include <tuple>
 
 #include "../cuda/launch.h"
@@ -123,6 +124,25 @@ Tensor target_cos(const Tensor& x, const Tensor& w, const Tensor& labels, const 
   return cos_t;
 }
 
+// The bytes that cos_lse would launch its kernels with on an H100, its results and workspace at address 0: what the
+// NVRTC path is compared with. Tensors of any device; nothing is launched.
+Tensor forward_parameters(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets,
+                          const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
+                          int64_t rule, int64_t k, int64_t skip, int64_t guard_kind, double guard_value,
+                          int64_t ignore_index, bool allow_tf32) {
+  const auto* begin = data<int64_t>(offsets);
+  const int64_t baskets = offsets.size(0) - 1;
+  const RuleParams checked = check_rule(rule, k, skip, guard_kind, guard_value, begin, baskets);
+  const cuda::ForwardCall call = describe_call(x, w, labels, guard, aliases, allow_tf32, baskets, checked,
+                                               {scale, rule, k, skip, guard_kind, guard_value, ignore_index});
+  const cuda::ForwardShape shape = cuda::shape_of(call);
+  const cuda::ForwardParams params =
+      cuda::pack_forward(call, shape, cuda::plan_forward(shape, begin, cuda::machine_of(90, 132)), {});
+  Tensor bytes = torch::stable::empty({static_cast<int64_t>(sizeof params)}, ScalarType::Byte);
+  std::memcpy(bytes.data_ptr(), &params, sizeof params);
+  return bytes;
+}
+
 // The label that an earlier launch found out of range, and how many classes there were: [2] int64 on the CPU, the first
 // BadLabel::none where there was none. Reading forgets it. The caller waits for the device.
 Tensor take_bad_label() {
@@ -136,10 +156,17 @@ Tensor take_bad_label() {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_FRAGMENT(bbs_kernels, m) { m.def("take_bad_label() -> Tensor"); }
+STABLE_TORCH_LIBRARY_FRAGMENT(bbs_kernels, m) {
+  m.def("take_bad_label() -> Tensor");
+  m.def(
+      "forward_parameters(Tensor x, Tensor w, Tensor labels, Tensor offsets, Tensor? guard, Tensor? aliases, "
+      "float scale, int rule, int k, int skip, int guard_kind, float guard_value, int ignore_index, bool allow_tf32) "
+      "-> Tensor");
+}
 
 STABLE_TORCH_LIBRARY_IMPL(bbs_kernels, CompositeExplicitAutograd, m) {
   m.impl("take_bad_label", TORCH_BOX(&take_bad_label));
+  m.impl("forward_parameters", TORCH_BOX(&forward_parameters));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(bbs_kernels, CUDA, m) {
