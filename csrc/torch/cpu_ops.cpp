@@ -11,6 +11,7 @@
 #include "../cpu/micro/kernels.h"
 #include "../cpu/types.h"
 #include "checks.h"
+#include "kept_tensor.h"
 #include "sampled.h"
 
 namespace bbs::ops {
@@ -171,7 +172,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(
   Tensor cos_t = torch::stable::new_empty(x, {rows}, type);
   Tensor mined_idx = torch::stable::new_empty(x, {rows, in.problem.baskets, in.problem.rule.k}, ScalarType::Long);
   Tensor mined_cos = torch::stable::new_empty(x, {rows, in.problem.baskets, in.problem.rule.k}, type);
-  Tensor stash = torch::stable::new_empty(x, {in.stash_size(stash_bytes)}, type);
+  Tensor stash = new_kept(Kept::stash, x, {in.stash_size(stash_bytes)}, type);
   with_compute_type(x, [&](auto zero) {
     using T = decltype(zero);
     cpu::cos_lse_forward<T>(in.problem, threads(),
@@ -234,11 +235,14 @@ int64_t listed(const Tensor& mined_idx) {
 }
 
 // A gradient in the layout of its tensor: [C, D] that is a transposed [D, C] gets one that is transposed as well.
-Tensor gradient_for(const Tensor& t, int64_t rows, bool wanted) {
+Tensor gradient_for(const Tensor& t, int64_t rows, bool wanted, bool kept) {
   if (!wanted) return torch::stable::new_empty(t, {0});
   const bool transposed = t.stride(0) == 1 && t.stride(1) >= t.size(0) && t.size(1) > 1;
-  if (!transposed) return torch::stable::new_empty(t, {rows, t.size(1)});
-  return torch::stable::transpose(torch::stable::new_empty(t, {t.size(1), rows}), 0, 1);
+  const int64_t outer = transposed ? t.size(1) : rows;
+  const int64_t inner = transposed ? rows : t.size(1);
+  const Tensor gradient =
+      kept ? new_kept(Kept::gradient, t, {outer, inner}, t.scalar_type()) : torch::stable::new_empty(t, {outer, inner});
+  return transposed ? torch::stable::transpose(gradient, 0, 1) : gradient;
 }
 
 std::tuple<Tensor, Tensor> cos_lse_backward(const Tensor& grad_lse, const Tensor& grad_cos_t, const Tensor& x,
@@ -252,8 +256,8 @@ std::tuple<Tensor, Tensor> cos_lse_backward(const Tensor& grad_lse, const Tensor
   const Inputs in(x, w, labels, offsets, guard, aliases, class_index,
                   {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index});
   const Saved saved(in, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash);
-  Tensor dx = gradient_for(x, x.size(0), need_dx);
-  Tensor dw = gradient_for(w, in.problem.w.rows, need_dw);
+  Tensor dx = gradient_for(x, x.size(0), need_dx, false);
+  Tensor dw = gradient_for(w, in.problem.w.rows, need_dw, true);
   if (need_dx || need_dw)
     with_compute_type(x, [&](auto zero) {
       using T = decltype(zero);
@@ -284,7 +288,7 @@ Tensor cos_lse_backward_sgd(const Tensor& grad_lse, const Tensor& grad_cos_t, co
   if (momentum_buffer.has_value())
     check(momentum_buffer->dim() == 2 && momentum_buffer->size(0) == w.size(0) && momentum_buffer->size(1) == w.size(1),
           "momentum_buffer has shape ", shape_of(*momentum_buffer), ", allowed is that of w, ", shape_of(w));
-  Tensor dx = gradient_for(x, x.size(0), need_dx);
+  Tensor dx = gradient_for(x, x.size(0), need_dx, false);
   const cpu::SgdStep sgd{out_matrix(w, true),
                          momentum_buffer.has_value() ? out_matrix(*momentum_buffer, true) : cpu::OutMatrix{},
                          first_step,
