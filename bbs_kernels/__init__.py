@@ -11,6 +11,7 @@ from .checks import check
 from .margin_call import MarginContext
 from .margins import ArcFace, CombinedMargin, CosFace, SphereFace, arccos
 from .rules import Absolute, All, Below, Ema, Own, Relative, TopK
+from .workspace import release_workspace
 
 __all__ = [
     "Absolute",
@@ -30,4 +31,5 @@ __all__ = [
     "ema",
     "functional",
     "reference",
+    "release_workspace",
 ]

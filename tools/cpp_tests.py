@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from build_support import find_compiler, find_tool
 
 ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = ("block_pool_test", "cpu_kernels_test")
 VARIANTS = {"plain": "", "address": "address,undefined", "thread": "thread"}
 
 
@@ -31,8 +32,8 @@ def main() -> None:
         settings = [f"-DBBS_SANITIZE={VARIANTS[name]}", f"-DCMAKE_CXX_COMPILER={compiler}"]
         settings.append(f"-DCMAKE_MAKE_PROGRAM={ninja}")
         print(f"C++ tests, {name}", flush=True)
-        build, run = [cmake, "--build", folder], [folder / "cpu_kernels_test"]
-        for command in ([*configure, *settings, "--log-level=WARNING"], build, run):
+        build, runs = [cmake, "--build", folder], [[folder / program] for program in PROGRAMS]
+        for command in ([*configure, *settings, "--log-level=WARNING"], build, *runs):
             if subprocess.run([str(part) for part in command]).returncode != 0:
                 sys.exit(f"C++ tests, {name}: failed")
 

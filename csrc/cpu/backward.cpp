@@ -17,7 +17,8 @@ namespace bbs::cpu {
 namespace {
 
 constexpr int64_t kTileClasses = 96;  // more classes per tile than forward: dX rows are loaded and stored once per tile
-constexpr int64_t kBlockPanels = 16;  // 256 rows: S of a tile and a block is 100 KiB in fp32
+constexpr int64_t kStreamBytes = 32 << 20;  // a larger dW is not in the caches any more when the optimiser reads it
+constexpr int64_t kBlockPanels = 16;        // 256 rows: S of a tile and a block is 100 KiB in fp32
 
 template <class T>
 class Backward {
@@ -31,6 +32,7 @@ class Backward {
         dw_(dw),
         sgd_(sgd),
         need_dw_(dw.data || sgd),
+        dw_in_place_(dw.data && dw.col_stride == 1 && dw.dtype == (sizeof(T) == 8 ? DType::f64 : DType::f32)),
         depth_(problem.x.cols),
         stride_((depth_ + kLanes - 1) / kLanes * kLanes),
         rows_(pack_rows<T>(problem, parallel)),
@@ -136,13 +138,14 @@ class Backward {
     const int64_t count = worker.tile.count();
     for (int64_t p = row_first / kLanes; p * kLanes < row_last; ++p) {
       const int64_t panel_first = p * kLanes;
+      const T* cos = worker.cos.get();
       if (stash_.holds(range.basket, range.last))
-        stash_.recall(range.basket, p, range.first, range.last, worker.cos.get());
+        cos = stash_.recall(range.basket, p, range.first);
       else
         worker.tile.cosines(micro_, rows_.panel_at(p, depth_), worker.cos.get());
       alignas(64) T limit[kLanes];
       dense_limits(problem_, rows_, guard_, range.basket, p, limit);
-      micro_.admit(worker.cos.get(), count, limit, worker.cos.get());
+      micro_.admit(cos, count, limit, worker.cos.get());
       micro_.weights(worker.cos.get(), count, static_cast<T>(problem_.scale), &factor_[panel_first], &lse_[panel_first],
                      worker.tile.inv_norm(), worker.weights.get() + panel_first - block, kWeightStride);
     }
@@ -181,19 +184,17 @@ class Backward {
     const int64_t c = pair.cls - first_class;
     const T z = static_cast<T>(problem_.scale) * pair.cos - lse_[pair.row];
     const T weight = factor_[pair.row] * std::exp(z) * worker.tile.inv_norm()[c];
-    if (dx_.data) {
-      const T* w = worker.tile.rows()[c];
-      T* row = worker.dx.touch(pair.row);
-      for (int64_t d = 0; d < depth_; ++d) row[d] += weight * w[d];
-    }
-    if (need_dw_) {
-      const T* x = unit_row_[pair.row];
-      T* row = worker.dw.get() + c * stride_;
-      for (int64_t d = 0; d < depth_; ++d) row[d] += weight * x[d];
-    }
+    if (dx_.data) micro_.add_scaled(worker.dx.touch(pair.row), worker.tile.rows()[c], weight, depth_);
+    if (need_dw_) micro_.add_scaled(worker.dw.get() + c * stride_, unit_row_[pair.row], weight, depth_);
   }
 
   void write_dw(Worker& worker, const TileRange& range) {
+    if (dw_in_place_) {
+      const bool stream = dw_.rows * dw_.cols >= kStreamBytes / static_cast<int64_t>(sizeof(T));
+      micro_.finish_rows(worker.dw.get(), stride_, worker.tile.rows(), worker.tile.inv_norm(), worker.tile.count(),
+                         depth_, static_cast<T*>(dw_.data) + range.first * dw_.row_stride, dw_.row_stride, stream);
+      return;
+    }
     for (int64_t c = 0; c < worker.tile.count(); ++c) {
       T* gradient = worker.dw.get() + c * stride_;
       micro_.remove_component(gradient, worker.tile.rows()[c], worker.tile.inv_norm()[c], depth_);
@@ -232,6 +233,7 @@ class Backward {
   const OutMatrix& dw_;
   const SgdStep* sgd_;
   const bool need_dw_;
+  const bool dw_in_place_;  // of the compute type and with contiguous rows
   const MicroKernels<T>& micro_ = micro_kernels<T>();
   const int64_t depth_;
   const int64_t stride_;  // depth rounded up to whole panels' width

@@ -130,7 +130,7 @@ class Forward {
   // A row that meets a NaN in any basket that its rule reads becomes NaN; rows beside it in the panel do not.
   void mark_nan(Worker& worker, int64_t basket, int64_t p, int64_t count) {
     uint8_t nan[kLanes] = {};
-    micro_.mark_nan(worker.cos.get(), count, nan);
+    if (!micro_.mark_nan(worker.cos.get(), count, nan)) return;
     for (int64_t lane = 0; lane < kLanes && p * kLanes + lane < rows_.count; ++lane) {
       const int64_t r = p * kLanes + lane;
       if (nan[lane] && (rows_.basket[r] == basket || problem_.rule.reads_other_baskets())) worker.state.nan[r] = 1;
@@ -140,7 +140,7 @@ class Forward {
   void mine(Worker& worker, int64_t first_class, int64_t count, int64_t first_row) {
     uint16_t mask[kTileClasses];
     const T* cos = worker.cos.get();
-    micro_.at_least(cos, count, worker.queues.threshold(first_row), mask);
+    if (!micro_.at_least(cos, count, worker.queues.threshold(first_row), mask)) return;
     for (int64_t c = 0; c < count; ++c)
       for (unsigned bits = mask[c]; bits != 0; bits &= bits - 1) {
         const int64_t lane = __builtin_ctz(bits);

@@ -54,17 +54,15 @@ class Stash {
     if (baskets_.empty()) return;
     const Basket& b = baskets_[basket];
     if (p < b.panels.first || p >= b.panels.last) return;
-    for (int64_t c = first; c < std::min(last, b.end_class); ++c)
-      std::copy_n(cos + (c - first) * kLanes, kLanes, at(b, p, c));
+    const int64_t end = std::min(last, b.end_class);
+    if (first < end) std::copy_n(cos, (end - first) * kLanes, at(b, p, first));
   }
 
   // Zeroes what no basket uses: an output of an op has the same bits in every run.
   void clear_rest() const { std::fill(values_ + used_, values_ + capacity_, T(0)); }
 
-  void recall(int64_t basket, int64_t p, int64_t first, int64_t last, T* cos) const {
-    const Basket& b = baskets_[basket];
-    for (int64_t c = first; c < last; ++c) std::copy_n(at(b, p, c), kLanes, cos + (c - first) * kLanes);
-  }
+  // cos[class][lane] of panel p from class `first` on, where it lies.
+  const T* recall(int64_t basket, int64_t p, int64_t first) const { return at(baskets_[basket], p, first); }
 
  private:
   struct Basket {
@@ -74,8 +72,8 @@ class Stash {
   };
 
   T* at(const Basket& b, int64_t p, int64_t c) const {
-    const int64_t panels = b.panels.last - b.panels.first;
-    return values_ + b.begin + ((c - b.first_class) * panels + p - b.panels.first) * kLanes;
+    const int64_t classes = b.end_class - b.first_class;
+    return values_ + b.begin + ((p - b.panels.first) * classes + c - b.first_class) * kLanes;
   }
 
   T* values_;

@@ -11,6 +11,7 @@
 #include "../cpu/micro/kernels.h"
 #include "../cpu/types.h"
 #include "checks.h"
+#include "kept_tensor.h"
 #include "sampled.h"
 #include "tensors.h"
 
@@ -161,7 +162,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(const Tensor& x, cons
   Tensor cos_t = torch::stable::new_empty(x, {rows}, type);
   Tensor mined_idx = torch::stable::new_empty(x, {rows, in.problem.baskets, in.problem.rule.k}, ScalarType::Long);
   Tensor mined_cos = torch::stable::new_empty(x, {rows, in.problem.baskets, in.problem.rule.k}, type);
-  Tensor stash = torch::stable::new_empty(x, {in.stash_size(stash_bytes)}, type);
+  Tensor stash = new_kept(Kept::stash, x, {in.stash_size(stash_bytes)}, type);
   with_compute_type(x, [&](auto zero) {
     using T = decltype(zero);
     cpu::cos_lse_forward<T>(in.problem, threads(),
@@ -218,6 +219,11 @@ struct Saved {
   }
 };
 
+// Memory of a large gradient of w, which the next step will want again.
+Tensor kept_gradient(const Tensor& w, int64_t outer, int64_t inner) {
+  return new_kept(Kept::gradient, w, {outer, inner}, w.scalar_type());
+}
+
 std::tuple<Tensor, Tensor> cos_lse_backward(const Tensor& grad_lse, const Tensor& grad_cos_t, const Tensor& x,
                                             const Tensor& w, const Tensor& labels, const Tensor& offsets,
                                             const Tensor& lse, const Tensor& cos_t, const Tensor& mined_idx,
@@ -230,7 +236,7 @@ std::tuple<Tensor, Tensor> cos_lse_backward(const Tensor& grad_lse, const Tensor
                   {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index});
   const Saved saved(in, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash);
   Tensor dx = gradient_for(x, x.size(0), need_dx);
-  Tensor dw = gradient_for(w, in.problem.w.rows, need_dw);
+  Tensor dw = gradient_for(w, in.problem.w.rows, need_dw, kept_gradient);
   if (need_dx || need_dw)
     with_compute_type(x, [&](auto zero) {
       using T = decltype(zero);

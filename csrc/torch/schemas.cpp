@@ -4,8 +4,11 @@
 // indices into w, dw is [S, D] then. stash: cosines kept for backward within stash_bytes, CPU only.
 // allow_tf32: CUDA only, fp32 operands multiplied as tf32.
 // cos_lse_backward_sgd updates w and momentum instead of returning dw.
+// release_workspace gives the memory that the CPU ops keep from step to step back and returns its bytes.
 // An output that is not needed (need_dx, need_dw) comes back with shape [0].
 #include <torch/csrc/stable/library.h>
+
+#include "kept_tensor.h"
 
 STABLE_TORCH_LIBRARY(bbs_kernels, m) {
   m.def(
@@ -27,4 +30,6 @@ STABLE_TORCH_LIBRARY(bbs_kernels, m) {
   m.def(
       "target_cos(Tensor x, Tensor w, Tensor labels, Tensor offsets, int ignore_index, Tensor? class_index=None, "
       "bool allow_tf32=False) -> Tensor");
+  m.def("release_workspace() -> int");
+  m.impl("release_workspace", TORCH_BOX(&bbs::ops::release_workspace));
 }

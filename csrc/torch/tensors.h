@@ -30,12 +30,17 @@ inline int64_t listed(const Tensor& mined_idx) {
   return mined_idx.size(2);
 }
 
+inline Tensor new_matrix(const Tensor& like, int64_t outer, int64_t inner) {
+  return torch::stable::new_empty(like, {outer, inner});
+}
+
 // A gradient in the layout of its tensor: [C, D] that is a transposed [D, C] gets one that is transposed as well.
-inline Tensor gradient_for(const Tensor& t, int64_t rows, bool wanted) {
+// `make` allocates a contiguous matrix.
+inline Tensor gradient_for(const Tensor& t, int64_t rows, bool wanted,
+                           Tensor (*make)(const Tensor&, int64_t, int64_t) = new_matrix) {
   if (!wanted) return torch::stable::new_empty(t, {0});
   const bool transposed = t.stride(0) == 1 && t.stride(1) >= t.size(0) && t.size(1) > 1;
-  if (!transposed) return torch::stable::new_empty(t, {rows, t.size(1)});
-  return torch::stable::transpose(torch::stable::new_empty(t, {t.size(1), rows}), 0, 1);
+  return transposed ? torch::stable::transpose(make(t, t.size(1), rows), 0, 1) : make(t, rows, t.size(1));
 }
 
 }  // namespace bbs::ops

@@ -33,8 +33,8 @@ struct MicroKernels {
   // cos[c][lane] = (sum_d w[c][d] * panel[d][lane]) * inv_norm[c], for 6 classes; -0 becomes +0.
   void (*dot)(const T* const* w, const T* inv_norm, const T* panel, int64_t depth, T* cos);
 
-  // nan[lane] |= any class of the tile has a NaN cosine in this lane.
-  void (*mark_nan)(const T* cos, int64_t classes, uint8_t* nan);
+  // nan[lane] |= any class of the tile has a NaN cosine in this lane; whether there is any.
+  bool (*mark_nan)(const T* cos, int64_t classes, uint8_t* nan);
 
   // out[c][lane] = cos[c][lane] where it is <= limit[lane], -inf elsewhere.
   void (*admit)(const T* cos, int64_t classes, const T* limit, T* out);
@@ -46,15 +46,23 @@ struct MicroKernels {
   void (*weights)(const T* cos, int64_t classes, T scale, const T* factor, const T* lse, const T* inv_norm, T* out,
                   int64_t stride);
 
-  // Bit `lane` of mask[c]: cos[c][lane] >= threshold[lane].
-  void (*at_least)(const T* cos, int64_t classes, const T* threshold, uint16_t* mask);
+  // Bit `lane` of mask[c]: cos[c][lane] >= threshold[lane]; whether there is any. Without one, mask is not written.
+  bool (*at_least)(const T* cos, int64_t classes, const T* threshold, uint16_t* mask);
 
   // out[r][0..width) += sum_k a[r * a_row + k * a_depth] * b[k][0..width), for 6 rows; width a multiple of 16.
   void (*accumulate)(const T* a, int64_t a_row, int64_t a_depth, const T* const* b, int64_t depth, int64_t width,
                      T* const* out);
 
+  // out[0..n) += weight * row[0..n).
+  void (*add_scaled)(T* out, const T* row, T weight, int64_t n);
+
   // gradient -= <gradient, u> u with u = row * inv_norm: the Jacobian of normalisation, less the factor 1 / norm.
   void (*remove_component)(T* gradient, const T* row, T inv_norm, int64_t n);
+
+  // out[r] = gradient[r] less its component along rows[r], as above, for `count` rows. `stream`: the stores go past the
+  // caches, which neither reads out first nor drives what is in use from them.
+  void (*finish_rows)(const T* gradient, int64_t gradient_stride, const T* const* rows, const T* inv_norm,
+                      int64_t count, int64_t n, T* out, int64_t out_stride, bool stream);
 
   // torch.optim.SGD's update of one row, each loop one of its tensor operations with the same roundings; momentum may
   // be null. Overwrites gradient.

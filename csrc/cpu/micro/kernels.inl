@@ -3,6 +3,10 @@
 // can never pick a copy compiled for a newer processor.
 #include "kernels.h"
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #ifndef BBS_ISA
 #error "define BBS_ISA before including kernels.inl"
 #endif
@@ -145,15 +149,29 @@ void dot(const T* const* w, const T* inv_norm, const T* panel, int64_t depth, T*
 }
 
 template <class T>
-void mark_nan(const T* cos, int64_t classes, uint8_t* nan) {
+inline bool any_set(typename Vec<T>::mask mask) {
+  uint64_t words[kVectorBytes / 8];
+  __builtin_memcpy(words, &mask, sizeof words);
+  uint64_t all = 0;
+  for (uint64_t word : words) all |= word;
+  return all != 0;
+}
+
+template <class T>
+bool mark_nan(const T* cos, int64_t classes, uint8_t* nan) {
   typename Vec<T>::mask any[kVecs<T>] = {};
   for (int64_t c = 0; c < classes; ++c)
     for (int v = 0; v < kVecs<T>; ++v) {
       const vec<T> x = load(cos + c * kLanes + v * kWidth<T>);
       any[v] |= x != x;
     }
-  for (int v = 0; v < kVecs<T>; ++v)
+  bool found = false;
+  for (int v = 0; v < kVecs<T>; ++v) {
+    if (!any_set<T>(any[v])) continue;
+    found = true;
     for (int i = 0; i < kWidth<T>; ++i) nan[v * kWidth<T> + i] |= any[v][i] != 0;
+  }
+  return found;
 }
 
 template <class T>
@@ -205,34 +223,35 @@ void weights(const T* cos, int64_t classes, T scale, const T* factor, const T* l
   }
 }
 
+// Bit i: a[i] >= b[i].
 template <class T>
-inline bool any_set(typename Vec<T>::mask mask) {
-  uint64_t words[kVectorBytes / 8];
-  __builtin_memcpy(words, &mask, sizeof words);
-  uint64_t all = 0;
-  for (uint64_t word : words) all |= word;
-  return all != 0;
+inline unsigned at_least_bits(const T* a, const T* b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return _mm512_cmp_ps_mask(_mm512_loadu_ps(a), _mm512_loadu_ps(b), _CMP_GE_OQ);
+#elif defined(__AVX__)
+  if constexpr (sizeof(T) == 4)
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(a), _mm256_loadu_ps(b), _CMP_GE_OQ)));
+#endif
+  unsigned bits = 0;
+  for (int i = 0; i < kWidth<T>; ++i) bits |= static_cast<unsigned>(a[i] >= b[i]) << i;
+  return bits;
 }
 
 template <class T>
-void at_least(const T* cos, int64_t classes, const T* threshold, uint16_t* mask) {
-  constexpr int64_t kGroup = 4;  // one horizontal test for four classes: almost every one says no
-  for (int64_t first = 0; first < classes; first += kGroup) {
-    const int64_t last = first + kGroup < classes ? first + kGroup : classes;
-    typename Vec<T>::mask any = {};
-    for (int v = 0; v < kVecs<T>; ++v) {
-      const vec<T> bound = load(threshold + v * kWidth<T>);
-      for (int64_t c = first; c < last; ++c) any |= load(cos + c * kLanes + v * kWidth<T>) >= bound;
-    }
-    const bool some = any_set<T>(any);
-    for (int64_t c = first; c < last; ++c) {
-      unsigned bits = 0;
-      if (__builtin_expect(some, 0))
-        for (int lane = 0; lane < kLanes; ++lane)
-          bits |= static_cast<unsigned>(cos[c * kLanes + lane] >= threshold[lane]) << lane;
-      mask[c] = static_cast<uint16_t>(bits);
-    }
+bool at_least(const T* cos, int64_t classes, const T* threshold, uint16_t* mask) {
+  typename Vec<T>::mask any = {};  // one horizontal test for the tile
+  for (int v = 0; v < kVecs<T>; ++v) {
+    const vec<T> bound = load(threshold + v * kWidth<T>);
+    for (int64_t c = 0; c < classes; ++c) any |= load(cos + c * kLanes + v * kWidth<T>) >= bound;
   }
+  if (!any_set<T>(any)) return false;
+  for (int64_t c = 0; c < classes; ++c) {
+    unsigned bits = 0;
+    for (int v = 0; v < kVecs<T>; ++v)
+      bits |= at_least_bits(cos + c * kLanes + v * kWidth<T>, threshold + v * kWidth<T>) << (v * kWidth<T>);
+    mask[c] = static_cast<uint16_t>(bits);
+  }
+  return true;
 }
 
 template <class T>
@@ -259,8 +278,14 @@ void accumulate(const T* a, int64_t a_row, int64_t a_depth, const T* const* b, i
 }
 
 template <class T>
-void remove_component(T* gradient, const T* row, T inv_norm, int64_t n) {
-  // The inverse norm comes in after each product: a row of norm 1e19 would overflow in <gradient, row>.
+void add_scaled(T* out, const T* row, T weight, int64_t n) {
+  for (int64_t d = 0; d < n; ++d) out[d] += weight * row[d];
+}
+
+// <gradient, row * inv_norm>. The inverse norm comes in before the sum: a row of norm 1e19 would overflow in
+// <gradient, row>.
+template <class T>
+T component(const T* gradient, const T* row, T inv_norm, int64_t n) {
   T along = 0;
   constexpr int64_t kBlock = 512;
   T unit[kBlock];
@@ -269,7 +294,44 @@ void remove_component(T* gradient, const T* row, T inv_norm, int64_t n) {
     for (int64_t d = 0; d < size; ++d) unit[d] = row[begin + d] * inv_norm;
     along += inner_product(gradient + begin, unit, size);
   }
+  return along;
+}
+
+template <class T>
+void remove_component(T* gradient, const T* row, T inv_norm, int64_t n) {
+  const T along = component(gradient, row, inv_norm, n);
   for (int64_t d = 0; d < n; ++d) gradient[d] -= along * (row[d] * inv_norm);
+}
+
+// `p` is aligned to whole vectors.
+template <class T>
+inline void store_past_caches(T* p, vec<T> v) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+#elif defined(__AVX__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#elif defined(__SSE2__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v);
+#else
+  store(p, v);
+#endif
+}
+
+template <class T>
+void finish_rows(const T* gradient, int64_t gradient_stride, const T* const* rows, const T* inv_norm, int64_t count,
+                 int64_t n, T* out, int64_t out_stride, bool stream) {
+  for (int64_t r = 0; r < count; ++r, gradient += gradient_stride, out += out_stride) {
+    const T* row = rows[r];
+    const T along = component(gradient, row, inv_norm[r], n);
+    int64_t d = 0;
+    if (stream && reinterpret_cast<uintptr_t>(out) % kVectorBytes == 0)
+      for (; d + kWidth<T> <= n; d += kWidth<T>)
+        store_past_caches(out + d, load(gradient + d) - along * (load(row + d) * inv_norm[r]));
+    for (; d < n; ++d) out[d] = gradient[d] - along * (row[d] * inv_norm[r]);
+  }
+#if defined(__SSE2__)
+  if (stream) _mm_sfence();  // such stores are ordered by nothing else
+#endif
 }
 
 template <class T>
@@ -318,8 +380,8 @@ int64_t fma_burst(int64_t rounds) {
 
 template <class T>
 constexpr MicroKernels<T> table(const char* name) {
-  return {name,       sum_squares<T>, dot<T>,        mark_nan<T>,         admit<T>, lse_update<T>,
-          weights<T>, at_least<T>,    accumulate<T>, remove_component<T>, sgd<T>,   fma_burst<T>};
+  return {name,        sum_squares<T>, dot<T>,        mark_nan<T>,         admit<T>,       lse_update<T>, weights<T>,
+          at_least<T>, accumulate<T>,  add_scaled<T>, remove_component<T>, finish_rows<T>, sgd<T>,        fma_burst<T>};
 }
 
 }  // namespace
