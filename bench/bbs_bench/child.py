@@ -1,7 +1,7 @@
 """One process of the benchmark: allocator and memory high-water mark belong to a process, so each has its own.
 
     python -m bbs_bench.child time SUITE CASE ROUNDS SETTING...         as settings.words says it
-    python -m bbs_bench.child memory SUITE CASE PROVIDER DEVICE DTYPE
+    python -m bbs_bench.child memory SUITE CASE PROVIDER                on the CPU
 
 Prints one JSON object a line: {"round": true} while timing, then {"timings": [...], "left_out": [...]}, or
 {"extra_mib": x}.
@@ -18,7 +18,7 @@ import torch
 
 from .cases import find_case, make_data
 from .measure import measure
-from .memory import extra_bytes
+from .memory import extra_mib
 from .providers import PROVIDERS
 from .results import LeftOut, Timing
 from .settings import CpuSetting, from_words
@@ -42,10 +42,10 @@ def _plain(result: Timing | LeftOut) -> dict[str, Any]:
     return {field.name: getattr(result, field.name) for field in fields(result) if field.name != "setting"}
 
 
-def _memory(suite: str, name: str, provider: str, device: str, dtype: str) -> dict:
+def _memory(suite: str, name: str, provider: str) -> dict:
     case = find_case(suite, name)
-    step = PROVIDERS[provider](case, make_data(case, device=device, dtype=getattr(torch, dtype)))
-    return {"extra_mib": None if step is None else extra_bytes(step, device) / 2**20}
+    step = PROVIDERS[provider](case, make_data(case))
+    return {"extra_mib": None if step is None else extra_mib(step, CpuSetting.device)}
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def bench(
     """Time one training step of the loss, forward and backward, beside other ways to compute it.
 
     Providers take turns within each round; the table shows medians, quartiles and the median ratio to ours. The
-    numbers belong to the machine that is named with them. Peak memory is measured in a process of its own.
+    numbers belong to the machine that is named with them. On the CPU peak memory is measured in a process of its own.
 
     On a GPU the clock is CUDA events, the L2 cache is flushed before each step, and rates stand beside those that
     cuBLAS reaches in the same dtype in the same run.

@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
 from .cases import Case, make_data
 from .clock import Clock, clock_for
+from .memory import extra_mib
 from .providers import OURS, PROVIDERS, Step
 from .results import LeftOut, Timing
 from .settings import Setting
@@ -57,6 +59,8 @@ def measure(
     timings = [
         _summary(case, setting, name, seconds[name], seconds[OURS], losses[name], peak) for name in steps
     ]
+    if setting.device == "cuda":
+        timings = [replace(t, extra_mib=extra_mib(steps[t.provider], setting.device)) for t in timings]
     return timings, [LeftOut(case.name, setting, *item) for item in (reasons | wrong).items()]
 
 

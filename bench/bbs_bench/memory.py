@@ -1,7 +1,7 @@
 """Peak memory of a step beyond what stood before it and beyond the gradients that it returns.
 
 On the CPU it is the process's resident set, so the step needs a process of its own; on a GPU it is what torch's
-allocator has handed out, and the CUDA context and cached blocks do not count.
+allocator has handed out, which can be asked at any time: the CUDA context and cached blocks do not count.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import torch
 from .providers import Step
 
 
-def extra_bytes(step: Step, device: str) -> int:
-    """Of the peak over two steps."""
+def extra_mib(step: Step, device: str) -> float:
+    """MiB, of the peak over two steps."""
     owed = 0
     before = _reset_peak(device)
     for _ in range(2):
         owed = sum(gradient.nbytes for gradient in step.backward(step.forward()))
-    return _peak(device) - before - owed
+    return (_peak(device) - before - owed) / 2**20
 
 
 def _reset_peak(device: str) -> int:

@@ -24,7 +24,7 @@ def run_suite(
     describe: Callable[[str], None],
     advance: Callable[[], None],
 ) -> tuple[list[Timing], list[LeftOut]]:
-    """Time every case of a suite under each setting; measure memory once per provider and dtype.
+    """Time every case of a suite under each setting; measure memory once per provider.
 
     Raises:
         RuntimeError: a process failed; its error text is in the message.
@@ -43,17 +43,16 @@ def run_suite(
                     continue
                 of_case += [Timing(setting=setting, **timing) for timing in message["timings"]]
                 left_out += [LeftOut(setting=setting, **item) for item in message["left_out"]]
-        describe(f"{case.name}, memory")
-        extra = {}
-        for provider, device, dtype in dict.fromkeys(_memory_key(t) for t in of_case):
-            (message,) = _child("memory", suite, case.name, provider, device, dtype, env={})
-            extra[provider, device, dtype] = message["extra_mib"]
-        timings += [replace(t, extra_mib=extra[_memory_key(t)]) for t in of_case]
+        unmeasured = dict.fromkeys(t.provider for t in of_case if t.extra_mib is None)
+        extra: dict[str, float] = {}
+        for provider in unmeasured:
+            describe(f"{case.name}, memory")
+            (message,) = _child("memory", suite, case.name, provider, env={})
+            extra[provider] = message["extra_mib"]
+        timings += [
+            t if t.extra_mib is not None else replace(t, extra_mib=extra[t.provider]) for t in of_case
+        ]
     return timings, left_out
-
-
-def _memory_key(timing: Timing) -> tuple[str, str, str]:
-    return timing.provider, timing.setting.device, timing.setting.dtype
 
 
 def _child(*arguments: object, env: Mapping[str, str]) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from bbs_bench import report
 from bbs_bench.cases import Case, make_data
 from bbs_bench.clock import CpuClock, clock_for
 from bbs_bench.measure import measure
-from bbs_bench.memory import extra_bytes
+from bbs_bench.memory import extra_mib
 from bbs_bench.providers import OURS, PROVIDERS, Step
 from bbs_bench.results import LeftOut, Timing
 from bbs_bench.settings import CpuSetting, CudaSetting
@@ -43,13 +43,13 @@ def test_the_cpu_peak_counts_threads(monkeypatch):
 
 
 def test_memory_is_what_a_step_holds_beside_its_gradients():
-    held, owed = 64 << 20, 8 << 20
+    held, owed = 64, 8
 
     def backward(loss):
-        scratch = torch.ones(held // 4)
-        return (torch.ones(owed // 4) * scratch[0],)
+        scratch = torch.ones(held << 18)
+        return (torch.ones(owed << 18) * scratch[0],)
 
-    extra = extra_bytes(Step(lambda: torch.tensor(0.0), backward), "cpu")
+    extra = extra_mib(Step(lambda: torch.tensor(0.0), backward), "cpu")
     assert 0.9 * held < extra < 1.5 * held
 
 
@@ -72,6 +72,7 @@ def test_rows_of_a_gpu_are_in_tflops():
 def on_a_gpu(monkeypatch):
     """The rules of a GPU's run with the CPU's clock and data; `use` sets the peers."""
     monkeypatch.setattr(measure_module, "clock_for", lambda setting: CpuClock(1))
+    monkeypatch.setattr(measure_module, "extra_mib", lambda step, device: 7.0 if device == "cuda" else None)
     monkeypatch.setattr(measure_module, "make_data", lambda case, device, dtype: make_data(case, dtype=dtype))
 
     def use(**peers):
@@ -95,7 +96,7 @@ def failing(case, data):
 
 def test_a_peer_that_fails_or_is_alone_with_its_loss_is_left_out(on_a_gpu):
     timings, left_out = on_a_gpu(right=right, failing=failing, wrong=wrong)
-    assert [t.provider for t in timings] == [OURS, "right"]
+    assert [(t.provider, t.extra_mib) for t in timings] == [(OURS, 7.0), ("right", 7.0)]
     reasons = {item.provider: item.reason for item in left_out}
     assert reasons["failing"] == "no kernel for this"
     assert reasons["wrong"].startswith("computes 123, ours ")
