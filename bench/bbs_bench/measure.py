@@ -84,13 +84,14 @@ def _warmed_up(
             if setting.device == "cpu" or name == OURS:
                 raise
             losses.pop(name, None)
-            reasons[name] = _first_sentence(error)
+            reasons[name] = _reason(error)
     return steps, losses, reasons
 
 
-def _first_sentence(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].split(". ")[0].rstrip(".") if lines else type(error).__name__
+def _reason(error: Exception) -> str:
+    """Kind and first sentence: what follows is advice or a trace."""
+    first = (str(error).strip().splitlines() or [""])[0].split(". ")[0].rstrip(".")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def _disagreeing(losses: dict[str, float], setting: Setting) -> dict[str, str]:
