@@ -10,6 +10,7 @@ TORCH  ?= torch
 VENV   ?= .venv
 DEMO   ?=
 BENCH  ?=
+REPORT ?=
 PYTEST ?=
 STATIC ?=
 PTX_JUNIT ?= build/ptx.xml
@@ -23,10 +24,11 @@ CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-ptx test-cpp build bench cuda-report lint format docs docs-serve dist clean FORCE
+.PHONY: help demo test test-slow test-ptx test-cuda sanitize-cuda compute-sanitizer test-cpp build bench cuda-report gpu-report
+.PHONY: lint format docs docs-serve dist clean FORCE
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(STAMPS)/demo ## set up, then compare the rules on overlapping datasets (DEMO="--quick" for the short form)
 	$(BIN)/bbs demo $(DEMO)
@@ -45,13 +47,29 @@ test-ptx: $(STAMPS)/test $(STAMPS)/cuda ## the CUDA kernels in the PTX machine, 
 	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tests/ptx tests/nvrtc -m ptx -n $(WORKERS) \
 	  --junitxml=$(PTX_JUNIT) $(PYTEST)
 
+test-cuda: $(STAMPS)/test ## the same kernels, then the ops, on the GPU of this machine; skipped where there is none
+	BBS_EXECUTOR=device $(BIN)/pytest tests/ptx -m ptx $(PYTEST)
+	$(BIN)/pytest tests/cuda -m cuda $(PYTEST)
+
+# Memcheck sees the bounds of a tensor only where each has its own cudaMalloc, which a graph's capture does not allow.
+# Timing under a sanitizer means nothing.
+SANITIZED := -m pytest tests/cuda -m cuda --ignore tests/cuda/test_bench.py
+sanitize-cuda: compute-sanitizer $(STAMPS)/test ## tests/cuda under compute-sanitizer: memcheck, then racecheck
+	PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 1 \
+	  $(BIN)/python $(SANITIZED) -k "not graph" $(PYTEST)
+	compute-sanitizer --tool racecheck --error-exitcode 1 $(BIN)/python $(SANITIZED) $(PYTEST)
+
+compute-sanitizer:
+	@command -v $@ > /dev/null || \
+	  { echo "bbs-kernels: $@ is not on PATH: it comes with the CUDA toolkit, in its bin folder" >&2; exit 1; }
+
 build: $(STAMPS)/package ## compile and install (editable)
 
 bench: $(STAMPS)/bench ## time this library beside plain PyTorch (BENCH="..." for options)
 	$(BIN)/bbs bench $(BENCH)
 
-cuda-report: $(STAMPS)/cuda ## the CUDA kernels as machine code, against their bounds: no GPU (STATIC="--arch sm_90")
-	$(BIN)/python bench/static_report.py --check $(STATIC)
+gpu-report: $(STAMPS)/torch ## build for this GPU, test and time on it, write docs/results/gpu; no GPU: one line
+	$(BIN)/python tools/gpu_report.py $(REPORT)
 
 lint: $(STAMPS)/dev ## ruff, mypy and clang-format, changing nothing
 	$(BIN)/ruff check .

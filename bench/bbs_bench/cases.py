@@ -42,7 +42,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Data:
-    """x [B, D] and w [C, D] fp32 with gradients, labels [B] int64 global, offsets [K+1] int64."""
+    """x [B, D] and w [C, D] with gradients, labels [B] int64 global; offsets [K+1] int64 on the CPU."""
 
     x: Tensor
     w: Tensor
@@ -84,14 +84,19 @@ def find_case(suite: str, name: str) -> Case:
     return next(case for case in SUITES[suite] if case.name == name)
 
 
-def make_data(case: Case, seed: int = 0) -> Data:
-    """The tensors of a case; the same seed gives the same numbers. No second copy of w is made on the way."""
-    generator = torch.Generator().manual_seed(seed)
-    w = torch.empty(case.classes, case.width).normal_(generator=generator)
+def make_data(case: Case, seed: int = 0, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Data:
+    """The tensors of a case; the same seed gives the same numbers. No second copy of w is made on the way.
+
+    dtype: of x; w is fp32.
+    """
+    generator = torch.Generator(device).manual_seed(seed)
+    w = torch.empty(case.classes, case.width, device=device).normal_(generator=generator)
     for part in w.split(65_536):
         part.div_(torch.linalg.vector_norm(part, dim=1, keepdim=True))
-    labels = torch.randint(case.classes, (case.batch,), generator=generator)
-    noise = torch.nn.functional.normalize(torch.randn(case.batch, case.width, generator=generator), dim=1)
-    x = w[labels] + NOISE * noise
+    labels = torch.randint(case.classes, (case.batch,), generator=generator, device=device)
+    noise = torch.nn.functional.normalize(
+        torch.randn(case.batch, case.width, generator=generator, device=device), dim=1
+    )
+    x = (w[labels] + NOISE * noise).to(dtype)
     offsets = torch.tensor((0, *case.sizes)).cumsum(0)
     return Data(x.requires_grad_(), w.requires_grad_(), labels, offsets)

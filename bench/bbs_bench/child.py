@@ -1,57 +1,51 @@
 """One process of the benchmark: allocator and memory high-water mark belong to a process, so each has its own.
 
-    python -m bbs_bench.child time SUITE CASE ROUNDS ALLOCATOR THREADS
-    python -m bbs_bench.child memory SUITE CASE PROVIDER
+    python -m bbs_bench.child time SUITE CASE ROUNDS SETTING...         as settings.words says it
+    python -m bbs_bench.child memory SUITE CASE PROVIDER                on the CPU
 
-Prints one JSON object a line: {"round": n} while timing, then {"timings": [...]} or {"extra_mib": x}.
+Prints one JSON object a line: {"round": true} while timing, then {"timings": [...], "left_out": [...]}, or
+{"extra_mib": x}.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import fields
+from typing import Any
 
 import torch
 
 from .cases import find_case, make_data
-from .measure import measure, run
+from .measure import measure
+from .memory import extra_mib
 from .providers import PROVIDERS
+from .results import LeftOut, Timing
+from .settings import CpuSetting, from_words
 
 
-def _time(suite: str, name: str, rounds: str, allocator: str, threads: str) -> dict:
-    torch.set_num_threads(int(threads))
-    timings = measure(
+def _time(suite: str, name: str, rounds: str, *words: str) -> dict:
+    setting = from_words(*words)
+    if isinstance(setting, CpuSetting):
+        torch.set_num_threads(setting.threads)
+    timings, left_out = measure(
         find_case(suite, name),
+        setting,
         rounds=int(rounds),
-        allocator=allocator,
-        threads=int(threads),
         advance=lambda: print(json.dumps({"round": True}), flush=True),
     )
-    return {"timings": [asdict(timing) for timing in timings]}
+    return {"timings": [_plain(t) for t in timings], "left_out": [_plain(item) for item in left_out]}
+
+
+def _plain(result: Timing | LeftOut) -> dict[str, Any]:
+    """Its fields without the setting, which the parent process knows."""
+    return {field.name: getattr(result, field.name) for field in fields(result) if field.name != "setting"}
 
 
 def _memory(suite: str, name: str, provider: str) -> dict:
-    """MiB at the peak of two steps beyond what stood before them, less the gradients that a step returns."""
     case = find_case(suite, name)
-    data = make_data(case)
-    step = PROVIDERS[provider](case, data)
-    if step is None:
-        return {"extra_mib": None}
-    before = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
-    for _ in range(2):
-        run(step)
-    owed = 4 * case.batch * case.width + (0 if "fused" in provider else 4 * case.classes * case.width)
-    return {"extra_mib": (_resident("VmHWM") - before - owed) / 2**20}
-
-
-def _resident(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {field}")
+    step = PROVIDERS[provider](case, make_data(case))
+    return {"extra_mib": None if step is None else extra_mib(step, CpuSetting.device)}
 
 
 if __name__ == "__main__":

@@ -12,14 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .eager import product
+
 CHUNK = 8192
 
 
 def chunked_arcface(x: Tensor, w: Tensor, labels: Tensor, margin: float, scale: float) -> Tensor:
     """Mean loss; x [B, D], w [C, D], labels [B], margin in radians."""
-    x_hat = F.normalize(x)
+    x_hat = F.normalize(x.to(w.dtype))
     parts = [
-        checkpoint(_chunk_lse, x_hat, w[first : first + CHUNK], labels - first, scale, use_reentrant=False)
+        checkpoint(
+            _chunk_lse, x_hat, w[first : first + CHUNK], labels - first, scale, x.dtype, use_reentrant=False
+        )
         for first in range(0, len(w), CHUNK)
     ]
     lse = torch.stack(parts, dim=1).logsumexp(dim=1)
@@ -27,8 +31,8 @@ def chunked_arcface(x: Tensor, w: Tensor, labels: Tensor, margin: float, scale: 
     return F.softplus(lse - scale * torch.cos(torch.arccos(cos_t) + margin)).mean()
 
 
-def _chunk_lse(x_hat: Tensor, part: Tensor, local: Tensor, scale: float) -> Tensor:
+def _chunk_lse(x_hat: Tensor, part: Tensor, local: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
     """[B] log-sum-exp over this chunk's classes without the targets."""
-    cos = x_hat @ F.normalize(part).t()
+    cos = product(x_hat, F.normalize(part), dtype)
     target = local[:, None] == torch.arange(len(part), device=part.device)
     return (scale * cos.masked_fill(target, -math.inf)).logsumexp(dim=1)

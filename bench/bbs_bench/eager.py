@@ -1,7 +1,8 @@
 """The same loss in plain PyTorch, written as a competent user would: the baseline of the benchmarks.
 
 It holds the B x C cosines of what the rule reads, takes log-sum-exp over each row's negatives and applies
-the margin to the target; `own` multiplies each head with its own rows only.
+the margin to the target; `own` multiplies each head with its own rows only. Products are in the precision of the
+embeddings and everything else in that of the centres, as under autocast.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from torch import Tensor
 from bbs_kernels.rules import Absolute, All, Below, Own, Rule, TopK
 
 
+def product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    """a @ b.t() of a [n, D] and b [m, D] in `dtype`, back in the precision of b: [n, m]."""
+    return (a.to(dtype) @ b.to(dtype).t()).to(b.dtype)
+
+
 def basket_arcface(
     x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, *, margin: float, scale: float, mining: Rule
 ) -> Tensor:
@@ -26,16 +32,16 @@ def basket_arcface(
         NotImplementedError: a guard other than `Absolute`, or a guard with `TopK`.
     """
     edges = offsets.tolist()
-    x_hat, w_hat = F.normalize(x), F.normalize(w)
-    home = torch.bucketize(labels, offsets[1:], right=True)
-    full = None if isinstance(mining, Own) else x_hat @ w_hat.t()
+    x_hat, w_hat = F.normalize(x.to(w.dtype)), F.normalize(w)
+    home = torch.bucketize(labels, offsets[1:].to(labels.device), right=True)
+    full = None if isinstance(mining, Own) else product(x_hat, w_hat, x.dtype)
     losses = []
     for basket in range(len(edges) - 1):
         rows = (home == basket).nonzero().flatten()
         if len(rows) == 0:
             continue
         own_classes = slice(edges[basket], edges[basket + 1])
-        cos = x_hat[rows] @ w_hat[own_classes].t() if full is None else full[rows]
+        cos = product(x_hat[rows], w_hat[own_classes], x.dtype) if full is None else full[rows]
         first = edges[basket] if full is None else 0
         target = (labels[rows] - first)[:, None]
         cos_t = cos.gather(1, target).squeeze(1)

@@ -8,62 +8,41 @@ from __future__ import annotations
 
 import random
 import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
-from bbs_kernels import _core  # type: ignore[attr-defined]  # compiled
+import torch
 
 from .cases import Case, make_data
+from .clock import Clock, clock_for
+from .memory import extra_mib
 from .providers import OURS, PROVIDERS, Step
+from .results import LeftOut, Timing
+from .settings import Setting
 
 WARM_UP = 2
-LOSS_TOLERANCE = 1e-3  # relative; what separates rounding from another formula
-
-
-@dataclass(frozen=True)
-class Timing:
-    """One provider on one case. Seconds per step; ratio: time over ours, median over the rounds.
-
-    forward_gflops: of the cosines alone, per second of forward; peak_share: of this thread count's measured
-    multiply-add peak. extra_mib: peak memory of a step beyond the inputs and the gradients, where measured.
-    """
-
-    case: str
-    allocator: str
-    threads: int
-    provider: str
-    rounds: int
-    forward: float
-    median: float
-    lower_quartile: float
-    upper_quartile: float
-    ratio: float
-    forward_gflops: float
-    peak_share: float
-    loss: float
-    extra_mib: float | None = None
+# What separates rounding from another formula: relative, and absolute for losses near 0 (where a cross entropy that
+# subtracts two logits has nothing left). The logits are 64 cosines, which a 16-bit product rounds.
+LOSS_TOLERANCE = {"float32": (1e-3, 1e-6), "float16": (1e-2, 1e-3), "bfloat16": (5e-2, 1e-2)}
 
 
 def measure(
-    case: Case, *, rounds: int, allocator: str, threads: int, advance: Callable[[], None] = lambda: None
-) -> list[Timing]:
+    case: Case, setting: Setting, *, rounds: int, advance: Callable[[], None] = lambda: None
+) -> tuple[list[Timing], list[LeftOut]]:
     """Time every provider that covers `case`; `advance` is called after each round.
 
     Raises:
-        RuntimeError: two providers disagree on the loss.
+        RuntimeError: two providers disagree on the loss. On a GPU a peer that is alone with its loss, or that
+            fails, is left out instead.
     """
-    data = make_data(case)
-    steps: dict[str, Step] = {}
-    losses: dict[str, float] = {}
-    for name, provider in PROVIDERS.items():
-        step = provider(case, data)
-        if step is None:
-            continue
-        steps[name] = step
-        for _ in range(WARM_UP):
-            _, _, losses[name] = run(step)
-    _check_agreement(case, losses)
+    clock = clock_for(setting)
+    steps, losses, reasons = _warmed_up(case, setting, clock)
+    wrong = _disagreeing(losses, setting)
+    if wrong and (setting.device == "cpu" or len(wrong) >= len(losses) - 1):
+        name, text = next(iter(wrong.items()))
+        raise RuntimeError(f"{case.name}: {name} {text}; nothing timed")
+    for name in wrong:
+        del steps[name]
 
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     peaks = []
@@ -71,40 +50,64 @@ def measure(
     shuffle = random.Random(0).shuffle
     for _ in range(rounds):
         shuffle(order)
-        peaks.append(_core.fma_peak(0.02))
+        peaks.append(clock.peak())
         for name in order:
-            forward, total, _ = run(steps[name])
+            forward, total, _ = clock.run(steps[name])
             seconds[name].append((forward, total))
         advance()
-    peak = threads * statistics.median(peaks)
-    return [
-        _summary(case, allocator, threads, name, seconds[name], seconds[OURS], losses[name], peak)
-        for name in steps
+    peak = statistics.median(peaks)
+    timings = [
+        _summary(case, setting, name, seconds[name], seconds[OURS], losses[name], peak) for name in steps
     ]
+    if setting.device == "cuda":
+        timings = [replace(t, extra_mib=extra_mib(steps[t.provider], setting.device)) for t in timings]
+    return timings, [LeftOut(case.name, setting, *item) for item in (reasons | wrong).items()]
 
 
-def run(step: Step) -> tuple[float, float, float]:
-    """Seconds of forward, of both, and the loss."""
-    began = time.perf_counter()
-    loss = step.forward()
-    middle = time.perf_counter()
-    step.backward(loss)
-    return middle - began, time.perf_counter() - began, float(loss.detach())
+def _warmed_up(
+    case: Case, setting: Setting, clock: Clock
+) -> tuple[dict[str, Step], dict[str, float], dict[str, str]]:
+    """The step and the loss of each provider that covers the case, and the reasons of those that failed on a GPU."""
+    data = make_data(case, device=setting.device, dtype=getattr(torch, setting.dtype))
+    steps: dict[str, Step] = {}
+    losses: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    for name, provider in PROVIDERS.items():
+        try:
+            step = provider(case, data)
+            if step is None:
+                continue
+            for _ in range(WARM_UP):
+                _, _, losses[name] = clock.run(step)
+            steps[name] = step
+        except Exception as error:
+            if setting.device == "cpu" or name == OURS:
+                raise
+            losses.pop(name, None)
+            reasons[name] = _reason(error)
+    return steps, losses, reasons
 
 
-def _check_agreement(case: Case, losses: dict[str, float]) -> None:
+def _reason(error: Exception) -> str:
+    """Kind and first sentence: what follows is advice or a trace."""
+    first = (str(error).strip().splitlines() or [""])[0].split(". ")[0].rstrip(".")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def _disagreeing(losses: dict[str, float], setting: Setting) -> dict[str, str]:
     reference = losses[OURS]
-    for name, loss in losses.items():
-        if abs(loss - reference) > LOSS_TOLERANCE * abs(reference):
-            raise RuntimeError(
-                f"{case.name}: {name} computes {loss:.6g}, ours {reference:.6g}; nothing timed"
-            )
+    relative, absolute = LOSS_TOLERANCE[setting.dtype]
+    allowed = relative * abs(reference) + absolute
+    return {
+        name: f"computes {loss:.6g}, ours {reference:.6g}"
+        for name, loss in losses.items()
+        if not abs(loss - reference) <= allowed  # NaN too
+    }
 
 
 def _summary(
     case: Case,
-    allocator: str,
-    threads: int,
+    setting: Setting,
     provider: str,
     seconds: list[tuple[float, float]],
     ours: list[tuple[float, float]],
@@ -114,19 +117,17 @@ def _summary(
     forward = statistics.median(f for f, _ in seconds)
     lower, median, upper = statistics.quantiles([t for _, t in seconds], n=4, method="inclusive")
     ratio = statistics.median(mine / other for (_, mine), (_, other) in zip(seconds, ours, strict=True))
-    rate = case.forward_gflop() / forward
     return Timing(
-        case.name,
-        allocator,
-        threads,
-        provider,
-        len(seconds),
-        forward,
-        median,
-        lower,
-        upper,
-        ratio,
-        rate,
-        rate / peak,
-        loss,
+        case=case.name,
+        setting=setting,
+        provider=provider,
+        rounds=len(seconds),
+        forward=forward,
+        median=median,
+        lower_quartile=lower,
+        upper_quartile=upper,
+        ratio=ratio,
+        forward_gflops=case.forward_gflop() / forward,
+        peak_gflops=peak,
+        loss=loss,
     )

@@ -1,14 +1,15 @@
 """Who is timed: each provider turns a case's data into a step, or says that it does not cover the case.
 
 A step is `forward()` and `backward(loss)`; the gradients of the embeddings and the centres are its result. The
-fused provider has no gradient of the centres: its backward is the optimiser's step as well.
+fused provider has no gradient of the centres: its backward is the optimiser's step as well. With 16-bit embeddings
+the centres stay fp32, and what is written here in plain PyTorch rounds both for the product, as autocast does.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,17 +21,18 @@ from bbs_kernels.rules import All, Own
 
 from .cases import SCALE, Case, Data
 from .chunked import chunked_arcface
-from .eager import basket_arcface
+from .eager import basket_arcface, product
 
-EAGER_LIMIT = 6 << 30  # bytes of one B x C matrix and its likes that a provider may hold
+# Bytes of one B x C matrix and its likes that a provider may hold on the CPU; a GPU says itself what is too much.
+EAGER_LIMIT = 6 << 30
 
 
 @dataclass(frozen=True)
 class Step:
-    """forward() -> loss; backward(loss) computes what the provider owes."""
+    """forward() -> loss; backward(loss) computes what the provider owes and returns it."""
 
     forward: Callable[[], Tensor]
-    backward: Callable[[Tensor], object]
+    backward: Callable[[Tensor], Sequence[Tensor]]
 
 
 def _gradients(forward: Callable[[], Tensor], *wanted: Tensor) -> Step:
@@ -41,9 +43,12 @@ def _one_label_space(case: Case) -> bool:
     return len(case.sizes) == 1 and isinstance(case.mining, (All, Own))
 
 
-def _too_large(case: Case) -> bool:
+def _too_large(case: Case, data: Data) -> bool:
     """Would eager's handful of B x C and C x D buffers pass the limit?"""
-    return 4 * (4 * case.batch * case.classes + 3 * case.classes * case.width) > EAGER_LIMIT
+    return (
+        not data.x.is_cuda
+        and 4 * (4 * case.batch * case.classes + 3 * case.classes * case.width) > EAGER_LIMIT
+    )
 
 
 def ours(case: Case, data: Data) -> Step:
@@ -65,16 +70,18 @@ def ours_fused(case: Case, data: Data) -> Step:
     loss.weight = torch.nn.Parameter(data.w.detach())
     optimizer = bs.optim.FusedSGD(loss, lr=0.0)
 
-    def backward(value: Tensor) -> None:
+    def backward(value: Tensor) -> Sequence[Tensor]:
         data.x.grad = None
         value.backward()
         optimizer.step()
+        assert data.x.grad is not None
+        return (data.x.grad,)
 
     return Step(lambda: loss(data.x, data.labels), backward)
 
 
 def eager(case: Case, data: Data) -> Step | None:
-    if _too_large(case):
+    if _too_large(case, data):
         return None
 
     def forward() -> Tensor:
@@ -87,7 +94,7 @@ def eager(case: Case, data: Data) -> Step | None:
 
 def compiled(case: Case, data: Data) -> Step | None:
     """torch.compile of the published formula: several baskets would break its graph at every basket."""
-    if not _one_label_space(case) or _too_large(case):
+    if not _one_label_space(case) or _too_large(case, data):
         return None
     formula = torch.compile(published)
     return _gradients(lambda: formula(data.x, data.w, data.labels, case.margin), data.x, data.w)
@@ -95,14 +102,14 @@ def compiled(case: Case, data: Data) -> Step | None:
 
 def published(x: Tensor, w: Tensor, labels: Tensor, margin: float) -> Tensor:
     """ArcFace as its authors' code has it: B x C logits, the margin at the target, cross entropy."""
-    cos = F.normalize(x) @ F.normalize(w).t()
+    cos = product(F.normalize(x.to(w.dtype)), F.normalize(w), x.dtype)
     target = labels[:, None]
     theta = torch.arccos(cos.gather(1, target).clamp(-1 + 1e-7, 1 - 1e-7))
     return F.cross_entropy(SCALE * cos.scatter(1, target, torch.cos(theta + margin)), labels)
 
 
 def insightface_formula(case: Case, data: Data) -> Step | None:
-    if not _one_label_space(case) or _too_large(case):
+    if not _one_label_space(case) or _too_large(case, data):
         return None
     return _gradients(lambda: published(data.x, data.w, data.labels, case.margin), data.x, data.w)
 
@@ -116,8 +123,8 @@ def chunked(case: Case, data: Data) -> Step | None:
 
 
 def metric_learning(case: Case, data: Data) -> Step | None:
-    """pytorch-metric-learning's ArcFaceLoss: one basket only, and only where it is installed."""
-    if not _one_label_space(case) or _too_large(case) or not _installed("pytorch_metric_learning"):
+    """pytorch-metric-learning's ArcFaceLoss, where installed: one basket; it casts its centres to x's dtype."""
+    if not _one_label_space(case) or _too_large(case, data) or not _installed("pytorch_metric_learning"):
         return None
     from pytorch_metric_learning.losses import ArcFaceLoss
 
@@ -132,18 +139,20 @@ def linear_cross_entropy(case: Case, data: Data) -> Step | None:
         return None
 
     def forward() -> Tensor:
+        x_hat, w_hat = _scaled_and_unit(data)
+        # It takes one dtype for both.
         return F.linear_cross_entropy(
-            SCALE * F.normalize(data.x),
-            F.normalize(data.w),
-            data.labels,
-            options=torch.nn.LinearCrossEntropyOptions(),
+            x_hat, w_hat.to(x_hat.dtype), data.labels, options=torch.nn.LinearCrossEntropyOptions()
         )
 
     return _gradients(forward, data.x, data.w)
 
 
 def cut_cross_entropy(case: Case, data: Data) -> Step | None:
-    """Its torch.compile path (its kernels are Triton's), where it and Triton are installed; no margin either."""
+    """Where it and Triton are installed, no margin either: its kernels for 16 bits on a GPU, else torch.compile.
+
+    Called as its users do: by default its kernels skip blocks of small gradients.
+    """
     if (
         not _one_label_space(case)
         or case.margin
@@ -152,10 +161,13 @@ def cut_cross_entropy(case: Case, data: Data) -> Step | None:
         return None
     from cut_cross_entropy import linear_cross_entropy as cut
 
-    def forward() -> Tensor:
-        return cut(SCALE * F.normalize(data.x), F.normalize(data.w), data.labels, impl="torch_compile")
+    impl = "cce" if data.x.is_cuda and data.x.dtype != torch.float32 else "torch_compile"
+    return _gradients(lambda: cut(*_scaled_and_unit(data), data.labels, impl=impl), data.x, data.w)
 
-    return _gradients(forward, data.x, data.w)
+
+def _scaled_and_unit(data: Data) -> tuple[Tensor, Tensor]:
+    """s x / |x| in the dtype of x and w / |w|: a cross entropy over their product is the loss without a margin."""
+    return (SCALE * F.normalize(data.x.to(data.w.dtype))).to(data.x.dtype), F.normalize(data.w)
 
 
 def _installed(module: str) -> bool:

@@ -12,6 +12,7 @@ from bbs_bench import measure as measure_module
 from bbs_bench.cases import SCALE, Case, make_data
 from bbs_bench.eager import basket_arcface
 from bbs_bench.providers import OURS, PROVIDERS, Step
+from bbs_bench.settings import CpuSetting
 from bbs_kernels import reference
 
 RULES = [bs.All(), bs.Own(), bs.Below(bs.Absolute(0.2)), bs.TopK(k=5, skip=1), bs.TopK(k=40, skip=2)]
@@ -90,7 +91,7 @@ def test_disagreement_stops_the_timing(monkeypatch):
 
     monkeypatch.setattr(measure_module, "PROVIDERS", {OURS: PROVIDERS[OURS], "eager PyTorch": wrong})
     with pytest.raises(RuntimeError, match="eager PyTorch computes 123"):
-        measure_module.measure(Case("tiny", 8, 16, (20,), bs.All()), rounds=2, allocator="default", threads=1)
+        measure_module.measure(Case("tiny", 8, 16, (20,), bs.All()), CpuSetting("default", 1), rounds=2)
 
 
 def test_forward_work_counts_what_the_rule_reads():

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from executor import CACHE, CUDA, INTEGER, OP_TYPES, module, ptxvm, source_hash, stored
+from executor import CACHE, CUDA, OP_TYPES, module, ptxvm, source_hash, stored
 from oracle import RULES, Problem, Result
 
 NO_PAIR = 0x7FFFFFFF
+INTEGER = ctypes.c_int64
 PAIR = np.dtype(
     [("label", "i4"), ("position", "i4"), ("coefficient", "f4"), ("cos", "f4"), ("class_inverse", "f4")]
 )

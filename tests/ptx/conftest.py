@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -20,5 +21,7 @@ def pytest_collection_modifyitems(items):
             continue
         if not on_device and not shutil.which("nvcc"):
             item.add_marker(pytest.mark.skip(reason="nvcc not found"))
+        if on_device and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no GPU"))
         if on_device and item.path.stem in MACHINE_ONLY:
             item.add_marker(pytest.mark.skip(reason="needs the PTX machine"))
