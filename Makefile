@@ -68,7 +68,7 @@ build: $(STAMPS)/package ## compile and install (editable)
 bench: $(STAMPS)/bench ## time this library beside plain PyTorch (BENCH="..." for options)
 	$(BIN)/bbs bench $(BENCH)
 
-cuda-report: $(STAMPS)/cuda ## the CUDA kernels as machine code, against their bounds: no GPU (STATIC="--arch sm_90")
+cuda-report: $(STAMPS)/package $(STAMPS)/cuda ## the CUDA kernels as machine code, against their bounds: no GPU (STATIC="--arch sm_90")
 	$(BIN)/python bench/static_report.py --check $(STATIC)
 
 gpu-report: $(STAMPS)/torch ## build for this GPU, test and time on it, write docs/results/gpu; no GPU: one line
