@@ -20,12 +20,14 @@ from mkdocs.structure.pages import Page
 DOCS = Path(__file__).resolve().parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent / "tools")]
 
-import demo_table  # noqa: E402  (needs the path above)
+import bench_table  # noqa: E402  (needs the path above)
+import demo_table  # noqa: E402
 import plots  # noqa: E402
 
 INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
 BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
 DEMO_TABLE = re.compile(r"<!-- demo-table: (many|style) -->")
+BENCH_TABLE = "<!-- bench-table -->"
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -36,7 +38,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Puts the demo's table in the place of its mark."""
+    """Puts the tables of the demo and of the benchmarks in the places of their marks."""
 
     def fill(match: re.Match[str]) -> str:
         try:
@@ -44,7 +46,10 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         except FileNotFoundError as error:
             raise PluginError(str(error)) from None
 
-    return DEMO_TABLE.sub(fill, markdown)
+    markdown = DEMO_TABLE.sub(fill, markdown)
+    if BENCH_TABLE not in markdown:
+        return markdown
+    return markdown.replace(BENCH_TABLE, bench_table.table(bench_table.read(DOCS / "results" / "bench")))
 
 
 def on_page_content(content: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
