@@ -1,6 +1,6 @@
 """The table of kernels that are compiled and reported. A new kernel is a new row: one `Unit` is one translation unit.
 
-The sweeps are every instantiation that csrc/cuda/launch_types.cuh can launch and, for reports only, those without the
+The sweeps are every instantiation that csrc/cuda/launch_types.inl can launch and, for reports only, those without the
 norms: what they cost beside CUTLASS is what the loop itself costs.
 """
 

@@ -1,4 +1,4 @@
-// The backward launches that depend on the operand types: declared here, defined in backward_types.cuh, and compiled
+// The backward launches that depend on the operand types: declared here, defined in backward_types.inl, and compiled
 // for one combination of types in each backward_*.cu.
 #pragma once
 

@@ -1,5 +1,5 @@
 // Forward kernels: fp16 rows and centres.
-#include "launch_types.cuh"
+#include "launch_types.inl"
 
 namespace bbs::cuda {
 template struct LaunchTypes<Fp16, 2>;

@@ -1,7 +1,7 @@
 // The order of the forward's launches; kernels of one type combination are compiled in forward_*.cu.
 #include "launch.h"
 
-#include "launch_kernel.cuh"
+#include "launch_kernel.h"
 #include "launch_types.h"
 #include "merge_splits.cuh"
 #include "order_rows.cuh"

@@ -2,7 +2,7 @@
 #include "backward_types.h"
 #include "dense_tiles.cuh"
 #include "launch.h"
-#include "launch_kernel.cuh"
+#include "launch_kernel.h"
 #include "order_rows.cuh"
 #include "row_gradient.cuh"
 #include "sort_pairs.cuh"

@@ -1,4 +1,4 @@
-// The launches that depend on the operand types: declared here, defined in launch_types.cuh, and compiled for one
+// The launches that depend on the operand types: declared here, defined in launch_types.inl, and compiled for one
 // combination of types in each forward_*.cu.
 #pragma once
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cos_lse_sweep.cuh"
-#include "launch_kernel.cuh"
+#include "launch_kernel.h"
 #include "launch_types.h"
 #include "prepare_rows.cuh"
 

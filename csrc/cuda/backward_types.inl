@@ -7,7 +7,7 @@
 #include "finish_rows.cuh"
 #include "gradient_classes.cuh"
 #include "gradient_rows.cuh"
-#include "launch_kernel.cuh"
+#include "launch_kernel.h"
 #include "normalize_classes.cuh"
 #include "prepare_rows.cuh"
 
