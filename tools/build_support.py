@@ -154,6 +154,7 @@ def build_libraries(root: Path, package: Path, *, version: str) -> None:
             settings["BBS_CUDA_ARCHS"] = archs
     else:  # an editable install may hold the library of an earlier build
         (package / "libbbs_cuda.so").unlink(missing_ok=True)
+    shutil.rmtree(package / "include", ignore_errors=True)  # headers that are no more
     # A changed generator or compiler makes an old cache unusable; the cache is small, so start afresh each time.
     (build_dir / "CMakeCache.txt").unlink(missing_ok=True)
     configure = [
