@@ -3,6 +3,7 @@
 #pragma once
 
 #include "dense_params.h"
+#include "last_not_after.cuh"
 #include "sweep_shared.h"
 
 namespace bbs::cuda {
@@ -26,22 +27,15 @@ static __global__ void __launch_bounds__(kPrepareThreads) find_baskets(const __g
   p.dense.basket_begin[b] = low;
 }
 
-// Tile `tile` of the whole problem. The last basket that begins at or before it: those before are empty.
+// Tile `tile` of the whole problem.
 template <int align>
 __device__ __forceinline__ Tile find_tile(const ForwardParams& p, int tile) {
   const int32_t* tile_begin = p.sweep.tile_begin;
-  int low = 0, high = p.problem.baskets - 1;
-  while (low < high) {
-    const int middle = (low + high + 1) / 2;
-    if (tile_begin[middle] <= tile)
-      low = middle;
-    else
-      high = middle - 1;
-  }
-  const int begin_class = static_cast<int>(p.problem.offsets[low]);
-  const int end_class = static_cast<int>(p.problem.offsets[low + 1]);
-  const int start = begin_class / align * align + (tile - tile_begin[low]) * kTileN;
-  return {low, start, start > begin_class ? start : begin_class,
+  const int basket = last_not_after(tile_begin, 0, p.problem.baskets - 1, tile);
+  const int begin_class = static_cast<int>(p.problem.offsets[basket]);
+  const int end_class = static_cast<int>(p.problem.offsets[basket + 1]);
+  const int start = begin_class / align * align + (tile - tile_begin[basket]) * kTileN;
+  return {basket, start, start > begin_class ? start : begin_class,
           start + kTileN < end_class ? start + kTileN : end_class};
 }
 

@@ -1,8 +1,9 @@
-// Before the sweep, per row: basket of the label, inverse norm, target cosine, guard. The target cosine has the bits that the sweep gives the pair: the same instructions
-// in the same order of k, on fragments read straight from memory.
+// Before the sweep, per row: basket of the label, inverse norm, target cosine, guard. The target cosine has the bits
+// that the sweep gives the pair: the same instructions in the same order of k, on fragments read straight from memory.
 #pragma once
 
 #include "../common/rule.h"
+#include "last_not_after.cuh"
 #include "params.h"
 #include "simt_loop.cuh"
 
@@ -101,19 +102,6 @@ __device__ __forceinline__ RowProducts simt_products(const Problem& q, int i, in
   return {dot, Loop::squared_norm(x_squares), Loop::squared_norm(w_squares)};
 }
 
-// The basket that holds class c: the last that begins at or before it and is not empty.
-__device__ __forceinline__ int basket_of(const int64_t* offsets, int baskets, int64_t c) {
-  int low = 0, high = baskets - 1;
-  while (low < high) {
-    const int middle = (low + high + 1) / 2;
-    if (offsets[middle] <= c)
-      low = middle;
-    else
-      high = middle - 1;
-  }
-  return low;
-}
-
 template <class Types>
 __global__ void __launch_bounds__(kPrepareThreads) prepare_rows(const __grid_constant__ ForwardParams p) {
   constexpr bool kMma = Types::Op::kTensorCore;
@@ -137,7 +125,7 @@ __global__ void __launch_bounds__(kPrepareThreads) prepare_rows(const __grid_con
   const float c_t = good ? cosine(sum.dot, x_inverse, inverse_norm(sum.w_squares)) : ignored ? 0.0f : nan;
   p.row.inverse_norm[i] = x_inverse;
   p.row.cos_target[i] = c_t;
-  p.row.basket[i] = good ? basket_of(q.offsets, q.baskets, label) : ignored ? NoBasket::ignored : NoBasket::bad_label;
+  p.row.basket[i] = good ? last_not_after(q.offsets, 0, q.baskets - 1, label) : ignored ? NoBasket::ignored : NoBasket::bad_label;
   p.row.guard[i] = q.guard_kind == GuardKind::absolute   ? q.guard_value
                    : q.guard_kind == GuardKind::relative ? __fadd_rn(c_t, -q.guard_value)
                    : q.guard_kind == GuardKind::rows     ? q.guard_rows[i]

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../common/rule.h"
+#include "last_not_after.cuh"
 #include "params.h"
 #include "sweep_shared.h"
 
@@ -20,17 +21,7 @@ __device__ __forceinline__ void look_up_tile(const ForwardParams& p, SweepState&
   const int begin = segment == 0 ? 0 : s.segment_end[segment - 1];
   const int tile = s.segment_first[segment] + at - begin;
   const int32_t* tile_begin = p.sweep.tile_begin;
-  if (tile >= tile_begin[basket + 1]) {  // on to the last basket that begins at or before the tile
-    int low = basket + 1, high = p.problem.baskets - 1;
-    while (low < high) {
-      const int middle = (low + high + 1) / 2;
-      if (tile_begin[middle] <= tile)
-        low = middle;
-      else
-        high = middle - 1;
-    }
-    basket = low;
-  }
+  if (tile >= tile_begin[basket + 1]) basket = last_not_after(tile_begin, basket + 1, p.problem.baskets - 1, tile);
   const int begin_class = static_cast<int>(p.problem.offsets[basket]);
   const int end_class = static_cast<int>(p.problem.offsets[basket + 1]);
   const int start = begin_class / align * align + (tile - tile_begin[basket]) * kTileN;
