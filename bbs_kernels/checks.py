@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ._load import OPS
 
-_NO_LABEL = 2**63 - 1  # csrc/cuda/params.h, BadLabel
+NO_LABEL = 2**63 - 1  # BadLabel::none of csrc/cuda/params.h
 
 
 def check() -> None:
@@ -23,8 +24,13 @@ def check() -> None:
     if take is None or not torch.cuda.is_available():
         return
     torch.cuda.synchronize()
-    label, classes = take().tolist()
-    if label != _NO_LABEL:
+    raise_label(take())
+
+
+def raise_label(found: Tensor) -> None:
+    """Raise RuntimeError for a label that a device found out of range: [2] int64, label or NO_LABEL, and classes."""
+    label, classes = found.tolist()
+    if label != NO_LABEL:
         raise RuntimeError(
             f"labels of an earlier call: {label} is out of range: allowed are 0 to {classes - 1} and ignore_index; "
             "the loss of its row was NaN"

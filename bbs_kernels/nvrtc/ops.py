@@ -9,9 +9,8 @@ from torch import Tensor
 
 from .. import _core  # type: ignore[attr-defined]  # compiled
 from .._layout import gradient_like
+from ..checks import NO_LABEL, raise_label
 from . import calls, sources
-
-NO_LABEL = 2**63 - 1  # BadLabel::none of csrc/cuda/params.h
 
 
 @cache
@@ -33,12 +32,7 @@ def raise_bad_label() -> None:
     """Raise what an earlier call found, once; never during graph capture."""
     if torch.cuda.is_current_stream_capturing():
         return
-    label, classes = take_bad_label().tolist()
-    if label != NO_LABEL:
-        raise RuntimeError(
-            f"labels of an earlier call: {label} is out of range: allowed are 0 to {classes - 1} and ignore_index; "
-            "the loss of its row was NaN"
-        )
+    raise_label(take_bad_label())
 
 
 def take_bad_label() -> Tensor:
