@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -40,17 +41,19 @@ class Baskets:
             raise TypeError(f"baskets must be a dict of name: size or a list of sizes, got {baskets!r}")
         elif not isinstance(baskets, Mapping):
             baskets = {str(i): size for i, size in enumerate(baskets)}
+        checked = {}
         for name, size in baskets.items():
             if not isinstance(name, str):
                 raise TypeError(f"baskets: a name must be a string, got {name!r}")
-            if isinstance(size, bool) or not isinstance(size, int):
+            if isinstance(size, bool) or not isinstance(size, Integral):  # NumPy's integers too
                 raise TypeError(f"baskets[{name!r}] must be an int, the number of classes, got {size!r}")
             if size < 0:
                 raise ValueError(f"baskets[{name!r}] must be >= 0, got {size}")
-        if not baskets:
+            checked[name] = int(size)
+        if not checked:
             raise ValueError("baskets is empty, allowed is at least one basket")
-        self.names: tuple[str, ...] = tuple(baskets)
-        self.sizes: tuple[int, ...] = tuple(baskets.values())
+        self.names: tuple[str, ...] = tuple(checked)
+        self.sizes: tuple[int, ...] = tuple(checked.values())
         self.offsets: Tensor = torch.tensor([0, *accumulate(self.sizes)])  # [K + 1] int64, always on the CPU
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -81,10 +82,7 @@ class BasketSoftmaxLoss(nn.Module):
         self.baskets = Baskets(baskets)
         self.embedding_size = _positive_int("embedding_size", embedding_size)
         self.weight = nn.Parameter(torch.empty(self.num_classes, embedding_size, device=device, dtype=dtype))
-        if self.weight.dtype not in (torch.float32, torch.float64):
-            raise TypeError(
-                f"dtype is {self.weight.dtype}, allowed are float32 and float64: centres stay in full precision"
-            )
+        _check_centres("dtype", self.weight.dtype)
         self.margin = ArcFace(0.5) if margin is None else margin
         self.scale = scale
         self.mining = TopK() if mining is None else mining
@@ -183,7 +181,7 @@ class BasketSoftmaxLoss(nn.Module):
             class_index=self._sampled(labels), stash_bytes=self.stash_bytes,
             cos_lse=core.cos_lse if self._fused is None else self._fused.cos_lse,
         )  # fmt: skip
-        self._last = LastStep(labels, *(t.detach() for t in rows))
+        self._last = LastStep(self.mining, labels, *(t.detach() for t in rows))
         value = core.reduce_rows(rows.losses, labels != self.ignore_index, sample_weight, self.reduction)
         if self._fused is not None and value.requires_grad:
             value.register_hook(self._fused.refuse_scaled)
@@ -203,7 +201,7 @@ class BasketSoftmaxLoss(nn.Module):
         """
         if self._last is None:
             raise RuntimeError("stats() before the first forward: there is no step to report yet")
-        return summarise(self._last, self.baskets, self.mining, self.ignore_index, self._buffers.get("ema"))
+        return summarise(self._last, self.baskets, self.ignore_index, self._buffers.get("ema"))
 
     @torch.no_grad()
     def full_weight(self) -> Tensor:
@@ -303,6 +301,11 @@ class BasketSoftmaxLoss(nn.Module):
             raise ValueError(f"aliases has shape {tuple(aliases.shape)}, allowed is ({self.num_classes},)")
         return aliases.detach().clone().to(self.weight.device)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BasketSoftmaxLoss:
+        # .half(), .to(torch.bfloat16) and their like, also of a model that holds the head.
+        _check_centres("the dtype of the centres", fn(self.weight.detach()[:0]).dtype)
+        return super()._apply(fn, recurse)
+
     def __getstate__(self) -> dict[str, Any]:
         # Results of the last step are graph leftovers, and an optimiser belongs to its own checkpoint.
         return {**self.__dict__, "_last": None, "_fused": None}
@@ -313,7 +316,15 @@ def _unit(v: Tensor) -> Tensor:
     return torch.where(norm < 1e-12, 0.0, v / norm.clamp_min(1e-12))
 
 
+def _check_centres(name: str, dtype: torch.dtype) -> None:
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"{name} is {dtype}, allowed are float32 and float64: centres stay in full precision; "
+            "16-bit embeddings and autocast are fine"
+        )
+
+
 def _positive_int(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value <= 0:
         raise ValueError(f"{name} is {value!r}, allowed is a positive int")
-    return value
+    return int(value)

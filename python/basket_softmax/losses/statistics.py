@@ -15,8 +15,9 @@ from ..baskets import Baskets
 
 
 class LastStep(NamedTuple):
-    """labels, losses, cos_t [B]; mined_idx, mined_cos [B, K, k]; all detached."""
+    """mining: the rule it ran under; labels, losses, cos_t [B]; mined_idx, mined_cos [B, K, k]; all detached."""
 
+    mining: Rule
     labels: Tensor
     losses: Tensor
     cos_t: Tensor
@@ -24,10 +25,9 @@ class LastStep(NamedTuple):
     mined_cos: Tensor
 
 
-def summarise(
-    last: LastStep, baskets: Baskets, mining: Rule, ignore_index: int, ema: Tensor | None
-) -> dict[str, Tensor]:
+def summarise(last: LastStep, baskets: Baskets, ignore_index: int, ema: Tensor | None) -> dict[str, Tensor]:
     """The dictionary of `BasketSoftmaxLoss.stats`."""
+    mining = last.mining
     valid = last.labels != ignore_index
     basket = core.basket_of(last.labels, baskets.offsets)
     stats = {
