@@ -21,11 +21,7 @@ def _result_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-@torch.library.register_fake("bbs_kernels::cos_lse")
-def _(
-    x, w, labels, offsets, guard, aliases, scale, rule, k, skip, guard_kind, guard_value, ignore_index,
-    class_index=None, stash_bytes=0, allow_tf32=False,
-):  # fmt: skip
+def _fake_forward(x, w, labels, offsets, k, class_index, stash_bytes):
     torch._check(x.dim() == 2 and w.dim() == 2, lambda: "x and w must be [B, D] and [C, D]")
     torch._check(x.shape[1] == w.shape[1], lambda: f"x is {tuple(x.shape)}, w is {tuple(w.shape)}: D differs")
     torch._check(
@@ -43,6 +39,23 @@ def _(
         x.new_empty((rows, baskets, k), dtype=dtype),
         x.new_empty((stash,), dtype=dtype),
     )
+
+
+@torch.library.register_fake("bbs_kernels::cos_lse")
+def _(
+    x, w, labels, offsets, guard, aliases, scale, rule, k, skip, guard_kind, guard_value, ignore_index,
+    class_index=None, stash_bytes=0, allow_tf32=False,
+):  # fmt: skip
+    return _fake_forward(x, w, labels, offsets, k, class_index, stash_bytes)
+
+
+@torch.library.register_fake("bbs_kernels::margin_softmax")
+def _(
+    x, w, labels, offsets, guard, aliases, scale, rule, k, skip, guard_kind, guard_value, ignore_index,
+    m1, m2, m3, boundary, target_grad, class_index=None, stash_bytes=0, allow_tf32=False,
+):  # fmt: skip
+    of_rows = (x.new_empty((x.shape[0],), dtype=_result_dtype(x)) for _ in range(3))
+    return (*of_rows, *_fake_forward(x, w, labels, offsets, k, class_index, stash_bytes))
 
 
 @torch.library.register_fake("bbs_kernels::cos_lse_backward")
@@ -81,24 +94,51 @@ def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
 
 
 def _backward(ctx: Any, grad_lse: Tensor | None, grad_cos_t: Tensor | None, *unused: None) -> tuple:
-    need_dx, need_dw = ctx.needs_input_grad[:2]
-    x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases, class_index = (
-        ctx.saved_tensors
-    )
+    saved = ctx.saved_tensors
+    lse, cos_t = saved[4:6]
     grad_lse = torch.zeros_like(lse) if grad_lse is None else grad_lse
     grad_cos_t = torch.zeros_like(cos_t) if grad_cos_t is None else grad_cos_t
+    return (*_call_backward(ctx, grad_lse, grad_cos_t, saved), *(None,) * 14)
+
+
+def _call_backward(ctx: Any, grad_lse: Tensor, grad_cos_t: Tensor, saved: tuple) -> tuple:
+    """Gradients of x and w. `saved`: x, w, labels, offsets, what cos_lse returned, guard, aliases, class_index."""
+    need_dx, need_dw = ctx.needs_input_grad[:2]
+    w, class_index = saved[1], saved[-1]
     dx, dw = OPS.cos_lse_backward(
-        grad_lse, grad_cos_t, x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases,
-        *ctx.arguments, class_index, need_dx, need_dw, ctx.allow_tf32,
-    )  # fmt: skip
+        grad_lse, grad_cos_t, *saved[:-1], *ctx.arguments, class_index, need_dx, need_dw, ctx.allow_tf32
+    )
     if need_dw and class_index is not None:
         dw = torch.sparse_coo_tensor(
             class_index[None], dw, w.shape, is_coalesced=True, check_invariants=False
         )
-    return (dx if need_dx else None, dw if need_dw else None, *(None,) * 14)
+    return dx if need_dx else None, dw if need_dw else None
 
 
 torch.library.register_autograd("bbs_kernels::cos_lse", _backward, setup_context=_setup)
+
+
+def _setup_margin(ctx: Any, inputs: tuple, output: tuple) -> None:
+    (
+        x, w, labels, offsets, guard, aliases, scale, rule, _k, _skip, guard_kind, guard_value, ignore_index,
+        _m1, _m2, _m3, _boundary, _target_grad, class_index, _stash_bytes, allow_tf32,
+    ) = inputs  # fmt: skip
+    ctx.save_for_backward(*output[1:3], x, w, labels, offsets, *output[3:], guard, aliases, class_index)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+    ctx.arguments = (scale, rule, guard_kind, guard_value, ignore_index)
+    ctx.allow_tf32 = allow_tf32
+
+
+def _backward_margin(ctx: Any, grad_loss: Tensor | None, *unused: None) -> tuple:
+    grad_lse, grad_cos_t, *saved = ctx.saved_tensors
+    if grad_loss is None:
+        return (None,) * 21
+    grads = _call_backward(ctx, grad_loss * grad_lse, grad_loss * grad_cos_t, saved)
+    return (*grads, *(None,) * 19)
+
+
+torch.library.register_autograd("bbs_kernels::margin_softmax", _backward_margin, setup_context=_setup_margin)
 
 
 def _no_second_order(ctx: Any, *grads: Tensor) -> None:

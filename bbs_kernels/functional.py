@@ -1,7 +1,8 @@
 """`cos_lse`, the differentiable core: log-sum-exp over the negatives, target cosine, mined classes.
 
-Checks the arguments, resolves autocast and the `Ema` guard, and calls the op. Margin and reduction act on
-[B] numbers and are here too, so that the module, the functional form and the drop-ins share them.
+Checks the arguments, resolves autocast and the `Ema` guard, and calls the op. `margin_softmax` is the same with the
+losses of the rows made in the kernel, for margins of the combined family. Loss of a row from any other margin and
+reduction act on [B] numbers and are here too, so that the module, the functional form and the drop-ins share them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from . import ema as running_mean
 from ._load import OPS
+from .margins import FamilyArguments, family_arguments
 from .rules import MAX_SLOTS, OpArguments, Rule, TopK, check_rule, ema_guard
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -81,6 +83,29 @@ def cos_lse(
     return lse, cos_t, mined_idx, mined_cos
 
 
+def margin_softmax(
+    x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, *, margin: Any, **arguments: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Losses of the rows under a margin of the combined family, in the kernels that find their log-sum-exps.
+
+    The values of `row_losses(lse, margin(cos_t), scale)` with `cos_lse`, up to rounding, without the launches.
+
+    Args:
+        x, w, labels, offsets, **arguments: as for `cos_lse`.
+        margin: an `ArcFace`, `CosFace`, `CombinedMargin` or `SphereFace`.
+
+    Returns:
+        losses [B]; cos_t, mined_idx and mined_cos as from `cos_lse`. Gradients flow through the losses only.
+
+    Raises:
+        TypeError: another margin, a subclass of the four included; else as `cos_lse`.
+    """
+    family = checked_family(margin)
+    call = prepare(x, w, labels, offsets, **arguments)
+    losses, _, _, _, cos_t, mined_idx, mined_cos, _ = call.run_margin(call.x, w, family)
+    return losses, cos_t, mined_idx, mined_cos
+
+
 class CoreCall(NamedTuple):
     """A checked call of the op: `x` after autocast, the guard per row resolved."""
 
@@ -99,11 +124,22 @@ class CoreCall(NamedTuple):
     def run(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """lse, cos_t, mined_idx, mined_cos, stash."""
         with torch.autocast(x.device.type, enabled=False):
-            return OPS.cos_lse(
-                x, w, self.labels, self.offsets, self.guard, self.aliases, self.scale, self.rule.rule,
-                self.rule.k, self.rule.skip, self.rule.guard_kind, self.rule.guard_value, self.ignore_index,
-                self.class_index, self.stash_bytes, self.allow_tf32,
-            )  # fmt: skip
+            return OPS.cos_lse(x, w, *self._inputs(), *self._options())
+
+    def run_margin(self, x: Tensor, w: Tensor, margin: FamilyArguments) -> tuple[Tensor, ...]:
+        """losses, their gradients grad_lse and grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash."""
+        with torch.autocast(x.device.type, enabled=False):
+            return OPS.margin_softmax(x, w, *self._inputs(), *margin, *self._options())
+
+    def _inputs(self) -> tuple[Any, ...]:
+        rule = self.rule
+        return (
+            self.labels, self.offsets, self.guard, self.aliases, self.scale, rule.rule, rule.k, rule.skip,
+            rule.guard_kind, rule.guard_value, self.ignore_index,
+        )  # fmt: skip
+
+    def _options(self) -> tuple[Any, ...]:
+        return self.class_index, self.stash_bytes, self.allow_tf32
 
 
 def prepare(
@@ -149,6 +185,17 @@ def row_losses(lse: Tensor, psi: Tensor, scale: float) -> Tensor:
     """
     # Above the threshold softplus is the identity; the default of 20 drops e^-20 = 2e-9, which fp64 can see.
     return F.softplus(lse - scale * psi, threshold=40.0)
+
+
+def checked_family(margin: Any) -> FamilyArguments:
+    """`family_arguments`, or a TypeError that says which margins have them."""
+    family = family_arguments(margin)
+    if family is None:
+        raise TypeError(
+            f"margin is {margin!r}, allowed are ArcFace, CosFace, CombinedMargin and SphereFace: take cos_lse and "
+            "row_losses for others"
+        )
+    return family
 
 
 def reduce_rows(

@@ -6,11 +6,13 @@
 #include <pybind11/stl.h>
 
 #include <cstring>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "../cuda/backward_call.h"
+#include "../cuda/margin_params.h"
 
 namespace bbs::python {
 
@@ -89,6 +91,7 @@ inline py::dict plan_forward(const py::dict& call, const std::vector<int64_t>& o
   d["order_rows"] = launch(p.order_blocks, 1, cuda::kPrepareThreads, 0);
   d["cos_lse_sweep"] = launch(p.row_blocks, p.splits, p.threads, p.shared_bytes);
   d["merge_splits"] = launch(p.merge_blocks, 1, cuda::kMergeThreads, 0);
+  d["merge_margin"] = d["merge_splits"];
   d["resident"] = p.resident != 0;
   d["vectors"] = made.shape.vectors != 0;
   d["w_transposed"] = made.shape.w_transposed != 0;
@@ -100,10 +103,15 @@ inline py::dict plan_forward(const py::dict& call, const std::vector<int64_t>& o
   return d;
 }
 
+// (m1, m2, m3, boundary, target_grad)
+using MarginTuple = std::tuple<double, double, double, int32_t, int32_t>;
+
+// The argument of the forward's kernels; with a margin, of merge_margin, which the others' begins.
 inline py::bytes pack_forward(const py::dict& call, const std::vector<int64_t>& offsets, const MachineTuple& machine,
-                              const py::dict& memory, bool streaming, bool target_only) {
+                              const py::dict& memory, bool streaming, bool target_only,
+                              const std::optional<MarginTuple>& margin) {
   const Planned made(call, offsets, machine, streaming);
-  cuda::ForwardParams p;
+  cuda::MarginParams p;
   std::memset(static_cast<void*>(&p), 0, sizeof p);  // the bytes between the fields too: tests compare them
   const cuda::ForwardParams packed =
       cuda::pack_forward(made.call, made.shape, made.plan,
@@ -114,10 +122,14 @@ inline py::bytes pack_forward(const py::dict& call, const std::vector<int64_t>& 
                            pointer<int64_t>(memory, "mined_idx"), pointer<float>(memory, "mined_cos")},
                           pointer<void>(memory, "workspace"),
                           target_only});
-  p.problem = packed.problem;
-  p.row = packed.row;
-  p.sweep = packed.sweep;
-  p.out = packed.out;
+  p.forward.problem = packed.problem;
+  p.forward.row = packed.row;
+  p.forward.sweep = packed.sweep;
+  p.forward.out = packed.out;
+  if (!margin) return py::bytes(reinterpret_cast<const char*>(&p.forward), sizeof p.forward);
+  const auto [m1, m2, m3, boundary, target_grad] = *margin;
+  p.margin = rounded<float>(combined_margin(m1, m2, m3, Boundary{boundary}, TargetGrad{target_grad}));
+  p.out = {pointer<float>(memory, "loss"), pointer<float>(memory, "grad_lse"), pointer<float>(memory, "grad_cos_t")};
   return py::bytes(reinterpret_cast<const char*>(&p), sizeof p);
 }
 
@@ -195,7 +207,9 @@ inline void bind_cuda_plan(py::module_& m) {
   m.def("plan_forward", &plan_forward, py::arg("call"), py::arg("offsets"), py::arg("machine"),
         py::arg("streaming") = false, "Grids, shared memory, workspace bytes and tables of a CUDA forward.");
   m.def("pack_forward", &pack_forward, py::arg("call"), py::arg("offsets"), py::arg("machine"), py::arg("memory"),
-        py::arg("streaming") = false, py::arg("target_only") = false, "The bytes of the forward kernels' argument.");
+        py::arg("streaming") = false, py::arg("target_only") = false, py::arg("margin") = py::none(),
+        "The bytes of the forward kernels' argument; with a margin (m1, m2, m3, boundary, target_grad) those of "
+        "merge_margin's.");
   m.def("plan_backward", &plan_backward, py::arg("call"), py::arg("offsets"), py::arg("machine"), py::arg("memory"),
         py::arg("workspace_limit") = cuda::kDenseWorkspace,
         "The launches of a CUDA backward, with their bytes, and the workspace that they need.");

@@ -3,8 +3,9 @@
 // class_index [S]: ascending classes that take part (Partial FC), all when None; labels, mined_idx and offsets stay
 // indices into w, dw is [S, D] then. stash: cosines kept for backward within stash_bytes, CPU only.
 // allow_tf32: CUDA only, fp32 operands multiplied as tf32.
-// cos_lse_backward_sgd updates w and momentum instead of returning dw.
-// release_workspace gives the memory that the CPU ops keep from step to step back and returns its bytes.
+// margin_softmax is cos_lse and, on its B rows, the loss under the combined margin family with its derivatives; codes
+// of boundary and target_grad: csrc/common/combined_margin.h. cos_lse_backward_sgd updates w and momentum instead of
+// returning dw. release_workspace gives the memory that the CPU ops keep from step to step back and returns its bytes.
 // An output that is not needed (need_dx, need_dw) comes back with shape [0].
 #include <torch/csrc/stable/library.h>
 
@@ -16,6 +17,12 @@ STABLE_TORCH_LIBRARY(bbs_kernels, m) {
       "int rule, int k, int skip, int guard_kind, float guard_value, int ignore_index, Tensor? class_index=None, "
       "int stash_bytes=0, bool allow_tf32=False) -> (Tensor lse, Tensor cos_t, Tensor mined_idx, Tensor mined_cos, "
       "Tensor stash)");
+  m.def(
+      "margin_softmax(Tensor x, Tensor w, Tensor labels, Tensor offsets, Tensor? guard, Tensor? aliases, float scale, "
+      "int rule, int k, int skip, int guard_kind, float guard_value, int ignore_index, float m1, float m2, float m3, "
+      "int boundary, int target_grad, Tensor? class_index=None, int stash_bytes=0, bool allow_tf32=False) -> "
+      "(Tensor loss, Tensor grad_lse, Tensor grad_cos_t, Tensor lse, Tensor cos_t, Tensor mined_idx, "
+      "Tensor mined_cos, Tensor stash)");
   m.def(
       "cos_lse_backward(Tensor grad_lse, Tensor grad_cos_t, Tensor x, Tensor w, Tensor labels, Tensor offsets, "
       "Tensor lse, Tensor cos_t, Tensor mined_idx, Tensor mined_cos, Tensor stash, Tensor? guard, Tensor? aliases, "

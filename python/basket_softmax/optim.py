@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bbs_kernels import functional as core
-from bbs_kernels.fused_sgd import SgdSettings, cos_lse_with_sgd
+from bbs_kernels.fused_sgd import SgdSettings, cos_lse_with_sgd, margin_softmax_with_sgd
 
 from .losses import BasketSoftmaxLoss
 
@@ -88,6 +88,15 @@ class FusedSGD(torch.optim.Optimizer):
             return core.cos_lse(x, w, *args, **kwargs)
         self._refuse_other_uses(x, w)
         return cos_lse_with_sgd(x, w, *args, step=self._begin_update, **kwargs)
+
+    def margin_softmax(
+        self, x: Tensor, w: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`bbs_kernels.functional.margin_softmax` whose backward also updates `w`."""
+        if not torch.is_grad_enabled() or not w.requires_grad:
+            return core.margin_softmax(x, w, *args, **kwargs)
+        self._refuse_other_uses(x, w)
+        return margin_softmax_with_sgd(x, w, *args, step=self._begin_update, **kwargs)
 
     def refuse_scaled(self, gradient: Tensor) -> None:
         """A hook on the loss: the factor of a GradScaler would become part of the update, and nothing could undo it."""

@@ -57,12 +57,16 @@ def arguments(call: Forward) -> dict:
 
 def forward(call: Forward) -> Result:
     OPS.take_bad_label()
-    out = OPS.cos_lse(**arguments(call), class_index=None, stash_bytes=0)
+    if call.margin:
+        family = dict(zip(("m1", "m2", "m3", "boundary", "target_grad"), call.margin, strict=True))
+        *losses, lse, cos_t, idx, cos, _ = OPS.margin_softmax(**arguments(call), **family)
+        call.losses = [t.cpu().numpy() for t in losses]
+    else:
+        lse, cos_t, idx, cos, _ = OPS.cos_lse(**arguments(call))
     torch.cuda.synchronize()
     call.stats = {}
     call.bad_label, call.bad_label_classes = OPS.take_bad_label().tolist()
-    lse, cos_t, idx, cos = (t.cpu().numpy() for t in out[:4])
-    return Result(lse, cos_t, idx, cos)
+    return Result(*(t.cpu().numpy() for t in (lse, cos_t, idx, cos)))
 
 
 def backward(call: Backward) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -181,7 +181,7 @@ class BasketSoftmaxLoss(nn.Module):
             with_context=self._margin_takes_context, scale=self.scale, mining=self.mining, aliases=self.aliases,
             ignore_index=self.ignore_index, ema=self._buffers.get("ema"), training=self.training,
             class_index=self._sampled(labels), stash_bytes=self.stash_bytes,
-            cos_lse=core.cos_lse if self._fused is None else self._fused.cos_lse,
+            kernels=core if self._fused is None else self._fused,
         )  # fmt: skip
         self._last = LastStep(labels, *(t.detach() for t in rows))
         value = core.reduce_rows(rows.losses, labels != self.ignore_index, sample_weight, self.reduction)
