@@ -69,7 +69,10 @@ class _CosLseWithSgd(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return _update(ctx, grads[0], grads[1], *ctx.saved_tensors), None, None, None
+        *saved, mined_idx, mined_cos, stash = ctx.saved_tensors
+        if not ctx.call.mined_in_lse:
+            mined_idx = torch.full_like(mined_idx, -1)
+        return _update(ctx, grads[0], grads[1], *saved, mined_idx, mined_cos, stash), None, None, None
 
 
 class _MarginSoftmaxWithSgd(torch.autograd.Function):
@@ -106,7 +109,8 @@ def _update(
         grad_lse, grad_cos_t, x, w.detach(), call.labels, call.offsets, *outputs, call.guard, call.aliases,
         call.scale, call.rule.rule, call.rule.guard_kind, call.rule.guard_value, call.ignore_index,
         call.class_index, ctx.needs_input_grad[0], settings.momentum_buffer, settings.first_step, settings.lr,
-        settings.momentum, settings.dampening, settings.weight_decay, settings.nesterov,
+        settings.momentum, settings.dampening, settings.weight_decay, settings.nesterov, call.row_basket,
+        call.row_alias,
     )  # fmt: skip
     # Another graph that was built on the old centres must not run its backward on the new ones.
     torch.autograd.graph.increment_version(w)

@@ -68,7 +68,7 @@ __device__ __forceinline__ void merge_row(const ForwardParams& p, Finish finish)
       const float cos = __uint_as_float(key_cos_bits(key));
       p.out.mined_idx[out + at] = key == kNoKey ? -1 : key_class(key);
       p.out.mined_cos[out + at] = key == kNoKey ? 0.0f : cos;
-      if (key != kNoKey) kept = merge(kept, {cos, 1.0f}, scale_log2e, PlainExp2());
+      if (key != kNoKey && q.mined_in_lse) kept = merge(kept, {cos, 1.0f}, scale_log2e, PlainExp2());
     }
   }
   kept = merge_warp(kept, scale_log2e);

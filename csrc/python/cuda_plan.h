@@ -45,6 +45,9 @@ inline cuda::ForwardCall call_from(const py::dict& v) {
   c.labels = pointer<const int64_t>(v, "labels");
   c.aliases = pointer<const int64_t>(v, "aliases");
   c.guard_rows = pointer<const float>(v, "guard_rows");
+  // Of a shard only.
+  c.row_basket = v.contains("row_basket") ? pointer<const int64_t>(v, "row_basket") : nullptr;
+  c.row_alias = v.contains("row_alias") ? pointer<const int64_t>(v, "row_alias") : nullptr;
   c.baskets = v["baskets"].cast<int64_t>();
   c.ignore_index = v["ignore_index"].cast<int64_t>();
   c.rule = Rule{v["rule"].cast<int32_t>()};
@@ -53,6 +56,7 @@ inline cuda::ForwardCall call_from(const py::dict& v) {
   c.skip = v["skip"].cast<int32_t>();
   c.scale = v["scale"].cast<float>();
   c.guard_value = v["guard_value"].cast<float>();
+  c.mined_in_lse = !v.contains("mined_in_lse") || v["mined_in_lse"].cast<bool>();
   return c;
 }
 
@@ -161,11 +165,22 @@ inline const char* kernel_name(cuda::BackwardKernel kernel) {
   return "";
 }
 
+// Bytes that a launcher allocates before it asks for the launches, whose parameters hold their address.
+inline int64_t backward_workspace(const py::dict& call, const std::vector<int64_t>& offsets,
+                                  const MachineTuple& machine, bool need_dx, bool need_dw, int64_t workspace_limit) {
+  const Planned made(call, offsets, machine, false);
+  return cuda::lay_out_backward(made.call, made.shape, offsets.data(), machine_from(machine), {need_dx, need_dw},
+                                workspace_limit)
+      .total;
+}
+
 // [(kernel, grid, block, shared bytes, parameter bytes)] in launch order, and what a launcher allocates before.
 inline py::dict plan_backward(const py::dict& call, const std::vector<int64_t>& offsets, const MachineTuple& machine,
                               const py::dict& memory, int64_t workspace_limit) {
   const Planned made(call, offsets, machine, false);
-  const cuda::Matrix dx = gradient(memory["dx"], made.call.x), dw = gradient(memory["dw"], made.call.w);
+  cuda::Matrix dx = gradient(memory["dx"], made.call.x);
+  if (made.call.row_basket) dx.bytes = 4;  // partial sums
+  const cuda::Matrix dw = gradient(memory["dw"], made.call.w);
   const cuda::BackwardNeeds needs = {!memory["dx"].is_none(), !memory["dw"].is_none()};
   const cuda::BackwardLayout layout =
       cuda::lay_out_backward(made.call, made.shape, offsets.data(), machine_from(machine), needs, workspace_limit);
@@ -210,6 +225,9 @@ inline void bind_cuda_plan(py::module_& m) {
         py::arg("streaming") = false, py::arg("target_only") = false, py::arg("margin") = py::none(),
         "The bytes of the forward kernels' argument; with a margin (m1, m2, m3, boundary, target_grad) those of "
         "merge_margin's.");
+  m.def("backward_workspace", &backward_workspace, py::arg("call"), py::arg("offsets"), py::arg("machine"),
+        py::arg("need_dx"), py::arg("need_dw"), py::arg("workspace_limit") = cuda::kDenseWorkspace,
+        "The bytes of workspace that plan_backward's launches need.");
   m.def("plan_backward", &plan_backward, py::arg("call"), py::arg("offsets"), py::arg("machine"), py::arg("memory"),
         py::arg("workspace_limit") = cuda::kDenseWorkspace,
         "The launches of a CUDA backward, with their bytes, and the workspace that they need.");

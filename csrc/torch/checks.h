@@ -120,6 +120,10 @@ inline void check_scale(double scale) {
   check(std::isfinite(scale) && scale > 0, "scale is ", scale, ", allowed are finite values above 0");
 }
 
+inline void check_workspace(int64_t bytes) {
+  check(bytes >= 0, "workspace_bytes is ", bytes, ", allowed are values from 0");
+}
+
 inline CombinedMargin<double> check_margin(double m1, double m2, double m3, int64_t boundary, int64_t target_grad) {
   constexpr double kPi = 3.14159265358979323846;
   check(std::isfinite(m1) && m1 > 0, "m1 is ", m1, ", allowed are finite values above 0");

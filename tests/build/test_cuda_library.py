@@ -51,6 +51,13 @@ for dtype, tf32 in ((torch.float32, False), (torch.float32, True), (torch.float1
                 x, w, labels, offsets, g, a, *numbers.values(), tf32
             )
             assert packed == bytes(want.tolist()), (dtype, w.stride(), rule)
+            shard = dict(row_basket=torch.zeros_like(labels), row_alias=torch.ones_like(labels), mined_in_lse=False)
+            part = calls.forward_call(x, w, labels, offsets, g, a, **numbers, allow_tf32=tf32, **shard)
+            packed = _core.pack_forward(part, offsets.tolist(), machine, memory)
+            want = torch.ops.bbs_kernels.forward_parameters(
+                x, w, labels, offsets, g, a, *numbers.values(), tf32, *shard.values()
+            )
+            assert packed == bytes(want.tolist()), (dtype, w.stride(), rule)
             margin = (1.1, 0.3, 0.1, 1, 1)
             packed = _core.pack_forward(got, offsets.tolist(), machine, memory, margin=margin)
             want = torch.ops.bbs_kernels.margin_parameters(

@@ -141,6 +141,18 @@ def test_opcheck_target_cos() -> None:
     opcheck(OPS.target_cos.default, (problem.x, problem.w, problem.labels, problem.offsets, -1))
 
 
+def test_opcheck_look_ups() -> None:
+    offsets = torch.tensor([0, 3, 3, 8])
+    opcheck(OPS.basket_of.default, (torch.tensor([0, 2, 3, 7, -1]), offsets))
+    opcheck(OPS.first_class.default, (torch.tensor([0, 3, 1, 1]), offsets))
+
+
+@pytest.mark.parametrize("op", ["cos_lse", "margin_softmax", "cos_lse_backward"])
+def test_the_schema_has_the_default_workspace(op: str) -> None:
+    (argument,) = (a for a in getattr(OPS, op).default._schema.arguments if a.name == "workspace_bytes")
+    assert argument.default_value == functional.DEFAULT_WORKSPACE_BYTES
+
+
 @pytest.mark.parametrize("stash_bytes", [1000, 1 << 20])
 def test_opcheck_with_a_stash(stash_bytes: int) -> None:
     problem = small(dtype=torch.float64)

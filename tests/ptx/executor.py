@@ -135,6 +135,9 @@ class Forward:
             "skip": p.skip,
             "scale": p.scale,
             "guard_value": p.guard_value,
+            "row_basket": pointers.get("row_basket", p.row_basket is not None),
+            "row_alias": pointers.get("row_alias", p.row_alias is not None),
+            "mined_in_lse": p.mined_in_lse,
         }
 
     def run(self, *, seed: int = 0, sweep_text: str | None = None, checks: dict | None = None) -> Result:
@@ -148,12 +151,15 @@ class Forward:
         k = p.k if p.rule == "topk" else 0
 
         def given(array: np.ndarray | None, name: str) -> dict:
-            return {} if array is None else {name: dev.alloc(np.ascontiguousarray(array), name=name)}
+            if array is None:
+                return {}
+            return {name: dev.alloc(np.ascontiguousarray(array if array.size else np.zeros(1)), name=name)}
 
         inputs = {
             **given(self.x, "x"), **given(self.w, "w"), **given(p.labels.astype(np.int64), "labels"),
             **given(None if p.aliases is None else p.aliases.astype(np.int64), "aliases"),
             **given(None if p.guard_rows is None else p.guard_rows.astype(np.float32), "guard"),
+            **given(p.row_basket, "row_basket"), **given(p.row_alias, "row_alias"),
         }  # fmt: skip
         slots = max(1, rows * baskets * k)
         outputs = {

@@ -45,6 +45,8 @@ class BasketSoftmaxLoss(nn.Module):
             sparse tensor: use `FusedSGD`, `torch.optim.SGD` without momentum, or `torch.optim.SparseAdam`.
         stash_bytes: CPU only: cosines kept from forward to backward, at most this many bytes; results do not
             depend on it.
+        workspace_bytes: CUDA only: how much a backward pass holds at a time beside its gradients, see
+            `bbs_kernels.functional.cos_lse`.
         device, dtype: of `weight`; dtype fp32 (default) or fp64.
 
     Attributes:
@@ -74,6 +76,7 @@ class BasketSoftmaxLoss(nn.Module):
         aliases: Tensor | None = None,
         sample_rate: float = 1.0,
         stash_bytes: int = core.DEFAULT_STASH_BYTES,
+        workspace_bytes: int = core.DEFAULT_WORKSPACE_BYTES,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -98,6 +101,7 @@ class BasketSoftmaxLoss(nn.Module):
             raise ValueError(f"sample_rate is {sample_rate}, allowed is (0, 1]")
         self.sample_rate = float(sample_rate)
         self.stash_bytes = stash_bytes
+        self.workspace_bytes = workspace_bytes
         self.register_buffer("aliases", self._checked_aliases(aliases), persistent=False)
         self._last: LastStep | None = None
         self._fused: FusedSGD | None = None
@@ -181,7 +185,7 @@ class BasketSoftmaxLoss(nn.Module):
             with_context=self._margin_takes_context, scale=self.scale, mining=self.mining, aliases=self.aliases,
             ignore_index=self.ignore_index, ema=self._buffers.get("ema"), training=self.training,
             class_index=self._sampled(labels), stash_bytes=self.stash_bytes,
-            kernels=core if self._fused is None else self._fused,
+            workspace_bytes=self.workspace_bytes, kernels=core if self._fused is None else self._fused,
         )  # fmt: skip
         self._last = LastStep(labels, *(t.detach() for t in rows))
         value = core.reduce_rows(rows.losses, labels != self.ignore_index, sample_weight, self.reduction)
