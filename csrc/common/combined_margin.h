@@ -38,14 +38,14 @@ BBS_HOST_DEVICE constexpr T sin_floor() {
   return static_cast<T>(1e-3);
 }
 
-inline CombinedMargin<double> combined_margin(double m1, double m2, double m3, Boundary boundary,
-                                              TargetGrad target_grad) {
+BBS_HOST_DEVICE CombinedMargin<double> combined_margin(double m1, double m2, double m3, Boundary boundary,
+                                                       TargetGrad target_grad) {
   return {m1, m2, m3, cos(m2), sin(m2), m2 * sin(m2) + m3, boundary, target_grad};
 }
 
 // Constants are found in fp64 and rounded once, to the type in which the rows are computed.
 template <class T>
-CombinedMargin<T> rounded(const CombinedMargin<double>& m) {
+BBS_HOST_DEVICE CombinedMargin<T> rounded(const CombinedMargin<double>& m) {
   return {static_cast<T>(m.m1),     static_cast<T>(m.m2),     static_cast<T>(m.m3), static_cast<T>(m.cos_m2),
           static_cast<T>(m.sin_m2), static_cast<T>(m.linear), m.boundary,           m.target_grad};
 }
