@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bbs_kernels import functional as core
+
 
 class LocalLabels(NamedTuple):
     """labels: [B] int64, from 0 in each basket; basket: [B] int64, index of the basket."""
@@ -111,10 +113,9 @@ class Baskets:
             raise ValueError(f"basket has shape {tuple(basket.shape)}, allowed is {tuple(labels.shape)}")
         valid = labels != ignore_index
         known = (basket >= 0) & (basket < len(self))
-        edges = self.offsets.to(labels.device, non_blocking=True)
         slot = torch.where(known, basket, 0)
-        first = edges[slot]
-        exists = known & (labels >= 0) & (labels < edges[slot + 1] - first)
+        first = core.first_class(slot, self.offsets)
+        exists = known & (labels >= 0) & (labels < core.first_class(slot + 1, self.offsets) - first)
         wrong = valid & ~exists
         if labels.device.type == "cpu" and not torch.compiler.is_compiling() and bool(wrong.any()):
             i = int(wrong.nonzero()[0])
@@ -139,9 +140,9 @@ class Baskets:
         """
         _check_labels(labels)
         valid = labels != ignore_index
-        edges = self.offsets.to(labels.device, non_blocking=True)
-        basket = torch.bucketize(labels, edges[1:-1].contiguous(), right=True)
-        return LocalLabels(torch.where(valid, labels - edges[basket], labels), torch.where(valid, basket, -1))
+        basket = core.basket_of(labels, self.offsets)
+        local = labels - core.first_class(basket, self.offsets)
+        return LocalLabels(torch.where(valid, local, labels), torch.where(valid, basket, -1))
 
 
 def _check_labels(labels: Tensor) -> None:

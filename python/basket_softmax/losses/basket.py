@@ -12,12 +12,15 @@ from torch import Tensor, nn
 
 from bbs_kernels import ArcFace, TopK
 from bbs_kernels import functional as core
+from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.margin_call import takes_context
 from bbs_kernels.rules import Rule, check_rule, ema_guard
+from bbs_kernels.sharding import KINDS
 
 from ..baskets import Baskets
 from ..functional import row_results
 from .grow import grow_parameter
+from .parallel import NOT_IN_DDP, ClassParallel, parallel_loss, refuse_fsdp
 from .sampling import sample_classes
 from .statistics import LastStep, summarise
 
@@ -46,11 +49,21 @@ class BasketSoftmaxLoss(nn.Module):
             sparse tensor: use `FusedSGD`, `torch.optim.SGD` without momentum, or `torch.optim.SparseAdam`.
         stash_bytes: CPU only: cosines kept from forward to backward, at most this many bytes; results do not
             depend on it.
+        workspace_bytes: CUDA only: how much a backward pass holds at a time beside its gradients, see
+            `bbs_kernels.functional.cos_lse`.
+        process_group: the classes are spread over its ranks (a `ProcessGroup`, or a `DeviceMesh` of one dimension):
+            `weight` is this rank's shard, the loss that of the batches of all ranks. None: all classes are here.
+        shard: "basket", a slice of every basket per rank, so that work stays even whatever a batch holds, or
+            "contiguous", a slice of all classes.
+        grad_average: multiply the embeddings' gradients by the number of ranks, since DDP and FSDP divide by it;
+            False: the plain gradient. `weight` has the gradient of the global mean either way.
+        equal_batches: a promise that every rank brings equally many rows in every step; saves the one host
+            synchronisation that ragged batches need.
         device, dtype: of `weight`; dtype fp32 (default) or fp64.
 
     Attributes:
-        weight: [C, D] class centres, initialised N(0, 0.01); the state_dict holds `weight`, and `ema` with
-            an `Ema` guard.
+        weight: [C, D] class centres, initialised N(0, 0.01); this rank's under a process group. The state_dict holds
+            `weight`, and `ema` with an `Ema` guard.
         baskets: the `Baskets`.
 
     Raises:
@@ -75,13 +88,24 @@ class BasketSoftmaxLoss(nn.Module):
         aliases: Tensor | None = None,
         sample_rate: float = 1.0,
         stash_bytes: int = core.DEFAULT_STASH_BYTES,
+        workspace_bytes: int = core.DEFAULT_WORKSPACE_BYTES,
+        process_group: Any = None,
+        shard: str = "basket",
+        grad_average: bool = True,
+        equal_batches: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.baskets = Baskets(baskets)
         self.embedding_size = _positive_int("embedding_size", embedding_size)
-        self.weight = nn.Parameter(torch.empty(self.num_classes, embedding_size, device=device, dtype=dtype))
+        if shard not in KINDS:
+            raise ValueError(f"shard is {shard!r}, allowed are {' and '.join(map(repr, KINDS))}")
+        self._parallel: ClassParallel | None = None
+        if process_group is not None:
+            self._parallel = ClassParallel(self.baskets, process_group, shard, grad_average, equal_batches)
+        rows = self.num_classes if self._parallel is None else self._parallel.shard.num_local
+        self.weight = nn.Parameter(torch.empty(rows, embedding_size, device=device, dtype=dtype))
         _check_centres("dtype", self.weight.dtype)
         self.margin = ArcFace(0.5) if margin is None else margin
         self.scale = scale
@@ -96,14 +120,21 @@ class BasketSoftmaxLoss(nn.Module):
             raise ValueError(f"sample_rate is {sample_rate}, allowed is (0, 1]")
         self.sample_rate = float(sample_rate)
         self.stash_bytes = stash_bytes
+        self.workspace_bytes = workspace_bytes
         self.register_buffer("aliases", self._checked_aliases(aliases), persistent=False)
         self._last: LastStep | None = None
         self._fused: FusedSGD | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw `weight` from N(0, 0.01); running means of an `Ema` guard start over."""
-        nn.init.normal_(self.weight, std=0.01)
+        """Draw `weight` from N(0, 0.01); running means of an `Ema` guard start over.
+
+        Under a process group seed all ranks alike: the shards are then those of what one process draws on the CPU.
+        """
+        if self._parallel is None:
+            nn.init.normal_(self.weight, std=0.01)
+        else:
+            draw_shard(self.weight, self._parallel.shard, std=0.01)
         if "ema" in self._buffers:
             self.ema.fill_(math.inf)
 
@@ -120,6 +151,8 @@ class BasketSoftmaxLoss(nn.Module):
     @mining.setter
     def mining(self, rule: Rule) -> None:
         core.check_listed(check_rule(rule), self.baskets.sizes)
+        if self._parallel is not None:
+            self._parallel.check_listed(rule)
         self._mining = rule
         if ema_guard(rule) is None:
             self._buffers.pop("ema", None)  # or the state_dict would depend on rules used earlier
@@ -140,6 +173,8 @@ class BasketSoftmaxLoss(nn.Module):
         if name == "margin":
             self._margin_takes_context = takes_context(value)
             self._modules.pop("margin", None)  # nn.Module refuses a plain object where a module was
+        if name == "weight" and getattr(self, "_parallel", None) is not None:
+            refuse_fsdp(value)
         super().__setattr__(name, value)
 
     def forward(
@@ -159,7 +194,8 @@ class BasketSoftmaxLoss(nn.Module):
             sample_weight: [B] weights of the rows.
 
         Returns:
-            A scalar, or [B] with reduction="none"; fp32 (fp64 for fp64).
+            A scalar, or [B] with reduction="none"; fp32 (fp64 for fp64). Under a process group every rank calls it with
+            its own rows and gets the same scalar, that of all rows; with "none" its own rows' losses.
 
         Raises:
             TypeError, ValueError, KeyError, RuntimeError: see `Baskets.to_global` and
@@ -174,15 +210,22 @@ class BasketSoftmaxLoss(nn.Module):
         core.check_labels(labels, embeddings.shape[0])
         if basket is not None:
             labels = self.baskets.to_global(labels, basket, ignore_index=self.ignore_index)
+        if self._parallel is not None:
+            value, self._last = parallel_loss(self, self._parallel, embeddings, labels, sample_weight)
+            return self._hooked(value)
         rows = row_results(
             embeddings, self.weight, labels, self.baskets.offsets, margin=self.margin,
             with_context=self._margin_takes_context, scale=self.scale, mining=self.mining, aliases=self.aliases,
             ignore_index=self.ignore_index, ema=self._buffers.get("ema"), training=self.training,
             class_index=self._sampled(labels), stash_bytes=self.stash_bytes,
-            cos_lse=core.cos_lse if self._fused is None else self._fused.cos_lse,
+            workspace_bytes=self.workspace_bytes, kernels=core if self._fused is None else self._fused,
         )  # fmt: skip
         self._last = LastStep(self.mining, labels, *(t.detach() for t in rows))
-        value = core.reduce_rows(rows.losses, labels != self.ignore_index, sample_weight, self.reduction)
+        return self._hooked(
+            core.reduce_rows(rows.losses, labels != self.ignore_index, sample_weight, self.reduction)
+        )
+
+    def _hooked(self, value: Tensor) -> Tensor:
         if self._fused is not None and value.requires_grad:
             value.register_hook(self._fused.refuse_scaled)
         return value
@@ -205,22 +248,25 @@ class BasketSoftmaxLoss(nn.Module):
 
     @torch.no_grad()
     def full_weight(self) -> Tensor:
-        """A copy of all class centres, [C, D]."""
-        return self.weight.detach().clone()
+        """A copy of all class centres, [C, D]. Under a process group every rank must call it, and each gets all."""
+        own = self.weight.detach()
+        return own.clone() if self._parallel is None else self._parallel.full_rows(own)
 
     @torch.no_grad()
     def load_full_weight(self, weight: Tensor) -> None:
         """Replace all class centres.
 
         Args:
-            weight: [C, D], any floating dtype and device.
+            weight: [C, D], any floating dtype and device; under a process group all classes too, of which the rank
+                takes its own.
 
         Raises:
             ValueError: another shape.
         """
-        if weight.shape != self.weight.shape:
-            raise ValueError(f"weight has shape {tuple(weight.shape)}, allowed is {tuple(self.weight.shape)}")
-        self.weight.copy_(weight)
+        wanted = (self.num_classes, self.embedding_size)
+        if weight.shape != wanted:
+            raise ValueError(f"weight has shape {tuple(weight.shape)}, allowed is {wanted}")
+        self.weight.copy_(weight if self._parallel is None else self._parallel.own_part(weight))
 
     def add_basket(
         self,
@@ -241,6 +287,10 @@ class BasketSoftmaxLoss(nn.Module):
         Raises:
             ValueError: the name is taken, `init` is something else, or `mining` would list too many classes.
         """
+        if self._parallel is not None:
+            raise RuntimeError(
+                "add_basket() of a class-parallel head, allowed is a head without process_group"
+            )
         if name in self.baskets.names:
             raise ValueError(f"basket {name!r} exists already: {', '.join(map(repr, self.baskets.names))}")
         grown = Baskets({**dict(zip(self.baskets.names, self.baskets.sizes, strict=True)), name: size})
@@ -267,14 +317,19 @@ class BasketSoftmaxLoss(nn.Module):
 
         Args:
             embeddings: [B, D].
-            classes: a slice or an int64 tensor of global classes; slice(None) asks for all of them, B x C.
+            classes: a slice or an int64 tensor of global classes; slice(None) asks for all of them, B x C. Under a
+                process group every rank must ask for the same ones.
 
         Returns:
             [B, n], fp32 (fp64 for fp64); 0 for an embedding or centre with a norm below 1e-12.
         """
         dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
         with torch.autocast(embeddings.device.type, enabled=False):
-            x, w = embeddings.to(dtype), self.weight[classes].to(dtype)
+            if self._parallel is None:
+                chosen = self.weight[classes]
+            else:
+                chosen = self._parallel.chosen_rows(self.weight.detach(), classes)
+            x, w = embeddings.to(dtype), chosen.to(dtype)
             return self.scale * _unit(x) @ _unit(w).t()
 
     def extra_repr(self) -> str:
@@ -284,6 +339,13 @@ class BasketSoftmaxLoss(nn.Module):
             f"{self.baskets}, embedding_size={self.embedding_size}{margin}, scale={self.scale}, "
             f"mining={self.mining}, reduction={self.reduction!r}, ignore_index={self.ignore_index}{sampled}"
         )
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> set[str]:
+        # DDP asks every module that it wraps for this: the place to refuse before it overwrites the shards.
+        if self._parallel is None:
+            raise AttributeError("_ddp_params_and_buffers_to_ignore")
+        raise RuntimeError(NOT_IN_DDP)
 
     def _sampled(self, labels: Tensor) -> Tensor | None:
         if self.sample_rate == 1.0 or not self.training:
@@ -299,6 +361,8 @@ class BasketSoftmaxLoss(nn.Module):
             )
         if aliases.shape != (self.num_classes,):
             raise ValueError(f"aliases has shape {tuple(aliases.shape)}, allowed is ({self.num_classes},)")
+        if self._parallel is not None:
+            aliases = self._parallel.own_part(aliases)
         return aliases.detach().clone().to(self.weight.device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BasketSoftmaxLoss:
