@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,6 +49,8 @@ class BasketSoftmaxLoss(nn.Module):
             sparse tensor: use `FusedSGD`, `torch.optim.SGD` without momentum, or `torch.optim.SparseAdam`.
         stash_bytes: CPU only: cosines kept from forward to backward, at most this many bytes; results do not
             depend on it.
+        workspace_bytes: CUDA only: how much a backward pass holds at a time beside its gradients, see
+            `bbs_kernels.functional.cos_lse`.
         process_group: the classes are spread over its ranks (a `ProcessGroup`, or a `DeviceMesh` of one dimension):
             `weight` is this rank's shard, the loss that of the batches of all ranks. None: all classes are here.
         shard: "basket", a slice of every basket per rank, so that work stays even whatever a batch holds, or
@@ -85,6 +88,7 @@ class BasketSoftmaxLoss(nn.Module):
         aliases: Tensor | None = None,
         sample_rate: float = 1.0,
         stash_bytes: int = core.DEFAULT_STASH_BYTES,
+        workspace_bytes: int = core.DEFAULT_WORKSPACE_BYTES,
         process_group: Any = None,
         shard: str = "basket",
         grad_average: bool = True,
@@ -102,10 +106,7 @@ class BasketSoftmaxLoss(nn.Module):
             self._parallel = ClassParallel(self.baskets, process_group, shard, grad_average, equal_batches)
         rows = self.num_classes if self._parallel is None else self._parallel.shard.num_local
         self.weight = nn.Parameter(torch.empty(rows, embedding_size, device=device, dtype=dtype))
-        if self.weight.dtype not in (torch.float32, torch.float64):
-            raise TypeError(
-                f"dtype is {self.weight.dtype}, allowed are float32 and float64: centres stay in full precision"
-            )
+        _check_centres("dtype", self.weight.dtype)
         self.margin = ArcFace(0.5) if margin is None else margin
         self.scale = scale
         self.mining = TopK() if mining is None else mining
@@ -119,6 +120,7 @@ class BasketSoftmaxLoss(nn.Module):
             raise ValueError(f"sample_rate is {sample_rate}, allowed is (0, 1]")
         self.sample_rate = float(sample_rate)
         self.stash_bytes = stash_bytes
+        self.workspace_bytes = workspace_bytes
         self.register_buffer("aliases", self._checked_aliases(aliases), persistent=False)
         self._last: LastStep | None = None
         self._fused: FusedSGD | None = None
@@ -216,9 +218,9 @@ class BasketSoftmaxLoss(nn.Module):
             with_context=self._margin_takes_context, scale=self.scale, mining=self.mining, aliases=self.aliases,
             ignore_index=self.ignore_index, ema=self._buffers.get("ema"), training=self.training,
             class_index=self._sampled(labels), stash_bytes=self.stash_bytes,
-            cos_lse=core.cos_lse if self._fused is None else self._fused.cos_lse,
+            workspace_bytes=self.workspace_bytes, kernels=core if self._fused is None else self._fused,
         )  # fmt: skip
-        self._last = LastStep(labels, *(t.detach() for t in rows))
+        self._last = LastStep(self.mining, labels, *(t.detach() for t in rows))
         return self._hooked(
             core.reduce_rows(rows.losses, labels != self.ignore_index, sample_weight, self.reduction)
         )
@@ -242,7 +244,7 @@ class BasketSoftmaxLoss(nn.Module):
         """
         if self._last is None:
             raise RuntimeError("stats() before the first forward: there is no step to report yet")
-        return summarise(self._last, self.baskets, self.mining, self.ignore_index, self._buffers.get("ema"))
+        return summarise(self._last, self.baskets, self.ignore_index, self._buffers.get("ema"))
 
     @torch.no_grad()
     def full_weight(self) -> Tensor:
@@ -363,6 +365,11 @@ class BasketSoftmaxLoss(nn.Module):
             aliases = self._parallel.own_part(aliases)
         return aliases.detach().clone().to(self.weight.device)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BasketSoftmaxLoss:
+        # .half(), .to(torch.bfloat16) and their like, also of a model that holds the head.
+        _check_centres("the dtype of the centres", fn(self.weight.detach()[:0]).dtype)
+        return super()._apply(fn, recurse)
+
     def __getstate__(self) -> dict[str, Any]:
         # Results of the last step are graph leftovers, and an optimiser belongs to its own checkpoint.
         return {**self.__dict__, "_last": None, "_fused": None}
@@ -373,7 +380,15 @@ def _unit(v: Tensor) -> Tensor:
     return torch.where(norm < 1e-12, 0.0, v / norm.clamp_min(1e-12))
 
 
+def _check_centres(name: str, dtype: torch.dtype) -> None:
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"{name} is {dtype}, allowed are float32 and float64: centres stay in full precision; "
+            "16-bit embeddings and autocast are fine"
+        )
+
+
 def _positive_int(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value <= 0:
         raise ValueError(f"{name} is {value!r}, allowed is a positive int")
-    return value
+    return int(value)
