@@ -5,8 +5,9 @@ files load at any number of ranks and under either kind of `Sharding`. The files
 into plain tensors or DTensors.
 """
 
+from .exchange import exchange
 from .planners import RowLoadPlanner, RowSavePlanner
 from .reader import SafeReader
 from .rows import ShardedRows, key_of
 
-__all__ = ["RowLoadPlanner", "RowSavePlanner", "SafeReader", "ShardedRows", "key_of"]
+__all__ = ["RowLoadPlanner", "RowSavePlanner", "SafeReader", "ShardedRows", "exchange", "key_of"]

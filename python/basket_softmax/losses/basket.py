@@ -16,7 +16,9 @@ from bbs_kernels.rules import Rule, check_rule, ema_guard
 
 from ..baskets import Baskets
 from ..functional import row_results
-from .grow import grow_parameter
+from .class_means import ClassMeans
+from .grow import Growth, grow_parameter, growth_here
+from .layout import layout_problem, note_layout
 from .sampling import sample_classes
 from .statistics import LastStep, summarise
 
@@ -228,7 +230,7 @@ class BasketSoftmaxLoss(nn.Module):
         self,
         name: str,
         size: int,
-        init: str | Tensor = "random",
+        init: str | Tensor | ClassMeans = "random",
         optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         """Append a dataset to a running head; old centres and the optimiser's state stay as they are.
@@ -236,7 +238,7 @@ class BasketSoftmaxLoss(nn.Module):
         Args:
             name: of the new basket, not used so far.
             size: its number of classes.
-            init: "random" (N(0, 0.01)) or the new centres, [size, D].
+            init: "random" (N(0, 0.01)), the new centres [size, D], or a `ClassMeans`.
             optimizer: the one that trains `weight`: its state (momentum, moments) is padded with zeros. A
                 `FusedSGD` is known to the loss and need not be given.
 
@@ -247,22 +249,39 @@ class BasketSoftmaxLoss(nn.Module):
             raise ValueError(f"basket {name!r} exists already: {', '.join(map(repr, self.baskets.names))}")
         grown = Baskets({**dict(zip(self.baskets.names, self.baskets.sizes, strict=True)), name: size})
         core.check_listed(self.mining, grown.sizes)
-        fresh = self.weight.new_empty((size, self.embedding_size))
-        if isinstance(init, Tensor):
-            if init.shape != fresh.shape:
-                raise ValueError(f"init has shape {tuple(init.shape)}, allowed is {tuple(fresh.shape)}")
-            fresh.copy_(init.detach())
-        elif init == "random":
-            nn.init.normal_(fresh, std=0.01)
-        else:
-            raise ValueError(f"init is {init!r}, allowed are 'random' and a tensor [size, D]")
-        grow_parameter(self.weight, fresh, self._fused if optimizer is None else optimizer)
+        growth = self._growth(size)
+        fresh = self._fresh_rows(init, size, growth)
+        grow_parameter(self.weight, growth, fresh, self._fused if optimizer is None else optimizer)
         self.baskets = grown
         if self.aliases is not None:
-            self.aliases = torch.cat([self.aliases, self.aliases.new_full((size,), -1)])
+            self.aliases = growth.extend(self.aliases)
+            self.aliases[growth.new] = -1
         if "ema" in self._buffers:
             self.ema = torch.cat([self.ema, self.ema.new_full((1,), math.inf)])
         self._last = None
+
+    def _growth(self, size: int) -> Growth:
+        return growth_here(self.num_classes, size)
+
+    @torch.no_grad()
+    def _fresh_rows(self, init: str | Tensor | ClassMeans, size: int, growth: Growth) -> Tensor:
+        full = self.weight.new_empty((size, self.embedding_size))
+        rows = slice(growth.first, growth.first + growth.new.stop - growth.new.start)
+        if isinstance(init, Tensor):
+            if init.shape != full.shape:
+                raise ValueError(f"init has shape {tuple(init.shape)}, allowed is {tuple(full.shape)}")
+            return init.detach()[rows]
+        if not isinstance(init, ClassMeans) and init != "random":
+            raise ValueError(f"init is {init!r}, allowed are 'random', a tensor [size, D] and a ClassMeans")
+        drawn = nn.init.normal_(full, std=0.01)[rows]
+        if not isinstance(init, ClassMeans):
+            return drawn
+        if (init.size, init.num_classes) != (size, self.num_classes):
+            raise ValueError(
+                f"init was made for {init.size} classes beside {init.num_classes}, allowed is {size} beside "
+                f"{self.num_classes}"
+            )
+        return init.rows(drawn)
 
     def logits(self, embeddings: Tensor, classes: slice | Tensor) -> Tensor:
         """Scaled cosines s * c_ij of chosen classes, without margin, for inspection.
@@ -302,6 +321,26 @@ class BasketSoftmaxLoss(nn.Module):
         if aliases.shape != (self.num_classes,):
             raise ValueError(f"aliases has shape {tuple(aliases.shape)}, allowed is ({self.num_classes},)")
         return aliases.detach().clone().to(self.weight.device)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        note_layout(destination, prefix, self.baskets)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing: Any,
+        unexpected: Any,
+        errors: Any,
+    ) -> None:
+        problem = layout_problem(local_metadata, self.baskets)
+        if problem is not None:
+            errors.append(problem)
+            return
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
 
     def __getstate__(self) -> dict[str, Any]:
         # Results of the last step are graph leftovers, and an optimiser belongs to its own checkpoint.
