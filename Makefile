@@ -24,7 +24,7 @@ CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-ptx test-cuda sanitize-cuda compute-sanitizer test-cpp build bench cuda-report gpu-report
+.PHONY: help demo test test-slow test-dist test-ptx test-cuda sanitize-cuda compute-sanitizer test-cpp build bench cuda-report gpu-report
 .PHONY: lint format docs docs-serve dist clean FORCE
 
 help: ## list these targets
@@ -38,6 +38,9 @@ test: $(STAMPS)/test ## set up, then run the tests (PYTEST="..." for options)
 
 test-slow: $(STAMPS)/test ## the tests marked slow: large shapes and peak memory
 	$(BIN)/pytest -m "slow and not ptx and not cuda and not dist" $(PYTEST)
+
+test-dist: $(STAMPS)/test ## the tests with several processes (Gloo on this machine)
+	$(BIN)/pytest tests/dist -m "dist and not slow" $(PYTEST)
 
 test-cpp: $(STAMPS)/venv ## the C++ tests of the kernels: plain, then under the address and the thread sanitizer
 	$(BIN)/python tools/cpp_tests.py

@@ -21,10 +21,17 @@ def _result_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
+def _row_gradient(x: Tensor, row_basket: Tensor | None) -> Tensor:
+    # One of several partial sums, which are rounded to x's dtype only when they are added up.
+    if row_basket is not None:
+        return x.new_empty(x.shape, dtype=_result_dtype(x))
+    return gradient_like(x, x.shape[0])
+
+
 @torch.library.register_fake("bbs_kernels::cos_lse")
 def _(
     x, w, labels, offsets, guard, aliases, scale, rule, k, skip, guard_kind, guard_value, ignore_index,
-    class_index=None, stash_bytes=0, allow_tf32=False,
+    class_index=None, stash_bytes=0, allow_tf32=False, row_basket=None, row_alias=None, mined_in_lse=True,
 ):  # fmt: skip
     torch._check(x.dim() == 2 and w.dim() == 2, lambda: "x and w must be [B, D] and [C, D]")
     torch._check(x.shape[1] == w.shape[1], lambda: f"x is {tuple(x.shape)}, w is {tuple(w.shape)}: D differs")
@@ -48,11 +55,11 @@ def _(
 @torch.library.register_fake("bbs_kernels::cos_lse_backward")
 def _(
     grad_lse, grad_cos_t, x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases, scale,
-    rule, guard_kind, guard_value, ignore_index, class_index, need_dx, need_dw,
-    allow_tf32=False,
+    rule, guard_kind, guard_value, ignore_index, class_index, need_dx, need_dw, allow_tf32=False, row_basket=None,
+    row_alias=None,
 ):  # fmt: skip
     classes = w.shape[0] if class_index is None else class_index.shape[0]
-    dx = gradient_like(x, x.shape[0]) if need_dx else x.new_empty((0,))
+    dx = _row_gradient(x, row_basket) if need_dx else x.new_empty((0,))
     dw = gradient_like(w, classes) if need_dw else w.new_empty((0,))
     return dx, dw
 
@@ -60,7 +67,8 @@ def _(
 @torch.library.register_fake("bbs_kernels::cos_lse_backward_sgd")
 def _(grad_lse, grad_cos_t, x, *args, **kwargs):
     need_dx = kwargs["need_dx"] if "need_dx" in kwargs else args[16]
-    return gradient_like(x, x.shape[0]) if need_dx else x.new_empty((0,))
+    row_basket = args[24] if len(args) > 24 else kwargs.get("row_basket")
+    return _row_gradient(x, row_basket) if need_dx else x.new_empty((0,))
 
 
 @torch.library.register_fake("bbs_kernels::target_cos")
@@ -71,31 +79,34 @@ def _(x, w, labels, offsets, ignore_index, class_index=None, allow_tf32=False):
 def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
     (
         x, w, labels, offsets, guard, aliases, scale, rule, _k, _skip, guard_kind, guard_value, ignore_index,
-        class_index, _stash_bytes, allow_tf32,
+        class_index, _stash_bytes, allow_tf32, row_basket, row_alias, mined_in_lse,
     ) = inputs  # fmt: skip
-    ctx.save_for_backward(x, w, labels, offsets, *output, guard, aliases, class_index)
+    ctx.save_for_backward(x, w, labels, offsets, *output, guard, aliases, class_index, row_basket, row_alias)
     ctx.mark_non_differentiable(*output[2:])
     ctx.set_materialize_grads(False)  # or every backward fills a gradient of the stash with zeros
     ctx.arguments = (scale, rule, guard_kind, guard_value, ignore_index)
-    ctx.allow_tf32 = allow_tf32
+    ctx.allow_tf32, ctx.mined_in_lse = allow_tf32, mined_in_lse
 
 
 def _backward(ctx: Any, grad_lse: Tensor | None, grad_cos_t: Tensor | None, *unused: None) -> tuple:
     need_dx, need_dw = ctx.needs_input_grad[:2]
-    x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases, class_index = (
-        ctx.saved_tensors
-    )
+    (
+        x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases, class_index, row_basket,
+        row_alias,
+    ) = ctx.saved_tensors  # fmt: skip
     grad_lse = torch.zeros_like(lse) if grad_lse is None else grad_lse
     grad_cos_t = torch.zeros_like(cos_t) if grad_cos_t is None else grad_cos_t
+    if not ctx.mined_in_lse:
+        mined_idx = torch.full_like(mined_idx, -1)
     dx, dw = OPS.cos_lse_backward(
         grad_lse, grad_cos_t, x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases,
-        *ctx.arguments, class_index, need_dx, need_dw, ctx.allow_tf32,
+        *ctx.arguments, class_index, need_dx, need_dw, ctx.allow_tf32, row_basket, row_alias,
     )  # fmt: skip
     if need_dw and class_index is not None:
         dw = torch.sparse_coo_tensor(
             class_index[None], dw, w.shape, is_coalesced=True, check_invariants=False
         )
-    return (dx if need_dx else None, dw if need_dw else None, *(None,) * 14)
+    return (dx.to(x.dtype) if need_dx else None, dw if need_dw else None, *(None,) * 17)
 
 
 torch.library.register_autograd("bbs_kernels::cos_lse", _backward, setup_context=_setup)

@@ -16,7 +16,17 @@ from torch import Tensor
 
 from . import ema as running_mean
 from ._load import OPS
-from .rules import MAX_SLOTS, OpArguments, Rule, TopK, check_rule, ema_guard
+from .rules import (
+    GUARD_NONE,
+    GUARD_RELATIVE,
+    GUARD_ROWS,
+    MAX_SLOTS,
+    OpArguments,
+    Rule,
+    TopK,
+    check_rule,
+    ema_guard,
+)
 
 REDUCTIONS = ("mean", "sum", "none")
 DEFAULT_STASH_BYTES = 32 << 20
@@ -37,6 +47,10 @@ def cos_lse(
     training: bool = False,
     class_index: Tensor | None = None,
     stash_bytes: int = DEFAULT_STASH_BYTES,
+    row_basket: Tensor | None = None,
+    row_alias: Tensor | None = None,
+    row_guard: Tensor | None = None,
+    mined_in_lse: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log-sum-exp over the negatives of each row, its target cosine, and what was mined.
 
@@ -59,6 +73,12 @@ def cos_lse(
             must be among them. The gradient of `w` is then a sparse tensor with S rows.
         stash_bytes: CPU only: cosines kept from forward to backward, at most this many bytes; less memory
             costs a recompute, never another result.
+        row_basket: [B] int64, the basket of each row, -1 for an ignored one. With it `w` is a shard of the classes,
+            `offsets` its baskets, and a negative label says that the row's class is elsewhere: no target here
+            (cos_t = 0), all classes of its basket are negatives. Made for `class_parallel`; CPU only.
+        row_alias: [B] int64, alias of the row's class, -1 for none; `aliases[label]` when None.
+        row_guard: [B] guards in place of what the rule's own guard gives, dtype of `lse`.
+        mined_in_lse: False: the mined classes are listed and lse is of the own basket alone.
 
     Returns:
         lse [B]: log of sum over N_i of exp(s * c_ij); -inf where N_i is empty and at ignored rows.
@@ -75,7 +95,8 @@ def cos_lse(
     """
     call = prepare(
         x, w, labels, offsets, scale=scale, mining=mining, aliases=aliases, ignore_index=ignore_index, ema=ema,
-        training=training, class_index=class_index, stash_bytes=stash_bytes,
+        training=training, class_index=class_index, stash_bytes=stash_bytes, row_basket=row_basket,
+        row_alias=row_alias, row_guard=row_guard, mined_in_lse=mined_in_lse,
     )  # fmt: skip
     lse, cos_t, mined_idx, mined_cos, _ = call.run(call.x, w)
     return lse, cos_t, mined_idx, mined_cos
@@ -95,6 +116,9 @@ class CoreCall(NamedTuple):
     class_index: Tensor | None
     stash_bytes: int
     allow_tf32: bool
+    row_basket: Tensor | None = None
+    row_alias: Tensor | None = None
+    mined_in_lse: bool = True
 
     def run(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """lse, cos_t, mined_idx, mined_cos, stash."""
@@ -102,7 +126,8 @@ class CoreCall(NamedTuple):
             return OPS.cos_lse(
                 x, w, self.labels, self.offsets, self.guard, self.aliases, self.scale, self.rule.rule,
                 self.rule.k, self.rule.skip, self.rule.guard_kind, self.rule.guard_value, self.ignore_index,
-                self.class_index, self.stash_bytes, self.allow_tf32,
+                self.class_index, self.stash_bytes, self.allow_tf32, self.row_basket, self.row_alias,
+                self.mined_in_lse,
             )  # fmt: skip
 
 
@@ -120,6 +145,10 @@ def prepare(
     training: bool = False,
     class_index: Tensor | None = None,
     stash_bytes: int = DEFAULT_STASH_BYTES,
+    row_basket: Tensor | None = None,
+    row_alias: Tensor | None = None,
+    row_guard: Tensor | None = None,
+    mined_in_lse: bool = True,
 ) -> CoreCall:
     """Everything of `cos_lse` before the op itself: checks, autocast, the `Ema` guard and its update."""
     check_rule(mining)
@@ -129,11 +158,27 @@ def prepare(
     _check_rule_size(mining, offsets)
     _check_optional("aliases", aliases, (w.shape[0],), torch.int64, w.device)
     with torch.autocast(x.device.type, enabled=False):
-        guard = _ema_rows(x, w, labels, offsets, mining, ignore_index, ema, training, class_index)
+        if row_guard is None and row_basket is None:
+            guard = _ema_rows(x, w, labels, offsets, mining, ignore_index, ema, training, class_index)
+        else:
+            guard = row_guard
     return CoreCall(
-        x, labels, offsets, guard, aliases, float(scale), mining.op_arguments(), ignore_index, class_index,
-        stash_bytes if torch.is_grad_enabled() and x.device.type == "cpu" else 0, _allow_tf32(x),
+        x, labels, offsets, guard, aliases, float(scale), _op_arguments(mining, guard, row_basket), ignore_index,
+        class_index, stash_bytes if torch.is_grad_enabled() and x.device.type == "cpu" else 0, _allow_tf32(x),
+        row_basket, row_alias, mined_in_lse,
     )  # fmt: skip
+
+
+def _op_arguments(mining: Rule, guard: Tensor | None, row_basket: Tensor | None) -> OpArguments:
+    """The rule's arguments; with guards per row these count, and a shard needs them where a guard hangs on c_t."""
+    arguments = mining.op_arguments()
+    if guard is not None:
+        if arguments.guard_kind == GUARD_NONE:
+            raise ValueError(f"row_guard came with {mining}, allowed is None: the rule has no guard")
+        return arguments._replace(guard_kind=GUARD_ROWS, guard_value=0.0)
+    if row_basket is not None and arguments.guard_kind in (GUARD_RELATIVE, GUARD_ROWS):
+        raise ValueError(f"row_guard is None with row_basket and {mining}, allowed is a tensor [B]")
+    return arguments
 
 
 def basket_of(labels: Tensor, offsets: Tensor) -> Tensor:

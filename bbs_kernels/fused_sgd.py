@@ -58,6 +58,8 @@ class _CosLseWithSgd(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, None]:
         x, w, lse, cos_t, mined_idx, mined_cos, stash = ctx.saved_tensors
         call: functional.CoreCall = ctx.call
+        if not call.mined_in_lse:
+            mined_idx = torch.full_like(mined_idx, -1)
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "the fused step has no second derivative: call backward without create_graph=True"
@@ -68,7 +70,7 @@ class _CosLseWithSgd(torch.autograd.Function):
             call.guard, call.aliases, call.scale, call.rule.rule, call.rule.guard_kind, call.rule.guard_value,
             call.ignore_index, call.class_index, ctx.needs_input_grad[0], settings.momentum_buffer,
             settings.first_step, settings.lr, settings.momentum, settings.dampening, settings.weight_decay,
-            settings.nesterov,
+            settings.nesterov, call.row_basket, call.row_alias,
         )  # fmt: skip
         # Another graph that was built on the old centres must not run its backward on the new ones.
         torch.autograd.graph.increment_version(w)

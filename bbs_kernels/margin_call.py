@@ -56,6 +56,13 @@ def takes_context(margin: Callable[..., Any]) -> bool:
     return required == 2 or (len(positional) > 1 and positional[1].name in ("ctx", "context"))
 
 
+def row_norms(x: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """||x_i|| [B] in `dtype`, differentiable; 0 at rows that are not valid."""
+    # Ignored rows are cut out before the norm: a NaN there must not come back as 0 * NaN in backward.
+    used = torch.where(valid.unsqueeze(1), x.to(dtype), 0.0)
+    return torch.linalg.vector_norm(used, dim=1)
+
+
 def call_margin(
     margin: Callable[..., Any],
     with_context: bool,
@@ -64,6 +71,7 @@ def call_margin(
     labels: Tensor,
     valid: Tensor,
     training: bool,
+    norms: Tensor | None = None,
 ) -> Tensor:
     """psi [B] in the dtype of `cos_t`: the margin applied, its result checked.
 
@@ -72,14 +80,13 @@ def call_margin(
         cos_t: [B] target cosines, fp32 or fp64.
         x: [B, D] embeddings, for the norms; only read when `with_context`.
         labels, valid: [B]; training: bool.
+        norms: [B] norms of the embeddings, where the caller has them; computed from `x` when None.
 
     Raises:
         TypeError, ValueError: the result is not a floating-point tensor of shape [B].
     """
     if with_context:
-        # Ignored rows are cut out before the norm: a NaN there must not come back as 0 * NaN in backward.
-        used = torch.where(valid.unsqueeze(1), x.to(cos_t.dtype), 0.0)
-        norms = torch.linalg.vector_norm(used, dim=1)
+        norms = row_norms(x, valid, cos_t.dtype) if norms is None else norms
         psi = margin(cos_t, MarginContext(norms, labels, training, valid))
     else:
         psi = margin(cos_t)

@@ -35,6 +35,10 @@ def cos_lse(
     ema: Tensor | None = None,
     training: bool = False,
     norm_limit: float = math.inf,
+    row_basket: Tensor | None = None,
+    row_alias: Tensor | None = None,
+    row_guard: Tensor | None = None,
+    mined_in_lse: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log-sum-exp over the negatives, the target cosine, and the mined classes, densely.
 
@@ -51,6 +55,9 @@ def cos_lse(
             updated in place first when `training`.
         norm_limit: a squared norm above it counts as Inf; torch.finfo(torch.float32).max gives fp64 copies
             of fp32 data fp32's own rule.
+        row_basket: [B] int64 basket of each row, -1 ignored: `w` is then a shard, and a negative label a class that
+            is elsewhere. row_alias: [B] alias of the row's class. row_guard: [B] guards in place of the rule's own.
+        mined_in_lse: False: lse is of the own basket alone.
 
     Returns:
         lse [B], cos_t [B], mined_idx [B, K, k] int64 (-1 padded), mined_cos [B, K, k]; k = 0 unless TopK.
@@ -63,9 +70,14 @@ def cos_lse(
     x, w = _computed(x, w)
     edges = offsets.tolist()
     baskets = len(edges) - 1
-    valid = labels != ignore_index
-    _check_labels(labels, valid, edges[-1])
-    home = torch.bucketize(labels, offsets.to(labels.device)[1:], right=True)  # basket of each row's label
+    if row_basket is None:
+        valid = labels != ignore_index
+        _check_labels(labels, valid, edges[-1])
+        home = torch.bucketize(
+            labels, offsets.to(labels.device)[1:], right=True
+        )  # basket of each row's label
+    else:
+        valid, home = row_basket >= 0, row_basket
 
     if training and ema is not None and ema_guard(mining) is not None:
         c_t = target_cos(x.detach(), w.detach(), labels, ignore_index=ignore_index, norm_limit=norm_limit)
@@ -89,18 +101,22 @@ def cos_lse(
         cos = _Cosines.apply(x_hat, w_hat)  # [R, n]: every pair that touches
         classes = torch.arange(first, last, device=labels.device)
         target = classes == labels[rows, None]
-        mate = _alias_mates(aliases, labels[rows], classes)
+        mate = _alias_mates(aliases, labels[rows], classes, None if row_alias is None else row_alias[rows])
         own = (classes >= edges[b]) & (classes < edges[b + 1])
 
-        block_cos_t = cos[target]
-        row_guard = _row_guard(mining, block_cos_t.detach(), None if ema is None else ema.detach()[b])
+        here = torch.nonzero(target.any(dim=1))  # all rows, unless w is a shard
+        block_cos_t = cos.new_zeros(len(rows)).index_put((here.flatten(),), cos[target])
+        if row_guard is None:
+            guard = _row_guard(mining, block_cos_t.detach(), None if ema is None else ema.detach()[b])
+        else:
+            guard = row_guard[rows]
         broken = cos.detach().isnan().any(dim=1)
         negative = own & ~target & ~mate
-        if row_guard is not None:
-            broken = broken | row_guard.isnan()
+        if guard is not None:
+            broken = broken | guard.isnan()
         candidate = ~own & ~mate
-        if row_guard is not None:
-            candidate = candidate & (cos.detach() <= row_guard[:, None])
+        if guard is not None:
+            candidate = candidate & (cos.detach() <= guard[:, None])
         if isinstance(mining, (All, Below)):
             negative = negative | candidate
         elif isinstance(mining, TopK) and reads_others:
@@ -109,7 +125,7 @@ def cos_lse(
                     continue
                 part = slice(edges[other], edges[other + 1])
                 chosen, idx, key = _top_k(cos.detach()[:, part], candidate[:, part], mate[:, part], mining)
-                negative[:, part] = chosen
+                negative[:, part] = chosen & mined_in_lse
                 idx = torch.where((idx >= 0) & ~broken[:, None], idx + edges[other], -1)
                 mined_idx[rows, other] = idx
                 mined_cos[rows, other] = torch.where(idx >= 0, key, 0.0)
@@ -226,11 +242,16 @@ def _row_guard(mining: Rule, c_t: Tensor, mean: Tensor | None) -> Tensor | None:
     return (guard.r * mean).to(c_t.dtype).expand_as(c_t)
 
 
-def _alias_mates(aliases: Tensor | None, targets: Tensor, classes: Tensor) -> Tensor:
+def _alias_mates(
+    aliases: Tensor | None, targets: Tensor, classes: Tensor, row_alias: Tensor | None = None
+) -> Tensor:
     """[R, n]: classes known to be the identity of the row (the target itself included)."""
     if aliases is None:
         return torch.zeros((len(targets), len(classes)), dtype=torch.bool, device=targets.device)
-    mine = aliases[targets][:, None]
+    if row_alias is None:
+        row_alias = torch.full_like(targets, -1)
+        row_alias[targets >= 0] = aliases[targets[targets >= 0]]
+    mine = row_alias[:, None]
     return (mine >= 0) & (aliases[classes] == mine)
 
 

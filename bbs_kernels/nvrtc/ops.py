@@ -46,8 +46,10 @@ def cos_lse(
     x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, guard: Tensor | None, aliases: Tensor | None,
     scale: float, rule: int, k: int, skip: int, guard_kind: int, guard_value: float, ignore_index: int,
     class_index: Tensor | None = None, stash_bytes: int = 0, allow_tf32: bool = False,
+    row_basket: Tensor | None = None, row_alias: Tensor | None = None, mined_in_lse: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """CUDA body of `bbs_kernels::cos_lse`."""
+    _refuse_row_places(row_basket, row_alias, mined_in_lse)
     rows, baskets = x.shape[0], offsets.shape[0] - 1
     lse, cos_t = x.new_empty(rows, dtype=torch.float32), x.new_empty(rows, dtype=torch.float32)
     mined_idx = labels.new_empty((rows, baskets, k))
@@ -78,11 +80,13 @@ def cos_lse_backward(
     grad_lse: Tensor, grad_cos_t: Tensor, x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, lse: Tensor,
     cos_t: Tensor, mined_idx: Tensor, mined_cos: Tensor, stash: Tensor, guard: Tensor | None, aliases: Tensor | None,
     scale: float, rule: int, guard_kind: int, guard_value: float, ignore_index: int, class_index: Tensor | None,
-    need_dx: bool, need_dw: bool, allow_tf32: bool = False,
+    need_dx: bool, need_dw: bool, allow_tf32: bool = False, row_basket: Tensor | None = None,
+    row_alias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """CUDA body of `bbs_kernels::cos_lse_backward`."""
     from .launcher import Launch, launch, machine_of
 
+    _refuse_row_places(row_basket, row_alias, True)
     _check_all_classes(class_index)
     raise_bad_label()
     dx = gradient_like(x, x.shape[0]) if need_dx else x.new_empty(0)
@@ -125,6 +129,17 @@ def cos_lse_backward(
 def _check_all_classes(class_index: Tensor | None) -> None:
     if class_index is not None:
         raise ValueError("class_index (Partial FC) came with tensors on CUDA, allowed is None there")
+
+
+def _refuse_row_places(row_basket: Tensor | None, row_alias: Tensor | None, mined_in_lse: bool) -> None:
+    if row_basket is None and row_alias is None and mined_in_lse:
+        return
+    names = ("row_basket", "row_alias", "mined_in_lse=False")
+    given = (row_basket is not None, row_alias is not None, True)
+    raise ValueError(
+        f"{names[given.index(True)]} (class-parallel) came with tensors on CUDA, allowed is the default there: "
+        "shards of the classes are on the CPU in this version"
+    )
 
 
 def _forward(

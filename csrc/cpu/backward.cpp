@@ -215,7 +215,7 @@ class Backward {
     Aligned<T> zero(stride_);
     zero.zero();
     for (int64_t i = 0; i < dx_.rows; ++i)
-      if (problem_.labels[i] == problem_.ignore_index) store_row(dx_, i, zero.get());
+      if (problem_.ignored(i)) store_row(dx_, i, zero.get());
     for_each_task(parallel_, rows_.count, [&](int64_t r) {
       T* gradient = dx_total_.touch(r);
       micro_.remove_component(gradient, unit_row_[r], T(1), depth_);

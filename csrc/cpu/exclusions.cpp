@@ -12,7 +12,7 @@ Exclusions::Exclusions(const Problem& problem, const Rows<T>& rows) : aliases_(p
   if (!aliases_) return;
   alias_.resize(rows.count);
   for (int64_t r = 0; r < rows.count; ++r) {
-    alias_[r] = aliases_[rows.label[r]];
+    alias_[r] = problem.alias_of(rows.source[r]);
     if (alias_[r] >= 0) identities_[alias_[r]].rows.push_back(r);
   }
   if (identities_.empty()) return;

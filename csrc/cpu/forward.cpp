@@ -184,6 +184,7 @@ class Forward {
     for (int64_t n = skip; n < size && n < skip + k; ++n) {
       out_.mined_idx[at + n - skip] = list[n].cls;
       out_.mined_cos[at + n - skip] = list[n].cos;
+      if (!problem_.mined_in_lse) continue;
       const double cos = list[n].cos;
       if (cos > top) {
         sum = sum > 0.0 ? sum * std::exp(problem_.scale * (top - cos)) : 0.0;

@@ -26,8 +26,9 @@ Rows<T> pack_rows(const Problem& problem, const Parallel& parallel) {
   rows.begin.assign(problem.baskets + 1, 0);
   std::vector<int64_t> owner(problem.x.rows, -1);
   for (int64_t i = 0; i < problem.x.rows; ++i) {
-    if (problem.labels[i] == problem.ignore_index) continue;
-    owner[i] = basket_of(problem.offsets, problem.baskets, problem.labels[i]);
+    if (problem.ignored(i)) continue;
+    owner[i] =
+        problem.row_basket ? problem.row_basket[i] : basket_of(problem.offsets, problem.baskets, problem.labels[i]);
     ++rows.begin[owner[i] + 1];
   }
   for (int64_t b = 0; b < problem.baskets; ++b) rows.begin[b + 1] += rows.begin[b];

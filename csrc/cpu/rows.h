@@ -22,7 +22,7 @@ struct Rows {
   int64_t count = 0;            // rows that take part
   int64_t panels = 0;           // ceil(count / 16)
   std::vector<int64_t> source;  // [count] index in the batch
-  std::vector<int64_t> label;   // [count]
+  std::vector<int64_t> label;   // [count]; negative: the target is not in w
   std::vector<int64_t> basket;  // [count], ascending
   std::vector<int64_t> begin;   // [K + 1]: rows of basket b are begin[b] .. begin[b+1]-1
   Aligned<T> inv_norm;          // [panels * 16]

@@ -12,11 +12,17 @@ std::vector<T> packed_target_cosines(const Problem& problem, const Parallel& par
     constexpr int64_t kSlots = (kLanes + kDotClasses - 1) / kDotClasses * kDotClasses;
     ClassTile<T> tile(problem, kLanes, false);
     const int64_t first = p * kLanes;
-    const int64_t count = std::min<int64_t>(kLanes, rows.count - first);
-    tile.gather(rows.label.data() + first, count);
+    int64_t target[kLanes], lane_of[kLanes];  // of the lanes whose target is in w
+    int64_t count = 0;
+    for (int64_t lane = 0; lane < kLanes && first + lane < rows.count; ++lane) {
+      if (rows.label[first + lane] < 0) continue;
+      target[count] = rows.label[first + lane];
+      lane_of[count++] = lane;
+    }
+    tile.gather(target, count);
     alignas(64) T cos[kSlots * kLanes];
     tile.cosines(micro, rows.panel_at(p, problem.x.cols), cos);
-    for (int64_t lane = 0; lane < count; ++lane) cos_target[first + lane] = cos[lane * kLanes + lane];
+    for (int64_t c = 0; c < count; ++c) cos_target[first + lane_of[c]] = cos[c * kLanes + lane_of[c]];
   });
   return cos_target;
 }

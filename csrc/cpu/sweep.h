@@ -27,7 +27,8 @@ void for_each_tile(const Problem& problem, int64_t first, int64_t last, int64_t 
   }
 }
 
-// cos_target per packed row, from the arithmetic of the sweep, so that a duplicate of the target ties exactly.
+// cos_target per packed row, 0 where the target is not in w; from the arithmetic of the sweep, so that a duplicate of
+// the target ties exactly.
 template <class T>
 std::vector<T> packed_target_cosines(const Problem& problem, const Parallel& parallel, const Rows<T>& rows);
 

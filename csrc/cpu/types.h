@@ -26,17 +26,27 @@ struct OutMatrix {
 };
 
 struct Problem {
-  ConstMatrix x;               // [B, D] embeddings
-  ConstMatrix w;               // [C, D] class centres
-  const int64_t* labels;       // [B] global class index, or ignore_index
-  const int64_t* offsets;      // [K + 1]
-  int64_t baskets;             // K
-  const int64_t* aliases;      // [C] or null
+  ConstMatrix x;           // [B, D] embeddings
+  ConstMatrix w;           // [C, D] class centres
+  const int64_t* labels;   // [B] row of w that is the target, or ignore_index; with row_basket negative: not in w
+  const int64_t* offsets;  // [K + 1]
+  int64_t baskets;         // K
+  const int64_t* aliases;  // [C] or null
+  const int64_t* row_basket =
+      nullptr;  // [B] basket of each row, -1 ignored; null: w holds every target, labels say it all
+  const int64_t* row_alias = nullptr;  // [B] alias of each row's class, -1 none; null: aliases[label]
   const int64_t* class_index;  // [C] ascending rows of w that are this problem's classes, or null: all rows of w
   const void* guard_rows;      // [B] of the compute type, or null
   int64_t ignore_index;
   double scale;
   RuleParams rule;
+  bool mined_in_lse = true;  // false: the lists are returned, and lse is of the own basket alone
+
+  bool ignored(int64_t i) const { return row_basket ? row_basket[i] < 0 : labels[i] == ignore_index; }
+  int64_t alias_of(int64_t i) const {
+    if (row_alias) return row_alias[i];
+    return aliases && labels[i] >= 0 ? aliases[labels[i]] : -1;
+  }
 };
 
 // Runs body(context, i) for i in [0, tasks), possibly on several threads.

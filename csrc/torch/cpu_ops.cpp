@@ -60,13 +60,14 @@ T* output(const Tensor& t) {
 struct Inputs {
   Tensor x, w, labels, offsets;
   std::optional<Tensor> guard, aliases, class_index;
+  RowPlaces places;
   SampledClasses classes;
   std::vector<int64_t> local_labels, local_offsets, local_aliases;  // only with class_index
   cpu::Problem problem;
 
   Inputs(const Tensor& x_, const Tensor& w_, const Tensor& labels_, const Tensor& offsets_,
          const std::optional<Tensor>& guard_, const std::optional<Tensor>& aliases_,
-         const std::optional<Tensor>& class_index_, const RuleArguments& rule)
+         const std::optional<Tensor>& class_index_, const RuleArguments& rule, const RowPlaces& places_ = {})
       : x(x_),
         w(w_),
         labels(labels_),
@@ -74,6 +75,7 @@ struct Inputs {
         guard(packed(guard_)),
         aliases(packed(aliases_)),
         class_index(checked_index(class_index_)),
+        places(places_),
         classes(class_index.has_value() ? values<int64_t>(*class_index) : nullptr,
                 class_index.has_value() ? class_index->size(0) : 0,
                 (check_inputs(x_, w_, labels_, offsets_), w_.size(0))) {
@@ -88,6 +90,8 @@ struct Inputs {
     problem.baskets = offsets.size(0) - 1;
     problem.aliases = aliases.has_value() ? values<int64_t>(*aliases) : nullptr;
     problem.class_index = classes.index();
+    problem.row_basket = places.basket.has_value() ? values<int64_t>(*places.basket) : nullptr;
+    problem.row_alias = places.alias.has_value() ? values<int64_t>(*places.alias) : nullptr;
     problem.guard_rows = guard.has_value() ? guard->data_ptr() : nullptr;
     problem.ignore_index = rule.ignore_index;
     // The scale that backward, and torch's own product with an fp32 tensor, will use.
@@ -96,7 +100,7 @@ struct Inputs {
     problem.rule =
         check_rule(rule.rule, rule.k, rule.skip, rule.guard_kind, rule.guard_value, problem.offsets, problem.baskets);
     check_guard(guard, x, problem.rule.guard);
-    check_labels();
+    places.basket.has_value() ? check_places() : check_labels();
     if (!classes.all()) localise();
   }
   Inputs(const Inputs&) = delete;  // problem points into this object
@@ -126,8 +130,20 @@ struct Inputs {
     }
   }
 
+  void check_places() const {
+    for (int64_t i = 0; i < x.size(0); ++i) {
+      const int64_t basket = problem.row_basket[i], label = problem.labels[i];
+      check(basket >= -1 && basket < problem.baskets, "row_basket[", i, "] = ", basket,
+            " is out of range: allowed are 0 to ", problem.baskets - 1, " and -1 for an ignored row");
+      if (basket < 0 || label < 0) continue;
+      check(label >= problem.offsets[basket] && label < problem.offsets[basket + 1], "labels[", i, "] = ", label,
+            " is out of range: allowed in basket ", basket, " of this shard are ", problem.offsets[basket], " to ",
+            problem.offsets[basket + 1] - 1, " and negative values");
+    }
+  }
+
   void localise() {
-    local_labels = classes.local_labels(problem.labels, x.size(0), problem.ignore_index);
+    local_labels = classes.local_labels(problem.labels, x.size(0), problem.ignore_index, problem.row_basket);
     local_offsets = classes.local_offsets(problem.offsets, problem.baskets + 1);
     if (problem.aliases) {
       local_aliases.resize(classes.size());
@@ -147,15 +163,15 @@ void with_compute_type(const Tensor& x, F&& f) {
   result_dtype(x) == ScalarType::Double ? f(double{}) : f(float{});
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(const Tensor& x, const Tensor& w, const Tensor& labels,
-                                                           const Tensor& offsets, const std::optional<Tensor>& guard,
-                                                           const std::optional<Tensor>& aliases, double scale,
-                                                           int64_t rule, int64_t k, int64_t skip, int64_t guard_kind,
-                                                           double guard_value, int64_t ignore_index,
-                                                           const std::optional<Tensor>& class_index,
-                                                           int64_t stash_bytes, bool /*allow_tf32*/) {
-  const Inputs in(x, w, labels, offsets, guard, aliases, class_index,
-                  {scale, rule, k, skip, guard_kind, guard_value, ignore_index});
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(
+    const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets, const std::optional<Tensor>& guard,
+    const std::optional<Tensor>& aliases, double scale, int64_t rule, int64_t k, int64_t skip, int64_t guard_kind,
+    double guard_value, int64_t ignore_index, const std::optional<Tensor>& class_index, int64_t stash_bytes,
+    bool /*allow_tf32*/, const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias,
+    bool mined_in_lse) {
+  Inputs in(x, w, labels, offsets, guard, aliases, class_index,
+            {scale, rule, k, skip, guard_kind, guard_value, ignore_index}, {row_basket, row_alias, x.size(0)});
+  in.problem.mined_in_lse = mined_in_lse;
   const int64_t rows = x.size(0);
   const ScalarType type = result_dtype(x);
   Tensor lse = torch::stable::new_empty(x, {rows}, type);
@@ -224,18 +240,18 @@ Tensor kept_gradient(const Tensor& w, int64_t outer, int64_t inner) {
   return new_kept(Kept::gradient, w, {outer, inner}, w.scalar_type());
 }
 
-std::tuple<Tensor, Tensor> cos_lse_backward(const Tensor& grad_lse, const Tensor& grad_cos_t, const Tensor& x,
-                                            const Tensor& w, const Tensor& labels, const Tensor& offsets,
-                                            const Tensor& lse, const Tensor& cos_t, const Tensor& mined_idx,
-                                            const Tensor& mined_cos, const Tensor& stash,
-                                            const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases,
-                                            double scale, int64_t rule, int64_t guard_kind, double guard_value,
-                                            int64_t ignore_index, const std::optional<Tensor>& class_index,
-                                            bool need_dx, bool need_dw, bool /*allow_tf32*/) {
+std::tuple<Tensor, Tensor> cos_lse_backward(
+    const Tensor& grad_lse, const Tensor& grad_cos_t, const Tensor& x, const Tensor& w, const Tensor& labels,
+    const Tensor& offsets, const Tensor& lse, const Tensor& cos_t, const Tensor& mined_idx, const Tensor& mined_cos,
+    const Tensor& stash, const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
+    int64_t rule, int64_t guard_kind, double guard_value, int64_t ignore_index,
+    const std::optional<Tensor>& class_index, bool need_dx, bool need_dw, bool /*allow_tf32*/,
+    const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias) {
   const Inputs in(x, w, labels, offsets, guard, aliases, class_index,
-                  {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index});
+                  {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index},
+                  {row_basket, row_alias, x.size(0)});
   const Saved saved(in, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash);
-  Tensor dx = gradient_for(x, x.size(0), need_dx);
+  Tensor dx = row_gradient(x, row_basket.has_value(), need_dx);
   Tensor dw = gradient_for(w, in.problem.w.rows, need_dw, kept_gradient);
   if (need_dx || need_dw)
     with_compute_type(x, [&](auto zero) {
@@ -253,9 +269,11 @@ Tensor cos_lse_backward_sgd(const Tensor& grad_lse, const Tensor& grad_cos_t, co
                             int64_t rule, int64_t guard_kind, double guard_value, int64_t ignore_index,
                             const std::optional<Tensor>& class_index, bool need_dx,
                             std::optional<Tensor> momentum_buffer, bool first_step, double lr, double momentum,
-                            double dampening, double weight_decay, bool nesterov) {
+                            double dampening, double weight_decay, bool nesterov,
+                            const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias) {
   const Inputs in(x, w, labels, offsets, guard, aliases, class_index,
-                  {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index});
+                  {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index},
+                  {row_basket, row_alias, x.size(0)});
   const Saved saved(in, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash);
   check(!is_half(w.scalar_type()), "w is ", dtype_name(w.scalar_type()),
         ", allowed are float32 and float64: a 16-bit master copy would lose small updates");
@@ -267,7 +285,7 @@ Tensor cos_lse_backward_sgd(const Tensor& grad_lse, const Tensor& grad_cos_t, co
   if (momentum_buffer.has_value())
     check(momentum_buffer->dim() == 2 && momentum_buffer->size(0) == w.size(0) && momentum_buffer->size(1) == w.size(1),
           "momentum_buffer has shape ", shape_of(*momentum_buffer), ", allowed is that of w, ", shape_of(w));
-  Tensor dx = gradient_for(x, x.size(0), need_dx);
+  Tensor dx = row_gradient(x, row_basket.has_value(), need_dx);
   const cpu::SgdStep sgd{out_matrix(w, true),
                          momentum_buffer.has_value() ? out_matrix(*momentum_buffer, true) : cpu::OutMatrix{},
                          first_step,

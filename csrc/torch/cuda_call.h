@@ -149,6 +149,16 @@ struct CudaCall {
   }
 };
 
+// A shard's rows (class-parallel) are an affair of the CPU kernels so far.
+inline void refuse_row_places(const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias,
+                              bool mined_in_lse) {
+  const char* given = row_basket.has_value()  ? "row_basket"
+                      : row_alias.has_value() ? "row_alias"
+                                              : "mined_in_lse = false";
+  check(!row_basket.has_value() && !row_alias.has_value() && mined_in_lse, given,
+        " (class-parallel) came with tensors on CUDA, allowed is the default there: shards are on the CPU so far");
+}
+
 inline Tensor device_bytes(const Tensor& like, int64_t bytes) {
   return torch::stable::new_empty(like, {bytes}, ScalarType::Byte);
 }

@@ -39,13 +39,13 @@ struct Saved {
   }
 };
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(const Tensor& x, const Tensor& w, const Tensor& labels,
-                                                           const Tensor& offsets, const std::optional<Tensor>& guard,
-                                                           const std::optional<Tensor>& aliases, double scale,
-                                                           int64_t rule, int64_t k, int64_t skip, int64_t guard_kind,
-                                                           double guard_value, int64_t ignore_index,
-                                                           const std::optional<Tensor>& class_index,
-                                                           int64_t /*stash_bytes*/, bool allow_tf32) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(
+    const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets, const std::optional<Tensor>& guard,
+    const std::optional<Tensor>& aliases, double scale, int64_t rule, int64_t k, int64_t skip, int64_t guard_kind,
+    double guard_value, int64_t ignore_index, const std::optional<Tensor>& class_index, int64_t /*stash_bytes*/,
+    bool allow_tf32, const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias,
+    bool mined_in_lse) {
+  refuse_row_places(row_basket, row_alias, mined_in_lse);
   const CudaCall in(x, w, labels, offsets, guard, aliases, class_index, allow_tf32,
                     {scale, rule, k, skip, guard_kind, guard_value, ignore_index});
   const int64_t rows = x.size(0), baskets = in.call.baskets, listed = in.call.k;
@@ -70,14 +70,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(const Tensor& x, cons
   return {lse, cos_t, mined_idx, mined_cos, stash};
 }
 
-std::tuple<Tensor, Tensor> cos_lse_backward(const Tensor& grad_lse, const Tensor& grad_cos_t, const Tensor& x,
-                                            const Tensor& w, const Tensor& labels, const Tensor& offsets,
-                                            const Tensor& lse, const Tensor& cos_t, const Tensor& mined_idx,
-                                            const Tensor& mined_cos, const Tensor& /*stash*/,
-                                            const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases,
-                                            double scale, int64_t rule, int64_t guard_kind, double guard_value,
-                                            int64_t ignore_index, const std::optional<Tensor>& class_index,
-                                            bool need_dx, bool need_dw, bool allow_tf32) {
+std::tuple<Tensor, Tensor> cos_lse_backward(
+    const Tensor& grad_lse, const Tensor& grad_cos_t, const Tensor& x, const Tensor& w, const Tensor& labels,
+    const Tensor& offsets, const Tensor& lse, const Tensor& cos_t, const Tensor& mined_idx, const Tensor& mined_cos,
+    const Tensor& /*stash*/, const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
+    int64_t rule, int64_t guard_kind, double guard_value, int64_t ignore_index,
+    const std::optional<Tensor>& class_index, bool need_dx, bool need_dw, bool allow_tf32,
+    const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias) {
+  refuse_row_places(row_basket, row_alias, true);
   const CudaCall in(x, w, labels, offsets, guard, aliases, class_index, allow_tf32,
                     {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index});
   const int64_t rows = x.size(0);

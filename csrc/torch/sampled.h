@@ -33,11 +33,13 @@ class SampledClasses {
     return at < size_ && index_[at] == cls ? at : -1;
   }
 
-  std::vector<int64_t> local_labels(const int64_t* labels, int64_t n, int64_t ignore_index) const {
+  // `row_basket`: null, or the rows' baskets: negative labels are classes of other shards then and stay negative.
+  std::vector<int64_t> local_labels(const int64_t* labels, int64_t n, int64_t ignore_index,
+                                    const int64_t* row_basket) const {
     std::vector<int64_t> local(labels, labels + n);
     if (all()) return local;
     for (int64_t i = 0; i < n; ++i) {
-      if (labels[i] == ignore_index) {
+      if (row_basket ? row_basket[i] < 0 || labels[i] < 0 : labels[i] == ignore_index) {
         local[i] = kIgnored;
         continue;
       }

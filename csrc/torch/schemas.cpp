@@ -2,6 +2,10 @@
 // guard [B], aliases [C]; lse, cos_t [B]; mined_idx, mined_cos [B, K, k]. rule and guard_kind: csrc/common/rule.h.
 // class_index [S]: ascending classes that take part (Partial FC), all when None; labels, mined_idx and offsets stay
 // indices into w, dw is [S, D] then. stash: cosines kept for backward within stash_bytes, CPU only.
+// row_basket [B] makes w a shard: labels are rows of w, or negative where the row's class is on another shard; such a
+// row has no target here (cos_t 0) and its own basket is row_basket's, -1 for an ignored row. row_alias [B]: alias of
+// the row's class, aliases[label] when None. mined_in_lse=False: lse is of the own basket alone. dx is then a partial
+// sum and has the dtype of lse, not of x. Backward takes lse, cos_t and mined_idx of all shards together.
 // allow_tf32: CUDA only, fp32 operands multiplied as tf32.
 // cos_lse_backward_sgd updates w and momentum instead of returning dw.
 // release_workspace gives the memory that the CPU ops keep from step to step back and returns its bytes.
@@ -14,19 +18,22 @@ STABLE_TORCH_LIBRARY(bbs_kernels, m) {
   m.def(
       "cos_lse(Tensor x, Tensor w, Tensor labels, Tensor offsets, Tensor? guard, Tensor? aliases, float scale, "
       "int rule, int k, int skip, int guard_kind, float guard_value, int ignore_index, Tensor? class_index=None, "
-      "int stash_bytes=0, bool allow_tf32=False) -> (Tensor lse, Tensor cos_t, Tensor mined_idx, Tensor mined_cos, "
+      "int stash_bytes=0, bool allow_tf32=False, Tensor? row_basket=None, Tensor? row_alias=None, "
+      "bool mined_in_lse=True) -> (Tensor lse, Tensor cos_t, Tensor mined_idx, Tensor mined_cos, "
       "Tensor stash)");
   m.def(
       "cos_lse_backward(Tensor grad_lse, Tensor grad_cos_t, Tensor x, Tensor w, Tensor labels, Tensor offsets, "
       "Tensor lse, Tensor cos_t, Tensor mined_idx, Tensor mined_cos, Tensor stash, Tensor? guard, Tensor? aliases, "
       "float scale, int rule, int guard_kind, float guard_value, int ignore_index, Tensor? class_index, bool need_dx, "
-      "bool need_dw, bool allow_tf32=False) -> (Tensor dx, Tensor dw)");
+      "bool need_dw, bool allow_tf32=False, Tensor? row_basket=None, Tensor? row_alias=None) -> (Tensor dx, Tensor "
+      "dw)");
   m.def(
       "cos_lse_backward_sgd(Tensor grad_lse, Tensor grad_cos_t, Tensor x, Tensor(a!) w, Tensor labels, "
       "Tensor offsets, Tensor lse, Tensor cos_t, Tensor mined_idx, Tensor mined_cos, Tensor stash, Tensor? guard, "
       "Tensor? aliases, float scale, int rule, int guard_kind, float guard_value, int ignore_index, "
       "Tensor? class_index, bool need_dx, Tensor(b!)? momentum_buffer, bool first_step, float lr, float momentum, "
-      "float dampening, float weight_decay, bool nesterov) -> Tensor dx");
+      "float dampening, float weight_decay, bool nesterov, Tensor? row_basket=None, Tensor? row_alias=None) -> Tensor "
+      "dx");
   m.def(
       "target_cos(Tensor x, Tensor w, Tensor labels, Tensor offsets, int ignore_index, Tensor? class_index=None, "
       "bool allow_tf32=False) -> Tensor");

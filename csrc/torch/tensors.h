@@ -43,4 +43,22 @@ inline Tensor gradient_for(const Tensor& t, int64_t rows, bool wanted,
   return transposed ? torch::stable::transpose(make(t, t.size(1), rows), 0, 1) : make(t, rows, t.size(1));
 }
 
+// The rows of a batch as one shard of the classes sees them, both on the device of x; see schemas.cpp.
+struct RowPlaces {
+  std::optional<Tensor> basket, alias;
+
+  RowPlaces() = default;
+  RowPlaces(const std::optional<Tensor>& basket_, const std::optional<Tensor>& alias_, int64_t rows)
+      : basket(packed(basket_)), alias(packed(alias_)) {
+    if (basket.has_value()) check_vector("row_basket", *basket, ScalarType::Long, rows);
+    if (alias.has_value()) check_vector("row_alias", *alias, ScalarType::Long, rows);
+  }
+};
+
+// The gradient of x; with `partial` one of several that are added up, and rounded to x's dtype only then.
+inline Tensor row_gradient(const Tensor& x, bool partial, bool wanted) {
+  if (!partial || !wanted) return gradient_for(x, x.size(0), wanted);
+  return torch::stable::new_empty(x, {x.size(0), x.size(1)}, result_dtype(x));
+}
+
 }  // namespace bbs::ops

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -84,10 +85,17 @@ class FusedSGD(torch.optim.Optimizer):
         self, x: Tensor, w: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`bbs_kernels.functional.cos_lse` whose backward also updates `w`."""
-        if not torch.is_grad_enabled() or not w.requires_grad:
+        step = self.step_in_backward(x, w)
+        if step is None:
             return core.cos_lse(x, w, *args, **kwargs)
+        return cos_lse_with_sgd(x, w, *args, step=step, **kwargs)
+
+    def step_in_backward(self, x: Tensor, w: Tensor) -> Callable[[], SgdSettings] | None:
+        """What backward calls right before it moves `w`; None when there will be no backward."""
+        if not torch.is_grad_enabled() or not w.requires_grad:
+            return None
         self._refuse_other_uses(x, w)
-        return cos_lse_with_sgd(x, w, *args, step=self._begin_update, **kwargs)
+        return self._begin_update
 
     def refuse_scaled(self, gradient: Tensor) -> None:
         """A hook on the loss: the factor of a GradScaler would become part of the update, and nothing could undo it."""

@@ -16,7 +16,9 @@ from .ranks import Place
 
 def place_of(loss: BasketSoftmaxLoss) -> Place:
     """Where the rows of `loss.weight` belong."""
-    return Place(Sharding(loss.baskets.sizes, 1))
+    if loss._parallel is None:
+        return Place(Sharding(loss.baskets.sizes, 1))
+    return Place(loss._parallel.shard.sharding, loss._parallel.ranks.rank, loss._parallel.ranks.group)
 
 
 def optimizer_of(

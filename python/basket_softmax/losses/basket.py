@@ -11,14 +11,17 @@ from torch import Tensor, nn
 
 from bbs_kernels import ArcFace, TopK
 from bbs_kernels import functional as core
+from bbs_kernels.class_parallel import draw_rows, draw_shard
 from bbs_kernels.margin_call import takes_context
 from bbs_kernels.rules import Rule, check_rule, ema_guard
+from bbs_kernels.sharding import KINDS, Sharding
 
 from ..baskets import Baskets
 from ..functional import row_results
 from .class_means import ClassMeans
-from .grow import Growth, grow_parameter, growth_here
+from .grow import Growth, grow_parameter, growth_here, growth_of_shards
 from .layout import layout_problem, note_layout
+from .parallel import NOT_IN_DDP, ClassParallel, parallel_loss, refuse_fsdp
 from .sampling import sample_classes
 from .statistics import LastStep, summarise
 
@@ -47,11 +50,19 @@ class BasketSoftmaxLoss(nn.Module):
             sparse tensor: use `FusedSGD`, `torch.optim.SGD` without momentum, or `torch.optim.SparseAdam`.
         stash_bytes: CPU only: cosines kept from forward to backward, at most this many bytes; results do not
             depend on it.
+        process_group: the classes are spread over its ranks (a `ProcessGroup`, or a `DeviceMesh` of one dimension):
+            `weight` is this rank's shard, the loss that of the batches of all ranks. None: all classes are here.
+        shard: "basket", a slice of every basket per rank, so that work stays even whatever a batch holds, or
+            "contiguous", a slice of all classes.
+        grad_average: multiply the embeddings' gradients by the number of ranks, since DDP and FSDP divide by it;
+            False: the plain gradient. `weight` has the gradient of the global mean either way.
+        equal_batches: a promise that every rank brings equally many rows in every step; saves the one host
+            synchronisation that ragged batches need.
         device, dtype: of `weight`; dtype fp32 (default) or fp64.
 
     Attributes:
-        weight: [C, D] class centres, initialised N(0, 0.01); the state_dict holds `weight`, and `ema` with
-            an `Ema` guard.
+        weight: [C, D] class centres, initialised N(0, 0.01); this rank's under a process group. The state_dict holds
+            `weight`, and `ema` with an `Ema` guard.
         baskets: the `Baskets`.
 
     Raises:
@@ -76,13 +87,23 @@ class BasketSoftmaxLoss(nn.Module):
         aliases: Tensor | None = None,
         sample_rate: float = 1.0,
         stash_bytes: int = core.DEFAULT_STASH_BYTES,
+        process_group: Any = None,
+        shard: str = "basket",
+        grad_average: bool = True,
+        equal_batches: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.baskets = Baskets(baskets)
         self.embedding_size = _positive_int("embedding_size", embedding_size)
-        self.weight = nn.Parameter(torch.empty(self.num_classes, embedding_size, device=device, dtype=dtype))
+        if shard not in KINDS:
+            raise ValueError(f"shard is {shard!r}, allowed are {' and '.join(map(repr, KINDS))}")
+        self._parallel: ClassParallel | None = None
+        if process_group is not None:
+            self._parallel = ClassParallel(self.baskets, process_group, shard, grad_average, equal_batches)
+        rows = self.num_classes if self._parallel is None else self._parallel.shard.num_local
+        self.weight = nn.Parameter(torch.empty(rows, embedding_size, device=device, dtype=dtype))
         if self.weight.dtype not in (torch.float32, torch.float64):
             raise TypeError(
                 f"dtype is {self.weight.dtype}, allowed are float32 and float64: centres stay in full precision"
@@ -106,8 +127,14 @@ class BasketSoftmaxLoss(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw `weight` from N(0, 0.01); running means of an `Ema` guard start over."""
-        nn.init.normal_(self.weight, std=0.01)
+        """Draw `weight` from N(0, 0.01); running means of an `Ema` guard start over.
+
+        Under a process group seed all ranks alike: the shards are then those of what one process draws on the CPU.
+        """
+        if self._parallel is None:
+            nn.init.normal_(self.weight, std=0.01)
+        else:
+            draw_shard(self.weight, self._parallel.shard, std=0.01)
         if "ema" in self._buffers:
             self.ema.fill_(math.inf)
 
@@ -124,6 +151,8 @@ class BasketSoftmaxLoss(nn.Module):
     @mining.setter
     def mining(self, rule: Rule) -> None:
         core.check_listed(check_rule(rule), self.baskets.sizes)
+        if self._parallel is not None:
+            self._parallel.check_listed(rule)
         self._mining = rule
         if ema_guard(rule) is None:
             self._buffers.pop("ema", None)  # or the state_dict would depend on rules used earlier
@@ -144,6 +173,8 @@ class BasketSoftmaxLoss(nn.Module):
         if name == "margin":
             self._margin_takes_context = takes_context(value)
             self._modules.pop("margin", None)  # nn.Module refuses a plain object where a module was
+        if name == "weight" and getattr(self, "_parallel", None) is not None:
+            refuse_fsdp(value)
         super().__setattr__(name, value)
 
     def forward(
@@ -163,7 +194,8 @@ class BasketSoftmaxLoss(nn.Module):
             sample_weight: [B] weights of the rows.
 
         Returns:
-            A scalar, or [B] with reduction="none"; fp32 (fp64 for fp64).
+            A scalar, or [B] with reduction="none"; fp32 (fp64 for fp64). Under a process group every rank calls it with
+            its own rows and gets the same scalar, that of all rows; with "none" its own rows' losses.
 
         Raises:
             TypeError, ValueError, KeyError, RuntimeError: see `Baskets.to_global` and
@@ -178,6 +210,9 @@ class BasketSoftmaxLoss(nn.Module):
         core.check_labels(labels, embeddings.shape[0])
         if basket is not None:
             labels = self.baskets.to_global(labels, basket, ignore_index=self.ignore_index)
+        if self._parallel is not None:
+            value, self._last = parallel_loss(self, self._parallel, embeddings, labels, sample_weight)
+            return self._hooked(value)
         rows = row_results(
             embeddings, self.weight, labels, self.baskets.offsets, margin=self.margin,
             with_context=self._margin_takes_context, scale=self.scale, mining=self.mining, aliases=self.aliases,
@@ -186,7 +221,11 @@ class BasketSoftmaxLoss(nn.Module):
             cos_lse=core.cos_lse if self._fused is None else self._fused.cos_lse,
         )  # fmt: skip
         self._last = LastStep(labels, *(t.detach() for t in rows))
-        value = core.reduce_rows(rows.losses, labels != self.ignore_index, sample_weight, self.reduction)
+        return self._hooked(
+            core.reduce_rows(rows.losses, labels != self.ignore_index, sample_weight, self.reduction)
+        )
+
+    def _hooked(self, value: Tensor) -> Tensor:
         if self._fused is not None and value.requires_grad:
             value.register_hook(self._fused.refuse_scaled)
         return value
@@ -209,22 +248,25 @@ class BasketSoftmaxLoss(nn.Module):
 
     @torch.no_grad()
     def full_weight(self) -> Tensor:
-        """A copy of all class centres, [C, D]."""
-        return self.weight.detach().clone()
+        """A copy of all class centres, [C, D]. Under a process group every rank must call it, and each gets all."""
+        own = self.weight.detach()
+        return own.clone() if self._parallel is None else self._parallel.full_rows(own)
 
     @torch.no_grad()
     def load_full_weight(self, weight: Tensor) -> None:
         """Replace all class centres.
 
         Args:
-            weight: [C, D], any floating dtype and device.
+            weight: [C, D], any floating dtype and device; under a process group all classes too, of which the rank
+                takes its own.
 
         Raises:
             ValueError: another shape.
         """
-        if weight.shape != self.weight.shape:
-            raise ValueError(f"weight has shape {tuple(weight.shape)}, allowed is {tuple(self.weight.shape)}")
-        self.weight.copy_(weight)
+        wanted = (self.num_classes, self.embedding_size)
+        if weight.shape != wanted:
+            raise ValueError(f"weight has shape {tuple(weight.shape)}, allowed is {wanted}")
+        self.weight.copy_(weight if self._parallel is None else self._parallel.own_part(weight))
 
     def add_basket(
         self,
@@ -235,10 +277,14 @@ class BasketSoftmaxLoss(nn.Module):
     ) -> None:
         """Append a dataset to a running head; old centres and the optimiser's state stay as they are.
 
+        Under a process group every rank calls it with the same arguments, between two steps. The shards become those
+        of a new head: with shard="contiguous" rows move between ranks, optimiser state and all.
+
         Args:
             name: of the new basket, not used so far.
             size: its number of classes.
-            init: "random" (N(0, 0.01)), the new centres [size, D], or a `ClassMeans`.
+            init: "random" (N(0, 0.01)), the new centres [size, D] (all of them on every rank), or a
+                `ClassMeans`. Seed all ranks alike for "random".
             optimizer: the one that trains `weight`: its state (momentum, moments) is padded with zeros. A
                 `FusedSGD` is known to the loss and need not be given.
 
@@ -249,10 +295,13 @@ class BasketSoftmaxLoss(nn.Module):
             raise ValueError(f"basket {name!r} exists already: {', '.join(map(repr, self.baskets.names))}")
         grown = Baskets({**dict(zip(self.baskets.names, self.baskets.sizes, strict=True)), name: size})
         core.check_listed(self.mining, grown.sizes)
+        parallel = None if self._parallel is None else self._parallel.grown(grown)
+        if parallel is not None:
+            parallel.check_listed(self.mining)
         growth = self._growth(size)
         fresh = self._fresh_rows(init, size, growth)
         grow_parameter(self.weight, growth, fresh, self._fused if optimizer is None else optimizer)
-        self.baskets = grown
+        self.baskets, self._parallel = grown, parallel
         if self.aliases is not None:
             self.aliases = growth.extend(self.aliases)
             self.aliases[growth.new] = -1
@@ -261,19 +310,29 @@ class BasketSoftmaxLoss(nn.Module):
         self._last = None
 
     def _growth(self, size: int) -> Growth:
-        return growth_here(self.num_classes, size)
+        if self._parallel is None:
+            return growth_here(self.num_classes, size)
+        old, ranks = self._parallel.shard.sharding, self._parallel.ranks
+        return growth_of_shards(
+            old, Sharding((*old.sizes, size), old.world, old.kind), ranks.rank, ranks.group
+        )
 
     @torch.no_grad()
     def _fresh_rows(self, init: str | Tensor | ClassMeans, size: int, growth: Growth) -> Tensor:
-        full = self.weight.new_empty((size, self.embedding_size))
-        rows = slice(growth.first, growth.first + growth.new.stop - growth.new.start)
+        first, rows = growth.first, growth.new.stop - growth.new.start
         if isinstance(init, Tensor):
-            if init.shape != full.shape:
-                raise ValueError(f"init has shape {tuple(init.shape)}, allowed is {tuple(full.shape)}")
-            return init.detach()[rows]
+            if init.shape != (size, self.embedding_size):
+                raise ValueError(
+                    f"init has shape {tuple(init.shape)}, allowed is {(size, self.embedding_size)}"
+                )
+            return init.detach()[first : first + rows]
         if not isinstance(init, ClassMeans) and init != "random":
             raise ValueError(f"init is {init!r}, allowed are 'random', a tensor [size, D] and a ClassMeans")
-        drawn = nn.init.normal_(full, std=0.01)[rows]
+        drawn = self.weight.new_empty((rows, self.embedding_size))
+        if self._parallel is None:
+            nn.init.normal_(drawn, std=0.01)
+        else:
+            draw_rows(drawn, [((first, first + rows), 0)], size, std=0.01)
         if not isinstance(init, ClassMeans):
             return drawn
         if (init.size, init.num_classes) != (size, self.num_classes):
@@ -288,14 +347,19 @@ class BasketSoftmaxLoss(nn.Module):
 
         Args:
             embeddings: [B, D].
-            classes: a slice or an int64 tensor of global classes; slice(None) asks for all of them, B x C.
+            classes: a slice or an int64 tensor of global classes; slice(None) asks for all of them, B x C. Under a
+                process group every rank must ask for the same ones.
 
         Returns:
             [B, n], fp32 (fp64 for fp64); 0 for an embedding or centre with a norm below 1e-12.
         """
         dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
         with torch.autocast(embeddings.device.type, enabled=False):
-            x, w = embeddings.to(dtype), self.weight[classes].to(dtype)
+            if self._parallel is None:
+                chosen = self.weight[classes]
+            else:
+                chosen = self._parallel.chosen_rows(self.weight.detach(), classes)
+            x, w = embeddings.to(dtype), chosen.to(dtype)
             return self.scale * _unit(x) @ _unit(w).t()
 
     def extra_repr(self) -> str:
@@ -305,6 +369,13 @@ class BasketSoftmaxLoss(nn.Module):
             f"{self.baskets}, embedding_size={self.embedding_size}{margin}, scale={self.scale}, "
             f"mining={self.mining}, reduction={self.reduction!r}, ignore_index={self.ignore_index}{sampled}"
         )
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> set[str]:
+        # DDP asks every module that it wraps for this: the place to refuse before it overwrites the shards.
+        if self._parallel is None:
+            raise AttributeError("_ddp_params_and_buffers_to_ignore")
+        raise RuntimeError(NOT_IN_DDP)
 
     def _sampled(self, labels: Tensor) -> Tensor | None:
         if self.sample_rate == 1.0 or not self.training:
@@ -320,11 +391,13 @@ class BasketSoftmaxLoss(nn.Module):
             )
         if aliases.shape != (self.num_classes,):
             raise ValueError(f"aliases has shape {tuple(aliases.shape)}, allowed is ({self.num_classes},)")
+        if self._parallel is not None:
+            aliases = self._parallel.own_part(aliases)
         return aliases.detach().clone().to(self.weight.device)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        note_layout(destination, prefix, self.baskets)
+        note_layout(destination, prefix, self.baskets, self._parallel)
 
     def _load_from_state_dict(
         self,
@@ -336,7 +409,7 @@ class BasketSoftmaxLoss(nn.Module):
         unexpected: Any,
         errors: Any,
     ) -> None:
-        problem = layout_problem(local_metadata, self.baskets)
+        problem = layout_problem(local_metadata, self.baskets, self._parallel)
         if problem is not None:
             errors.append(problem)
             return

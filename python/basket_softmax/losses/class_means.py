@@ -35,7 +35,7 @@ class ClassMeans:
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
             raise ValueError(f"size is {size!r}, allowed is an int >= 0")
         self.size = size
-        self._ranks = getattr(loss, "_parallel", None)
+        self._ranks = None if loss._parallel is None else loss._parallel.ranks
         growth = loss._growth(size)
         self.first, rows = growth.first, growth.new.stop - growth.new.start
         self.num_classes = loss.num_classes

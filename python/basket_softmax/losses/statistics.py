@@ -15,13 +15,18 @@ from ..baskets import Baskets
 
 
 class LastStep(NamedTuple):
-    """labels, losses, cos_t [B]; mined_idx, mined_cos [B, K, k]; all detached."""
+    """labels, losses, cos_t [B]; mined_idx, mined_cos [B, K, k]; all detached.
+
+    With the classes on several ranks the lists are those of the rank's own rows, and mined_totals [B, K + 1] has the
+    sums over the lists of every row: the number mined per basket, and their cosines.
+    """
 
     labels: Tensor
     losses: Tensor
     cos_t: Tensor
     mined_idx: Tensor
     mined_cos: Tensor
+    mined_totals: Tensor | None = None
 
 
 def summarise(
@@ -35,12 +40,17 @@ def summarise(
         "mean_target_cosine": _mean(last.cos_t, valid),
     }
     if isinstance(mining, TopK) and mining.k > 0:
-        mined = last.mined_idx >= 0
         sizes = torch.tensor(baskets.sizes, device=basket.device)
         foreign = valid[:, None] & (basket[:, None] != torch.arange(len(baskets), device=basket.device))
         slots = (foreign * sizes.clamp_max(mining.k)).sum(0)
-        stats["mined_share"] = mined.sum((0, 2)) / slots.clamp_min(1)
-        stats["mean_mined_cosine"] = _mean(last.mined_cos, mined)
+        if last.mined_totals is None:
+            mined = last.mined_idx >= 0
+            stats["mined_share"] = mined.sum((0, 2)) / slots.clamp_min(1)
+            stats["mean_mined_cosine"] = _mean(last.mined_cos, mined)
+        else:
+            sums = last.mined_totals.sum(0).to(last.cos_t.dtype)
+            stats["mined_share"] = sums[:-1] / slots.clamp_min(1)
+            stats["mean_mined_cosine"] = sums[-1] / sums[:-1].sum().clamp_min(1)
     guard = getattr(mining, "guard", None)
     if isinstance(guard, Absolute):
         stats["guard"] = torch.full_like(stats["mean_loss"], guard.t)

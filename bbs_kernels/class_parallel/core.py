@@ -1,0 +1,152 @@
+"""`cos_lse` with the classes spread over ranks: every rank's kernel on the global batch and its own shard.
+
+Forward: all-gather of the embeddings, the kernel, one merge (merge.py). Backward: the kernel with the global lse, then
+a reduce-scatter of the partial gradients of the embeddings; the gradient of the shard is complete and stays here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import functional
+from .._load import OPS
+from ..fused_sgd import SgdSettings
+from ..rules import Rule, TopK
+from .aliases import mate_counts, row_aliases
+from .guards import row_guards
+from .merge import Found, merge
+from .ranks import Ranks
+from .rows import Batch
+from .shard import ClassShard
+
+
+class ParallelRows(NamedTuple):
+    """lse, cos_t [B], differentiable, of the rows of all ranks; the same bits on every rank.
+
+    mined_idx, mined_cos [b, K, k]: of the rank's own rows, global classes. totals [B, K + 1] fp64: how many classes of
+    each basket were mined for a row, and the sum of their cosines.
+    """
+
+    lse: Tensor
+    cos_t: Tensor
+    mined_idx: Tensor
+    mined_cos: Tensor
+    totals: Tensor
+
+
+def cos_lse(
+    x: Tensor,
+    w: Tensor,
+    batch: Batch,
+    shard: ClassShard,
+    ranks: Ranks,
+    *,
+    scale: float,
+    mining: Rule,
+    aliases: Tensor | None = None,
+    ema: Tensor | None = None,
+    training: bool = False,
+    sample: Callable[[Tensor], Tensor] | None = None,
+    stash_bytes: int = functional.DEFAULT_STASH_BYTES,
+    grad_factor: float = 1.0,
+    step: Callable[[], SgdSettings] | None = None,
+) -> ParallelRows:
+    """`bbs_kernels.functional.cos_lse` of the global batch; every rank of the group must call it.
+
+    Args:
+        x: [b, D] the rank's own embeddings; w: [rows of the shard, D].
+        batch: from `gather_batch`.
+        scale, mining, ema, training, stash_bytes: as for `functional.cos_lse`; the same on every rank.
+        aliases: [rows of the shard].
+        sample: from labels [B], rows of the shard or -1, to the ascending rows that take part (Partial FC).
+        grad_factor: what the gradient of `x` is multiplied by.
+        step: when given, backward spends the gradient of `w` as one SGD step (see `FusedSGD`).
+    """
+    x = functional._autocast(x)
+    with torch.no_grad():
+        every = ranks.gather_rows(x.detach(), batch.counts)
+    local = shard.local_labels(batch.labels, batch.basket)
+    class_index = None if sample is None else sample(local)
+    alias = None if aliases is None else row_aliases(aliases, local, ranks)
+    guard = row_guards(
+        every, w, local, shard.offsets, mining, ema, batch, ranks, training=training, class_index=class_index
+    )
+    k, skip = (mining.k, mining.skip) if isinstance(mining, TopK) and mining.k > 0 else (0, 0)
+    # What one process would skip may lie on another shard, so that each shard offers its k + skip best.
+    listed = TopK(k + skip, 0, mining.guard) if isinstance(mining, TopK) else mining
+    call = functional.prepare(
+        every, w, local, shard.offsets, scale=scale, mining=listed, aliases=aliases, stash_bytes=stash_bytes,
+        class_index=class_index, row_basket=batch.basket, row_alias=alias, row_guard=guard, mined_in_lse=False,
+    )  # fmt: skip
+    mates = None
+    if aliases is not None and alias is not None and skip > 0:
+        mates = mate_counts(aliases, shard.offsets, alias, class_index)
+    if batch.wanted and not x.requires_grad:
+        x = x.detach().requires_grad_()  # this rank's part of the sum is wanted by others
+    return ParallelRows(
+        *_CosLse.apply(x, w, _Step(call, shard, batch, ranks, k, skip, mates, grad_factor, step))
+    )
+
+
+class _Step(NamedTuple):
+    call: functional.CoreCall
+    shard: ClassShard
+    batch: Batch
+    ranks: Ranks
+    k: int
+    skip: int
+    mates: Tensor | None
+    grad_factor: float
+    sgd: Callable[[], SgdSettings] | None
+
+
+class _CosLse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, s: _Step) -> tuple[Tensor, ...]:
+        lse, cos_t, idx, cos, stash = s.call.run(s.call.x, w)
+        merged = merge(
+            Found(lse, cos_t, idx, cos, s.mates), s.shard, s.batch, s.ranks, scale=s.call.scale, k=s.k, skip=s.skip
+        )  # fmt: skip
+        ctx.save_for_backward(w, merged.lse, merged.cos_t, merged.kept, cos, stash)
+        ctx.step, ctx.dtype = s, x.dtype
+        ctx.mark_non_differentiable(merged.mined_idx, merged.mined_cos, merged.totals)
+        ctx.set_materialize_grads(False)
+        return merged.lse, merged.cos_t, merged.mined_idx, merged.mined_cos, merged.totals
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "a class-parallel loss has no second derivative: call backward without create_graph=True"
+            )
+        w, lse, cos_t, kept, cos, stash = ctx.saved_tensors
+        s: _Step = ctx.step
+        call, need_dx, need_dw = s.call, s.batch.wanted, ctx.needs_input_grad[1]
+        upstream = [torch.zeros_like(lse) if grad is None else grad for grad in grads[:2]]
+        common = (
+            *upstream, call.x, w.detach(), call.labels, call.offsets, lse, cos_t, kept, cos, stash, call.guard,
+            call.aliases, call.scale, call.rule.rule, call.rule.guard_kind, call.rule.guard_value, call.ignore_index,
+            call.class_index,
+        )  # fmt: skip
+        places = (call.row_basket, call.row_alias)
+        dw = None
+        if s.sgd is not None:
+            settings = s.sgd()
+            dx = OPS.cos_lse_backward_sgd(
+                *common, need_dx, settings.momentum_buffer, settings.first_step, settings.lr, settings.momentum,
+                settings.dampening, settings.weight_decay, settings.nesterov, *places,
+            )  # fmt: skip
+            torch.autograd.graph.increment_version(w)
+        else:
+            dx, dw = OPS.cos_lse_backward(*common, need_dx, need_dw, call.allow_tf32, *places)
+            if need_dw and call.class_index is not None:
+                dw = torch.sparse_coo_tensor(
+                    call.class_index[None], dw, w.shape, is_coalesced=True, check_invariants=False
+                )
+        if need_dx:
+            dx = (s.ranks.sum_own_rows(dx, s.batch.counts) * s.grad_factor).to(ctx.dtype)
+        return dx if need_dx else None, dw if need_dw else None, None

@@ -1,0 +1,44 @@
+"""Guards that hang on the target cosine, which only the rank that owns the class can compute."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import ema as running_mean
+from .. import functional
+from .._load import OPS
+from ..rules import Ema, Relative, Rule
+from .ranks import Ranks
+from .rows import Batch
+
+
+def row_guards(
+    x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, mining: Rule, ema: Tensor | None, batch: Batch, ranks: Ranks,
+    *, training: bool, class_index: Tensor | None,
+) -> Tensor | None:  # fmt: skip
+    """The guard of every row of the batch, bit for bit what one process has; None where the rule needs no c_t.
+
+    Args:
+        x: [B, D] of all ranks; w: the shard; labels: [B] rows of the shard or -1; offsets: [K+1] of the shard.
+        ema: [K], updated in place when `training`, by the global batch and so alike on every rank.
+    """
+    guard = getattr(mining, "guard", None)
+    if not isinstance(guard, (Relative, Ema)):
+        return None
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        cos_t = x.new_zeros(0)
+        if training or isinstance(guard, Relative):
+            # Exactly one rank has another number than 0, so the sum rounds nothing.
+            cos_t = OPS.target_cos(x, w.detach(), labels, offsets, -1, class_index, functional._allow_tf32(x))
+            ranks.all_reduce(cos_t)
+        if isinstance(guard, Relative):
+            return cos_t - guard.d
+        if ema is None:
+            raise ValueError(
+                "ema is None, allowed is a tensor [K] of running means: the rule has an Ema guard"
+            )
+        if training:
+            ema.copy_(running_mean.updated(ema, cos_t, batch.basket, batch.valid))
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        return running_mean.row_guards(ema.detach(), guard.r, batch.basket, batch.valid).to(dtype)

@@ -1,0 +1,129 @@
+"""The ranks that share the classes, and the collectives that a step needs: thin calls of torch.distributed.
+
+A batch is the rows of rank 0, then those of rank 1, …; every rank may bring another number of rows, also none.
+torch.distributed wants equal pieces, so ragged ones are padded here and cut again; callers never see the padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class Pending:
+    """A result on its way: `wait()` returns it."""
+
+    def __init__(self, work: Any, out: Tensor) -> None:
+        self._work, self._out = work, out
+
+    def wait(self) -> Tensor:
+        if self._work is not None:
+            self._work.wait()
+        return self._out
+
+
+class RowCounts(NamedTuple):
+    """counts: rows that each rank brings. wanted: whether any rank wants the gradient of its rows."""
+
+    counts: tuple[int, ...]
+    wanted: bool
+
+
+class Ranks:
+    """A process group with the collectives over rows.
+
+    Args:
+        group: a `ProcessGroup`, or a `DeviceMesh` of one dimension.
+
+    Raises:
+        TypeError, ValueError: something else, or a mesh of several dimensions.
+        RuntimeError: this process is not in the group.
+    """
+
+    def __init__(self, group: Any) -> None:
+        if not dist.is_available() or not dist.is_initialized():
+            raise RuntimeError(
+                "process_group came before torch.distributed.init_process_group: call that first"
+            )
+        from torch.distributed.device_mesh import DeviceMesh
+
+        if isinstance(group, DeviceMesh):
+            if group.ndim != 1:
+                raise ValueError(
+                    f"process_group is a mesh of {group.ndim} dimensions, allowed is 1: mesh['name']"
+                )
+            group = group.get_group()
+        if not isinstance(group, dist.ProcessGroup):
+            raise TypeError(
+                f"process_group must be a ProcessGroup or a DeviceMesh, got {type(group).__name__}"
+            )
+        self.group = group
+        self.rank, self.world = dist.get_rank(group), dist.get_world_size(group)
+
+    def __deepcopy__(self, memo: dict) -> Ranks:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a class-parallel head cannot be pickled, its process group belongs to this process: save state_dict()"
+        )
+
+    def row_counts(self, rows: int, wanted: bool, device: torch.device) -> RowCounts:
+        """What every rank brings. Reading it waits for the device: the one host synchronisation of a step."""
+        mine = torch.tensor([rows, int(wanted)], device=device)
+        every = mine.new_empty((self.world, 2))
+        dist.all_gather_into_tensor(every, mine, group=self.group)
+        found = every.tolist()
+        return RowCounts(tuple(n for n, _ in found), any(w for _, w in found))
+
+    def gather_rows(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """[counts[rank], …] of every rank as [B, …]."""
+        most, shape = max(counts), rows.shape[1:]
+        out = rows.new_empty((self.world * most, *shape))
+        if out.numel():
+            dist.all_gather_into_tensor(out, _padded(rows, most).contiguous(), group=self.group)
+        if min(counts) == most:
+            return out
+        return torch.cat([out[r * most : r * most + n] for r, n in enumerate(counts)])
+
+    def sum_own_rows(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """[B, …] of every rank, added up, of which each rank gets its own rows [counts[rank], …]."""
+        most, own = max(counts), counts[self.rank]
+        if min(counts) != most:
+            rows = torch.cat([_padded(part, most) for part in rows.split(list(counts))])
+        out = rows.new_empty((most, *rows.shape[1:]))
+        if out.numel():
+            dist.reduce_scatter_tensor(out, rows.contiguous(), group=self.group)
+        return out[:own]
+
+    def send_rows_home(self, rows: Tensor, counts: Sequence[int]) -> Pending:
+        """[B, …] of every rank to the ranks that own the rows: each gets [world, counts[rank], …]. Asynchronous."""
+        own = counts[self.rank]
+        out = rows.new_empty((self.world * own, *rows.shape[1:]))
+        work = None
+        if max(counts) and rows[0].numel():
+            work = dist.all_to_all_single(
+                out, rows.contiguous(), [own] * self.world, list(counts), group=self.group, async_op=True
+            )
+        return Pending(work, out.view(self.world, own, *rows.shape[1:]))
+
+    def all_reduce(self, values: Tensor, op: Any = dist.ReduceOp.SUM) -> Tensor:
+        """`values` of all ranks reduced, in place; the same on every rank."""
+        if values.numel():
+            dist.all_reduce(values, op, group=self.group)
+        return values
+
+    def broadcast(self, values: Tensor, source: int) -> Tensor:
+        """`values` of rank `source` of the group, in place."""
+        if values.numel():
+            dist.broadcast(values, group=self.group, group_src=source)
+        return values
+
+
+def _padded(rows: Tensor, length: int) -> Tensor:
+    missing = length - rows.shape[0]
+    return rows if missing == 0 else torch.cat([rows, rows.new_zeros((missing, *rows.shape[1:]))])

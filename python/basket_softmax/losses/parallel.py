@@ -1,0 +1,162 @@
+"""A head whose classes are spread over the ranks of a process group: its place among them, and its forward pass."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from bbs_kernels import class_parallel as core_parallel
+from bbs_kernels import functional as core
+from bbs_kernels.margin_call import call_margin, row_norms
+from bbs_kernels.rules import Rule, TopK
+from bbs_kernels.sharding import Sharding
+
+from ..baskets import Baskets
+from .sampling import sample_classes
+from .statistics import LastStep
+
+if TYPE_CHECKING:
+    from .basket import BasketSoftmaxLoss
+
+NOT_IN_DDP = (
+    "a class-parallel head must not be wrapped in DistributedDataParallel, which would average the shards of different "
+    "classes: wrap the backbone alone and call the head on its output; the head's gradients need no reduction"
+)
+NOT_IN_FSDP = (
+    "a class-parallel head must not be sharded by FSDP, its centres are shards already: apply fully_shard to the "
+    "backbone alone and call the head on its output"
+)
+
+
+class ClassParallel:
+    """Which classes this rank owns and whom it shares them with.
+
+    Attributes:
+        ranks, shard: the process group and this rank's part.
+        grad_factor: of the embeddings' gradients.
+        equal_batches: the promise that every rank brings equally many rows.
+    """
+
+    def __init__(
+        self, baskets: Baskets, group: Any, kind: str, grad_average: bool, equal_batches: bool
+    ) -> None:
+        self.ranks = core_parallel.Ranks(group)
+        self.shard = core_parallel.ClassShard(
+            Sharding(baskets.sizes, self.ranks.world, kind), self.ranks.rank
+        )
+        self.grad_factor = float(self.ranks.world) if grad_average else 1.0
+        self.equal_batches = equal_batches
+
+    def grown(self, baskets: Baskets) -> ClassParallel:
+        """The same ranks and settings for other baskets."""
+        twin = copy.copy(self)
+        twin.shard = core_parallel.ClassShard(
+            Sharding(baskets.sizes, self.ranks.world, self.shard.sharding.kind), self.ranks.rank
+        )
+        return twin
+
+    def check_listed(self, mining: Rule) -> None:
+        """Raise ValueError, on every rank alike, when some shard would list more classes of a row than kernels hold."""
+        if not isinstance(mining, TopK) or mining.k == 0:
+            return
+        offered = TopK(mining.k + mining.skip, 0)
+        for rank in range(self.ranks.world):
+            core.check_listed(offered, [stop - start for start, stop in self.shard.sharding.ranges(rank)])
+
+    def full_rows(self, own: Tensor) -> Tensor:
+        """[C, …] on every rank, from every rank's rows."""
+        return core_parallel.full_rows(own, self.shard, self.ranks)
+
+    def own_part(self, full: Tensor) -> Tensor:
+        """This rank's rows of [C, …]."""
+        return core_parallel.own_part(full, self.shard)
+
+    def chosen_rows(self, own: Tensor, classes: slice | Tensor) -> Tensor:
+        """[n, …]: rows of chosen classes on every rank, each from the rank that owns it."""
+        every = torch.arange(self.shard.num_classes, device=own.device)
+        basket = self.shard.basket_of(chosen := every[classes])
+        local = self.shard.local_labels(chosen, basket)
+        padded = torch.cat([own, own.new_zeros((1, *own.shape[1:]))])
+        return self.ranks.all_reduce(padded[torch.where(local < 0, len(own), local)])
+
+
+def refuse_fsdp(weight: Any) -> None:
+    """Raise RuntimeError when `weight`, about to become a class-parallel head's, is what fully_shard puts there."""
+    from torch.distributed.tensor import DTensor  # slow to import, and only distributed runs come here
+
+    if isinstance(weight, DTensor):
+        raise RuntimeError(NOT_IN_FSDP)
+
+
+def parallel_loss(
+    head: BasketSoftmaxLoss,
+    parallel: ClassParallel,
+    embeddings: Tensor,
+    labels: Tensor,
+    sample_weight: Tensor | None,
+) -> tuple[Tensor, LastStep]:
+    """`BasketSoftmaxLoss.forward` over the batches of all ranks, and what `stats` reports."""
+    _refuse_wrappers(head, parallel)
+    _check_weight(sample_weight, labels)
+    ranks, shard = parallel.ranks, parallel.shard
+    batch = core_parallel.gather_batch(
+        embeddings, labels, shard, ranks, ignore_index=head.ignore_index, equal_batches=parallel.equal_batches
+    )
+    rows = core_parallel.cos_lse(
+        embeddings, head.weight, batch, shard, ranks, scale=head.scale, mining=head.mining, aliases=head.aliases,
+        ema=head._buffers.get("ema"), training=head.training, sample=_sampler(head, shard.num_local),
+        stash_bytes=head.stash_bytes, grad_factor=parallel.grad_factor,
+        step=None if head._fused is None else head._fused.step_in_backward(embeddings, head.weight),
+    )  # fmt: skip
+    with torch.autocast(embeddings.device.type, enabled=False):
+        norms = None
+        if head._margin_takes_context:
+            own = row_norms(embeddings, labels != head.ignore_index, rows.cos_t.dtype)
+            norms = core_parallel.all_rows(own, batch, ranks, parallel.grad_factor)
+        psi = call_margin(
+            head.margin, head._margin_takes_context, rows.cos_t, embeddings, batch.labels, batch.valid, head.training,
+            norms=norms,
+        )  # fmt: skip
+        losses = core.row_losses(rows.lse, psi, head.scale)
+    weight = None
+    if sample_weight is not None:
+        weight = core_parallel.all_rows(sample_weight.to(losses.dtype), batch, ranks, parallel.grad_factor)
+    value = core.reduce_rows(losses, batch.valid, weight, head.reduction)
+    if head.reduction == "none":
+        value = core_parallel.own_rows(value, batch, ranks)
+    own_lists = (rows.mined_idx, rows.mined_cos)
+    return value, LastStep(batch.labels, losses.detach(), rows.cos_t.detach(), *own_lists, rows.totals)
+
+
+def _sampler(head: BasketSoftmaxLoss, classes: int) -> Callable[[Tensor], Tensor] | None:
+    """Partial FC per rank: the batch's classes of this shard, and others of it up to the sample rate."""
+    if head.sample_rate == 1.0 or not head.training:
+        return None
+    return lambda labels: sample_classes(labels, classes, head.sample_rate, -1)
+
+
+def _check_weight(sample_weight: Tensor | None, labels: Tensor) -> None:
+    if sample_weight is None:
+        return
+    if not isinstance(sample_weight, Tensor):
+        raise TypeError(f"sample_weight must be a tensor or None, got {type(sample_weight).__name__}")
+    if sample_weight.shape != labels.shape:
+        raise ValueError(
+            f"sample_weight has shape {tuple(sample_weight.shape)}, allowed is {tuple(labels.shape)}"
+        )
+
+
+def _refuse_wrappers(head: BasketSoftmaxLoss, parallel: ClassParallel) -> None:
+    wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
+    if wrapper is not None and any(p is head.weight for p in getattr(wrapper, "_module_parameters", ())):
+        raise RuntimeError(NOT_IN_DDP)
+    if head.weight.shape[0] != parallel.shard.num_local:
+        raise RuntimeError(
+            f"weight has {head.weight.shape[0]} rows, allowed are this rank's {parallel.shard.num_local}: it was "
+            "replaced since the head was made"
+        )

@@ -1,0 +1,241 @@
+"""Bodies: what a head offers beside its step, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+import basket_softmax as bs
+from bbs_kernels import functional as core
+from bbs_kernels.sharding import Sharding
+
+from .agree import check_step
+from .heads import Case, Pair, Step, error
+
+
+def refusal(kind: type[Exception], call: Any) -> str:
+    """The message of the `kind` that `call()` raises."""
+    try:
+        call()
+    except kind as problem:
+        return str(problem)
+    raise AssertionError(f"{call} raised nothing")
+
+
+def weights(group: dist.ProcessGroup, shard: str, dtype: torch.dtype) -> None:
+    """One seed gives one set of centres at every world size, and they come and go as a whole."""
+    rank, world = dist.get_rank(group), dist.get_world_size(group)
+    for sizes, depth in (((97, 0, 31, 1, 111), 24), ((5,), 2), ((3, 1, 2), 3), ((70000,), 65)):
+        torch.manual_seed(5)
+        alone = bs.BasketSoftmaxLoss(sizes, depth, dtype=dtype)
+        follows = torch.rand(1)
+        torch.manual_seed(5)
+        head = bs.BasketSoftmaxLoss(sizes, depth, dtype=dtype, process_group=group, shard=shard)
+        assert torch.equal(torch.rand(1), follows), "the generator moved on by another amount"
+        assert len(head.weight) == Sharding(sizes, world, shard).num_local(rank)
+        assert torch.equal(head.full_weight(), alone.weight)
+        centres = torch.randn_like(alone.weight)
+        head.load_full_weight(centres)
+        assert torch.equal(head.full_weight(), centres)
+        x = torch.randn(3 + rank, depth, dtype=dtype)
+        alone.load_full_weight(centres)
+        for classes in (slice(1, 4), torch.tensor([2, 0, 2])):
+            assert torch.equal(head.logits(x, classes), alone.logits(x, classes))
+    assert f"allowed is {tuple(centres.shape)}" in refusal(
+        ValueError, lambda: head.load_full_weight(centres[1:])
+    )
+
+
+def evaluation(group: dist.ProcessGroup) -> None:
+    """Without gradients, and in eval mode, the value is the same; `ema` stays."""
+    pair = Pair(group, Case(bs.TopK(5, 1, bs.Ema(0.5))))
+    alone, head = pair.head(False), pair.head(True)
+    pair.step_alone(alone), pair.step_together(head)
+    before = head.ema.clone()
+    alone.eval(), head.eval()
+    with torch.no_grad():
+        want = alone(pair.problem.x, pair.problem.labels)
+        got = head(pair.problem.x[pair.own], pair.problem.labels[pair.own])
+    assert not got.requires_grad
+    assert abs(float(got - want)) <= 1e-6 * float(want)
+    assert torch.equal(head.ema, before)
+    assert torch.equal(head.ema, alone.ema)
+
+
+def averaged(group: dist.ProcessGroup) -> None:
+    """grad_average=True is the plain gradient of the embeddings times the number of ranks; dW does not change."""
+    pair = Pair(group, Case(weighted=True, options={"margin": bs.AdaFace(0.4)}))
+    plain, times = pair.step_together(), pair.step_together(pair.head(True))
+    assert error(times.dx, plain.dx * pair.world) <= 1e-6
+    assert torch.equal(times.dw, plain.dw)
+
+
+def mesh(group: dist.ProcessGroup) -> None:
+    pair = Pair(group, Case())
+    head = pair.head(True, process_group=DeviceMesh.from_group(group, "cpu"), grad_average=False)
+    check_step(pair, pair.step_together(head), pair.step_alone())
+
+
+def frozen_somewhere(group: dist.ProcessGroup) -> None:
+    """The embeddings of one rank may be constants, and so may the centres: the others' gradients do not change."""
+    pair = Pair(group, Case(rows=(5, 6, 7, 8)))
+    head = pair.head(True, grad_average=False)
+    x = pair.problem.x[pair.own].clone().requires_grad_(pair.rank != 0)
+    head.weight.requires_grad_(pair.rank == 1)
+    head(x, pair.problem.labels[pair.own]).backward()
+    want = pair.step_alone()
+    assert x.grad is None if pair.rank == 0 else error(x.grad, want.dx[pair.own]) <= 2e-6
+    assert (head.weight.grad is None) == (pair.rank != 1)
+
+
+def learnable_margin(group: dist.ProcessGroup) -> None:
+    """A margin's parameters get the whole gradient on every rank."""
+    pair = Pair(group, Case(options={"margin": Learnable()}))
+    alone, head = pair.head(False), pair.head(True)
+    pair.step_alone(alone), pair.step_together(head)
+    assert error(head.margin.m.grad, alone.margin.m.grad) <= 2e-6
+
+
+class Learnable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.m = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, cos_t: torch.Tensor) -> torch.Tensor:
+        return cos_t - self.m
+
+
+def fused(group: dist.ProcessGroup, mining: Any) -> None:
+    """FusedSGD moves the shard as torch.optim.SGD would, bit for bit, sampled classes alone as well."""
+    for options in ({}, {"sample_rate": 0.4}):
+        pair = Pair(group, Case(mining, mates=True, options=options))
+        plain, ours = pair.head(True), pair.head(True)
+        settings = {"lr": 0.3, "weight_decay": 0.0 if options else 1e-3, "momentum": 0.0 if options else 0.9}
+        sgd, one = torch.optim.SGD([plain.weight], **settings), bs.optim.FusedSGD(ours, **settings)
+        for _ in range(3):
+            values = []
+            for head, optimizer in ((plain, sgd), (ours, one)):
+                optimizer.zero_grad()
+                torch.manual_seed(3)
+                value = head(pair.problem.x[pair.own], pair.problem.labels[pair.own])
+                value.backward()
+                optimizer.step()
+                values.append(value.detach())
+            assert torch.equal(*values)
+            assert torch.equal(plain.weight, ours.weight)
+        assert ours.weight.grad is None
+
+
+def sampled(group: dist.ProcessGroup, mining: Any) -> None:
+    """Partial FC per rank is one process that samples the same classes; each rank takes its share."""
+    import basket_softmax.losses.parallel as module
+
+    pair = Pair(group, Case(mining, mates=True))
+    head = pair.head(True, sample_rate=0.5, grad_average=False)
+    taken, original = [], module.sample_classes
+
+    def spy(*args: Any) -> torch.Tensor:
+        taken.append(original(*args))
+        return taken[-1]
+
+    module.sample_classes = spy
+    try:
+        torch.manual_seed(pair.rank)
+        got = pair.step_together(head)
+    finally:
+        module.sample_classes = original
+    local = taken[0]
+    here = pair.part(torch.arange(240))
+    positives = pair.problem.labels[pair.problem.valid]
+    assert torch.isin(here, positives)[local].sum() == torch.isin(here, positives).sum()
+    assert len(local) == max(-(-len(here) // 2), min(len(pair.problem.labels), len(here)))
+    every: list = [None] * pair.world
+    dist.all_gather_object(every, here[local], group=group)
+    index = torch.cat(every).sort().values
+
+    alone = pair.head(False)
+    x = pair.problem.x.clone().requires_grad_()
+    w = pair.problem.w.clone().requires_grad_()
+    lse, cos_t, idx, _ = core.cos_lse(
+        x, w, pair.problem.labels, pair.problem.offsets, scale=32.0, mining=mining, aliases=pair.problem.aliases,
+        class_index=index,
+    )  # fmt: skip
+    value = core.reduce_rows(core.row_losses(lse, alone.margin(cos_t), 32.0), pair.problem.valid)
+    value.backward()
+    assert torch.equal(got.mined_idx, idx[pair.own])
+    assert abs(float(got.value - value.detach())) <= 1e-6 * float(value)
+    assert error(got.dx, x.grad[pair.own]) <= 2e-6
+    assert torch.equal(got.dw._indices()[0], local)
+    assert error(got.dw.to_dense(), pair.part(w.grad.to_dense())) <= 2e-6
+
+
+def refused(group: dist.ProcessGroup) -> None:
+    pair = Pair(group, Case(sizes=(240,), mining=bs.Own(), rows=(4, 4, 4, 4)))
+    rank, problem = pair.rank, pair.problem
+    x, labels = problem.x[pair.own], problem.labels[pair.own].clone()
+    head = pair.head(True)
+    assert "wrap the backbone alone" in refusal(
+        RuntimeError, lambda: DistributedDataParallel(head, process_group=group)
+    )
+    whole = DistributedDataParallel(WithHead(pair.head(True)), process_group=group)
+    assert "wrap the backbone alone" in refusal(RuntimeError, lambda: whole(x, labels))
+    sharded = fully_shard(pair.head(True), mesh=DeviceMesh.from_group(group, "cpu"))
+    assert "fully_shard to the backbone alone" in refusal(RuntimeError, lambda: sharded(x, labels))
+
+    wrong = labels.clone()
+    if rank == pair.world - 1:
+        wrong[1] = 999  # the others must not wait for ever
+    message = refusal(RuntimeError, lambda: head(x, wrong))
+    assert message == (
+        f"labels[1] of rank {pair.world - 1} = 999 is out of range: allowed are 0 to 239 and ignore_index = -1"
+    )
+    value = head(x.clone().requires_grad_(), labels)
+    assert "no second derivative" in refusal(RuntimeError, lambda: value.backward(create_graph=True))
+    assert "save state_dict()" in refusal(TypeError, lambda: pickle.dumps(head))
+    assert "process_group must be a ProcessGroup" in refusal(
+        TypeError, lambda: pair.head(True, process_group="world")
+    )
+    assert "shard is 'rows'" in refusal(
+        ValueError, lambda: bs.ArcFaceLoss(9, 4, process_group=group, shard="rows")
+    )
+    assert "add_basket() of a class-parallel head" in refusal(RuntimeError, lambda: head.add_basket("new", 3))
+    many = {"baskets": [1000] * 250, "embedding_size": 4, "process_group": group}
+    assert "use a smaller k" in refusal(
+        ValueError, lambda: bs.BasketSoftmaxLoss(mining=bs.TopK(65, 1), **many)
+    )
+    assert "sample_weight has shape" in refusal(
+        ValueError, lambda: head(x, labels, sample_weight=torch.ones(len(x) + 1))
+    )
+
+
+class WithHead(nn.Module):
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return self.head(x, labels)
+
+
+def copied(group: dist.ProcessGroup) -> None:
+    """A deep copy is a head of the same ranks; ArcFace and CosFace heads take the same arguments."""
+    pair = Pair(group, Case())
+    head = pair.head(True, grad_average=False)
+    check_step(pair, pair.step_together(copy.deepcopy(head)), pair.step_alone())
+    own = Pair(group, Case(bs.Own(), sizes=(240,)))
+    for make in (bs.ArcFaceLoss, bs.CosFaceLoss, bs.CombinedMarginLoss):
+        pairs = []
+        for options in ({}, {"process_group": group, "shard": "contiguous", "grad_average": False}):
+            one = make(240, own.case.depth, scale=32.0, **options)
+            one.load_full_weight(own.problem.w)
+            rows = own.own if options else slice(None)
+            pairs.append(Step(one, own.problem.x[rows], own.problem.labels[rows], None, own.case))
+        check_step(own, pairs[1], pairs[0])

@@ -1,0 +1,31 @@
+"""Twenty steps of all ranks are twenty steps of one process within 1e-4, whoever reduces the backbone's gradients."""
+
+from __future__ import annotations
+
+import pytest
+
+import basket_softmax as bs
+from dist.heads import Case
+
+pytestmark = pytest.mark.dist
+
+CASE = Case(rows=(12, 7, 9, 4), options={"scale": 16.0, "margin": bs.CosFace(0.2)})
+
+
+@pytest.mark.parametrize(
+    ("world", "wrapper", "optimizer"),
+    [(2, "ddp", "sgd"), (4, "ddp", "fused"), (3, "by hand", "sgd"), (2, "fsdp", "adam")],
+)
+def test_twenty_steps(workers, world: int, wrapper: str, optimizer: str) -> None:
+    workers.run(world, "training.twenty_steps", CASE, wrapper, optimizer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "mining", [bs.All(), bs.Own(), bs.TopK(5, 1, bs.Ema(0.8)), bs.Below(bs.Relative(0.2))], ids=str
+)
+@pytest.mark.parametrize("wrapper", ["ddp", "by hand", "fsdp"])
+@pytest.mark.parametrize("optimizer", ["sgd", "fused", "adam"])
+@pytest.mark.parametrize("world", [2, 4])
+def test_twenty_steps_thorough(workers, world: int, optimizer: str, wrapper: str, mining: object) -> None:
+    workers.run(world, "training.twenty_steps", CASE.replace(mining=mining), wrapper, optimizer)
