@@ -53,9 +53,9 @@ def state_rows(head: Any, optimizer: Any) -> dict[str, torch.Tensor]:
 
 def old_rows_stay(group: dist.ProcessGroup, kind: str, optimizer: str) -> None:
     head, made = trained(group, kind, optimizer, aliases=torch.arange(97) // 2)
+    alive = head(*batch(9, 0, 97))
     before, weight, ema = state_rows(head, made), head.weight, head.ema.clone()
     given = torch.randn(NEW, WIDTH, generator=torch.Generator().manual_seed(5))
-    alive = head(*batch(9, 0, 97))
     head.add_basket("new", NEW, init=given, optimizer=None if optimizer == "fused" else made)
     assert head.weight is weight
     assert head.num_classes == 110
