@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,18 @@ def test_inspect(saved: tuple) -> None:
     assert "optimiser: none; extra: yes" in result.output
     assert bs.checkpoint.inspect(saved[0]).fingerprint in result.output
     assert "files are those that were written" in result.output
+
+
+def test_a_bar_on_a_terminal(saved: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    monkeypatch.setattr("click.get_text_stream", lambda _: stream)
+    assert run("inspect", saved[0]).exit_code == 0
+    assert "checking" in stream.getvalue()
+    assert "100%" in stream.getvalue()
 
 
 def test_merge_is_a_state_dict(saved: tuple, tmp_path: Path) -> None:

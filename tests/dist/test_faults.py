@@ -23,8 +23,10 @@ ENVIRONMENT = {
 }
 
 
-@pytest.mark.parametrize("moment", ["before", "between", "backward"])
-@pytest.mark.parametrize("how", ["kill", "freeze"])
+@pytest.mark.parametrize(
+    ("how", "moment"),
+    [("kill", "before"), ("kill", "backward"), ("freeze", "between"), ("freeze", "backward")],
+)
 def test_the_others_fail_in_time(tmp_path: Path, how: str, moment: str) -> None:
     world, leaver = 3, 1
     command = [sys.executable, str(HERE / "stops_main.py"), str(tmp_path / "store")]

@@ -136,7 +136,13 @@ def _count(number: int, one: str, many: str) -> str:
 
 @contextmanager
 def _bar(label: str, manifest: Manifest) -> Iterator[Any]:
-    with click.progressbar(length=sum(f.bytes for f in manifest.files.values()), label=label) as bar:
+    """A bar over the bytes of all files; None where nobody would see it move."""
+    stream = click.get_text_stream("stderr")
+    if not stream.isatty():
+        yield None
+        return
+    size = sum(info.bytes for info in manifest.files.values())
+    with click.progressbar(length=size, label=label, file=stream) as bar:
         yield bar.update
 
 
