@@ -87,7 +87,7 @@ def merge(
     lse, cos_t = every_number[:, 0].to(dtype), every_number[:, 1].to(dtype)
     kept = found.mined_idx
     if mines:
-        first, last = (every[:, n * edge : (n + 1) * edge].view(len(every), baskets, -1) for n in (0, 1))
+        first, last = (every[:, n * edge : (n + 1) * edge].unflatten(1, (baskets, -1)) for n in (0, 1))
         chosen_here = candidates.between(keys, first, last) & ~lse.isnan()[:, None, None]
         kept = torch.where(chosen_here, kept, -1)
     return Merged(lse, cos_t, kept, mined_idx, mined_cos, every_number[:, 2:])

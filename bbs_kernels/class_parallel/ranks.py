@@ -14,6 +14,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+# torch 2.13 has new names for these two and warns at the old ones.
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
+
 class Pending:
     """A result on its way: `wait()` returns it."""
 
@@ -75,9 +80,9 @@ class Ranks:
     def row_counts(self, rows: int, wanted: bool, device: torch.device) -> RowCounts:
         """What every rank brings. Reading it waits for the device: the one host synchronisation of a step."""
         mine = torch.tensor([rows, int(wanted)], device=device)
-        every = mine.new_empty((self.world, 2))
-        dist.all_gather_into_tensor(every, mine, group=self.group)
-        found = every.tolist()
+        every = mine.new_empty(2 * self.world)
+        _all_gather(every, mine, group=self.group)
+        found = every.view(self.world, 2).tolist()
         return RowCounts(tuple(n for n, _ in found), any(w for _, w in found))
 
     def gather_rows(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
@@ -85,7 +90,7 @@ class Ranks:
         most, shape = max(counts), rows.shape[1:]
         out = rows.new_empty((self.world * most, *shape))
         if out.numel():
-            dist.all_gather_into_tensor(out, _padded(rows, most).contiguous(), group=self.group)
+            _all_gather(out, _padded(rows, most).contiguous(), group=self.group)
         if min(counts) == most:
             return out
         return torch.cat([out[r * most : r * most + n] for r, n in enumerate(counts)])
@@ -97,7 +102,7 @@ class Ranks:
             rows = torch.cat([_padded(part, most) for part in rows.split(list(counts))])
         out = rows.new_empty((most, *rows.shape[1:]))
         if out.numel():
-            dist.reduce_scatter_tensor(out, rows.contiguous(), group=self.group)
+            _reduce_scatter(out, rows.contiguous(), group=self.group)
         return out[:own]
 
     def send_rows_home(self, rows: Tensor, counts: Sequence[int]) -> Pending:

@@ -77,13 +77,12 @@ class Pair:
             "mining": self.case.mining,
             "aliases": self.problem.aliases,
             **copy.deepcopy(self.case.options),
-            **more,
         }
         if self.problem.w.dtype == torch.float64:
             options["dtype"] = torch.float64
         if parallel:
             options |= {"process_group": self.group, "shard": self.case.shard}
-        head = bs.BasketSoftmaxLoss(self.case.sizes, self.case.depth, **options)
+        head = bs.BasketSoftmaxLoss(self.case.sizes, self.case.depth, **{**options, **more})
         head.load_full_weight(self.problem.w)
         return head
 

@@ -92,7 +92,7 @@ def frozen_somewhere(group: dist.ProcessGroup) -> None:
     head.weight.requires_grad_(pair.rank == 1)
     head(x, pair.problem.labels[pair.own]).backward()
     want = pair.step_alone()
-    assert x.grad is None if pair.rank == 0 else error(x.grad, want.dx[pair.own]) <= 2e-6
+    assert x.grad is None if pair.rank == 0 else error(x.grad, want.dx[pair.own]) <= 6e-6
     assert (head.weight.grad is None) == (pair.rank != 1)
 
 
@@ -101,7 +101,7 @@ def learnable_margin(group: dist.ProcessGroup) -> None:
     pair = Pair(group, Case(options={"margin": Learnable()}))
     alone, head = pair.head(False), pair.head(True)
     pair.step_alone(alone), pair.step_together(head)
-    assert error(head.margin.m.grad, alone.margin.m.grad) <= 2e-6
+    assert error(head.margin.m.grad, alone.margin.m.grad) <= 6e-6
 
 
 class Learnable(nn.Module):
@@ -172,9 +172,9 @@ def sampled(group: dist.ProcessGroup, mining: Any) -> None:
     value.backward()
     assert torch.equal(got.mined_idx, idx[pair.own])
     assert abs(float(got.value - value.detach())) <= 1e-6 * float(value)
-    assert error(got.dx, x.grad[pair.own]) <= 2e-6
+    assert error(got.dx, x.grad[pair.own]) <= 6e-6
     assert torch.equal(got.dw._indices()[0], local)
-    assert error(got.dw.to_dense(), pair.part(w.grad.to_dense())) <= 2e-6
+    assert error(got.dw.to_dense(), pair.part(w.grad.to_dense())) <= 6e-6
 
 
 def refused(group: dist.ProcessGroup) -> None:
@@ -187,8 +187,10 @@ def refused(group: dist.ProcessGroup) -> None:
     )
     whole = DistributedDataParallel(WithHead(pair.head(True)), process_group=group)
     assert "wrap the backbone alone" in refusal(RuntimeError, lambda: whole(x, labels))
-    sharded = fully_shard(pair.head(True), mesh=DeviceMesh.from_group(group, "cpu"))
-    assert "fully_shard to the backbone alone" in refusal(RuntimeError, lambda: sharded(x, labels))
+    mesh = DeviceMesh.from_group(group, "cpu")
+    for module in (pair.head(True), WithHead(pair.head(True))):
+        message = refusal(RuntimeError, lambda module=module: fully_shard(module, mesh=mesh))
+        assert "fully_shard to the backbone alone" in message
 
     wrong = labels.clone()
     if rank == pair.world - 1:

@@ -9,7 +9,7 @@ from dist.heads import Case
 
 pytestmark = pytest.mark.dist
 
-CASE = Case(rows=(12, 7, 9, 4), options={"scale": 16.0, "margin": bs.CosFace(0.2)})
+CASE = Case(rows=(12, 7, 9, 4), sizes=(17, 0, 9, 1, 20), options={"scale": 16.0, "margin": bs.CosFace(0.2)})
 
 
 @pytest.mark.parametrize(

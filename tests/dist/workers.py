@@ -11,7 +11,7 @@ import tempfile
 import time
 import traceback
 from datetime import timedelta
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 COLLECTIVE_TIMEOUT = timedelta(seconds=60)
+GRACE = 3.0  # seconds that the others get when one has failed
 
 
 class Failed(AssertionError):
@@ -50,16 +51,23 @@ class Workers:
         for pipe in self._pipes[:world]:
             pipe.send((world, function, args))
         end = time.monotonic() + timeout
-        answers = []
-        for rank, pipe in enumerate(self._pipes[:world]):
-            if not pipe.poll(max(end - time.monotonic(), 0.0)):
-                self.stop()
-                raise Failed(f"{function}: rank {rank} of {world} gave no answer within {timeout} s")
-            answers.append(pipe.recv())
-        failures = [f"rank {rank}: {text}" for rank, (ok, text) in enumerate(answers) if not ok]
+        answers: dict[int, Any] = {}
+        waiting = {pipe: rank for rank, pipe in enumerate(self._pipes[:world])}
+        while waiting and (ready := wait(list(waiting), max(end - time.monotonic(), 0.0))):
+            for pipe in ready:
+                ok, answer = pipe.recv()
+                answers[waiting.pop(pipe)] = (ok, answer)
+                if not ok:  # the others may be waiting for this one in a collective
+                    end = min(end, time.monotonic() + GRACE)
+        failures = [f"rank {rank}: {answer}" for rank, (ok, answer) in answers.items() if not ok]
+        failures += [f"rank {rank} of {world} gave no answer within {timeout} s" for rank in waiting.values()]
         if failures:
+            self.stop()
             raise Failed(f"{function} in {world} processes\n" + "\n".join(failures))
-        return [torch.load(io.BytesIO(answer), weights_only=False) for _, answer in answers]
+        return [
+            torch.load(io.BytesIO(answer), weights_only=False)
+            for _, answer in (answers[rank] for rank in range(world))
+        ]
 
     def stop(self) -> None:
         for process in self._processes:

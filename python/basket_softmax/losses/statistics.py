@@ -48,9 +48,10 @@ def summarise(
             stats["mined_share"] = mined.sum((0, 2)) / slots.clamp_min(1)
             stats["mean_mined_cosine"] = _mean(last.mined_cos, mined)
         else:
-            sums = last.mined_totals.sum(0).to(last.cos_t.dtype)
-            stats["mined_share"] = sums[:-1] / slots.clamp_min(1)
-            stats["mean_mined_cosine"] = sums[-1] / sums[:-1].sum().clamp_min(1)
+            *counts, cosines = last.mined_totals.sum(0).unbind()
+            mined = torch.stack(counts)
+            stats["mined_share"] = mined.to(torch.int64) / slots.clamp_min(1)
+            stats["mean_mined_cosine"] = (cosines / mined.sum().clamp_min(1)).to(last.cos_t.dtype)
     guard = getattr(mining, "guard", None)
     if isinstance(guard, Absolute):
         stats["guard"] = torch.full_like(stats["mean_loss"], guard.t)
