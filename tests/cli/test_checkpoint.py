@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,8 @@ def test_a_bar_on_a_terminal(saved: tuple, monkeypatch: pytest.MonkeyPatch) -> N
             return True
 
     stream = Terminal()
-    monkeypatch.setattr("click.get_text_stream", lambda _: stream)
-    assert run("inspect", saved[0]).exit_code == 0
+    monkeypatch.setattr(sys, "stderr", stream)
+    main(["checkpoint", "inspect", str(saved[0])], standalone_mode=False)  # CliRunner has a stderr of its own
     assert "checking" in stream.getvalue()
     assert "100%" in stream.getvalue()
 

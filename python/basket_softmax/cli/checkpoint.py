@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,7 +138,7 @@ def _count(number: int, one: str, many: str) -> str:
 @contextmanager
 def _bar(label: str, manifest: Manifest) -> Iterator[Any]:
     """A bar over the bytes of all files; None where nobody would see it move."""
-    stream = click.get_text_stream("stderr")
+    stream = sys.stderr
     if not stream.isatty():
         yield None
         return
