@@ -38,10 +38,10 @@ class _IndexUnpickler(pickle.Unpickler):
 
 
 class SafeReader(FileSystemReader):
-    """`FileSystemReader` that refuses an index naming anything but DCP's own records.
+    """`FileSystemReader` that refuses an index naming anything but DCP's own records, or files elsewhere.
 
     Raises:
-        pickle.UnpicklingError: the index names something else.
+        pickle.UnpicklingError: the index does.
     """
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
@@ -50,6 +50,11 @@ class SafeReader(FileSystemReader):
             metadata = _IndexUnpickler(file).load()
         if not isinstance(metadata, Metadata):
             raise pickle.UnpicklingError(f"the index holds a {type(metadata).__name__}, allowed is Metadata")
+        for info in (metadata.storage_data or {}).values():
+            if Path(info.relative_path).name != info.relative_path:
+                raise pickle.UnpicklingError(
+                    f"the index names a file outside its folder: {info.relative_path!r}"
+                )
         if metadata.storage_meta is None:
             metadata.storage_meta = StorageMeta()
         metadata.storage_meta.load_id = self.load_id

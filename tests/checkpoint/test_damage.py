@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -103,6 +104,19 @@ def test_other_formats_and_versions(saved: Path) -> None:
     refused(saved, "is not the manifest of a checkpoint of this library")
     path.write_bytes(b"\xff\xfe\x00")
     refused(saved, "is damaged: it is not text")
+
+
+@pytest.mark.parametrize(
+    "change", [{"data": "../elsewhere"}, {"files": {"../x": {"bytes": 1, "sha256": ""}}}]
+)
+def test_files_elsewhere_are_refused(saved: Path, change: dict) -> None:
+    """Even with a fingerprint that fits."""
+    path = saved / "checkpoint.json"
+    body = {**json.loads(path.read_text()), **change}
+    del body["fingerprint"]
+    text = json.dumps(body, sort_keys=True, ensure_ascii=False)
+    path.write_text(json.dumps({**body, "fingerprint": hashlib.sha256(text.encode()).hexdigest()}))
+    refused(saved, "names a file outside its folder")
 
 
 def fail(*_args: object, **_options: object) -> None:

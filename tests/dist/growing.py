@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -132,3 +133,43 @@ def continues(group: dist.ProcessGroup, folder: str, kind: str, optimizer: str) 
     ):
         assert torch.equal(value, other), key
     assert torch.equal(head.ema, again.ema)
+
+
+def goes_on_elsewhere(group: dist.ProcessGroup, folder: str, kind: str, optimizer: str) -> torch.Tensor:
+    """What two further steps on the same global batches make of a checkpoint, at this number of ranks."""
+    world, rank = dist.get_world_size(group), dist.get_rank(group)
+    head, made = trained(group, kind, optimizer)
+    if not Path(folder, "checkpoint.json").exists():
+        dist.barrier(group)
+        bs.checkpoint.save(folder, head, made)
+    bs.checkpoint.load(folder, head, made)
+    own = slice(12 * rank // world, 12 * (rank + 1) // world)
+    for step in (2, 3):
+        x, labels = batch(step, 0, head.num_classes, rows=12)
+        made.zero_grad()
+        head(x[own], labels[own]).backward()
+        made.step()
+    return head.full_weight()
+
+
+def states_know_their_part(group: dist.ProcessGroup, kind: str) -> None:
+    """A plain state_dict is one rank's part: the other ranks' and one process's are refused, its own loads."""
+    world, rank = dist.get_world_size(group), dist.get_rank(group)
+    head = trained(group, kind, "momentum")[0]
+    before = head.weight.detach().clone()
+    state = head.state_dict()
+    assert list(state) == ["weight", "ema"]
+    head.load_state_dict(state)
+    whole = bs.BasketSoftmaxLoss(BASKETS, WIDTH, mining=bs.TopK(4, guard=bs.Ema(0.5))).state_dict()
+    if world == 1:
+        head.load_state_dict(whole)
+        return
+    refused(head, whole, f"weight is whole there, the part of rank {rank} of {world}")
+    state._metadata[""]["baskets"]["part"]["rank"] = (rank + 1) % world
+    refused(head, state, f"weight is the part of rank {(rank + 1) % world} of {world} .* there")
+    assert torch.equal(head.weight, before)
+
+
+def refused(head: Any, state: Any, message: str) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        head.load_state_dict(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from dist.growing import OPTIMIZERS
 
@@ -43,3 +44,23 @@ def test_training_continues_bit_for_bit(
     workers, tmp_path: Path, world: int, kind: str, optimizer: str
 ) -> None:
     workers.run(world, "growing.continues", str(tmp_path), kind, optimizer)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("saved", WORLDS)
+def test_training_goes_on_at_another_number_of_ranks(
+    workers, tmp_path: Path, saved: int, optimizer: str
+) -> None:
+    """The same global batches: within round-off."""
+    arguments = ("growing.goes_on_elsewhere", str(tmp_path / "run"))
+    want = workers.run(saved, *arguments, "basket", optimizer)[0]
+    for world in WORLDS:
+        for kind in KINDS:
+            got = workers.run(world, *arguments, kind, optimizer)[0]
+            torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plain_state_dict_knows_its_part(workers, world: int, kind: str) -> None:
+    workers.run(world, "growing.states_know_their_part", kind)

@@ -44,3 +44,15 @@ def test_real_indices_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
     metadata = SafeReader(tmp_path).read_metadata()
     assert set(metadata.state_dict_metadata) == {"w/b0", "extra"}
     assert metadata.state_dict_metadata["w/b0"].properties.dtype == dtype
+
+
+def test_files_elsewhere_are_refused(tmp_path: Path) -> None:
+    sharding = Sharding((5,), 1)
+    save(tmp_path, [{"w": rows("w", torch.zeros(5, 2), sharding, 0)}])
+    index = tmp_path / ".metadata"
+    metadata = pickle.loads(index.read_bytes())
+    for info in metadata.storage_data.values():
+        info.relative_path = f"../{tmp_path.name}/{info.relative_path}"
+    index.write_bytes(pickle.dumps(metadata))
+    with pytest.raises(pickle.UnpicklingError, match="names a file outside its folder"):
+        SafeReader(tmp_path).read_metadata()

@@ -42,7 +42,7 @@ class Manifest:
         baskets: name and size of each, in the order of their classes.
         num_classes, embedding_size: C and D.
         world, kind: how many ranks wrote it, and their kind of shard. Any number and kind reads it.
-        ranges: [world][K] half-open ranges of global classes.
+        ranges: of each rank, and of each basket in it, the half-open range of global classes.
         rows: tensors with a row per class: "weight", "optimizer.momentum_buffer", …
         optimizer: class name of the optimiser whose state is stored, None without one.
         has_extra: whether `extra` was given.
@@ -112,6 +112,9 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} was changed after it was written: its fingerprint does not fit its contents"
         )
     del found["format"], found["version"]
+    for name in (found["data"], *found["files"]):
+        if Path(name).name != name:
+            raise CheckpointError(f"{path} names a file outside its folder: {name!r}")
     found["baskets"] = tuple((name, size) for name, size in found["baskets"])
     found["ranges"] = tuple(tuple((a, b) for a, b in ranges) for ranges in found["ranges"])
     found["rows"] = {k: RowsInfo(v["dtype"], tuple(v["shape"])) for k, v in found["rows"].items()}
