@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._layout import gradient_like
+from ._layout import gradient_like, row_gradient
 from ._load import OPS
 
 _LANES = 16  # rows are packed by 16; the stash holds whole packs
@@ -21,18 +21,7 @@ def _result_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _row_gradient(x: Tensor, row_basket: Tensor | None) -> Tensor:
-    # One of several partial sums, which are rounded to x's dtype only when they are added up.
-    if row_basket is not None:
-        return x.new_empty(x.shape, dtype=_result_dtype(x))
-    return gradient_like(x, x.shape[0])
-
-
-@torch.library.register_fake("bbs_kernels::cos_lse")
-def _(
-    x, w, labels, offsets, guard, aliases, scale, rule, k, skip, guard_kind, guard_value, ignore_index,
-    class_index=None, stash_bytes=0, allow_tf32=False, row_basket=None, row_alias=None, mined_in_lse=True,
-):  # fmt: skip
+def _fake_forward(x, w, labels, offsets, k, class_index, stash_bytes):
     torch._check(x.dim() == 2 and w.dim() == 2, lambda: "x and w must be [B, D] and [C, D]")
     torch._check(x.shape[1] == w.shape[1], lambda: f"x is {tuple(x.shape)}, w is {tuple(w.shape)}: D differs")
     torch._check(
@@ -52,14 +41,32 @@ def _(
     )
 
 
+@torch.library.register_fake("bbs_kernels::cos_lse")
+def _(
+    x, w, labels, offsets, guard, aliases, scale, rule, k, skip, guard_kind, guard_value, ignore_index,
+    class_index=None, stash_bytes=0, allow_tf32=False, row_basket=None, row_alias=None, mined_in_lse=True,
+    workspace_bytes=0,
+):  # fmt: skip
+    return _fake_forward(x, w, labels, offsets, k, class_index, stash_bytes)
+
+
+@torch.library.register_fake("bbs_kernels::margin_softmax")
+def _(
+    x, w, labels, offsets, guard, aliases, scale, rule, k, skip, guard_kind, guard_value, ignore_index,
+    m1, m2, m3, boundary, target_grad, class_index=None, stash_bytes=0, allow_tf32=False, workspace_bytes=0,
+):  # fmt: skip
+    of_rows = (x.new_empty((x.shape[0],), dtype=_result_dtype(x)) for _ in range(3))
+    return (*of_rows, *_fake_forward(x, w, labels, offsets, k, class_index, stash_bytes))
+
+
 @torch.library.register_fake("bbs_kernels::cos_lse_backward")
 def _(
     grad_lse, grad_cos_t, x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases, scale,
     rule, guard_kind, guard_value, ignore_index, class_index, need_dx, need_dw, allow_tf32=False, row_basket=None,
-    row_alias=None,
+    row_alias=None, workspace_bytes=0,
 ):  # fmt: skip
     classes = w.shape[0] if class_index is None else class_index.shape[0]
-    dx = _row_gradient(x, row_basket) if need_dx else x.new_empty((0,))
+    dx = row_gradient(x, row_basket) if need_dx else x.new_empty((0,))
     dw = gradient_like(w, classes) if need_dw else w.new_empty((0,))
     return dx, dw
 
@@ -68,7 +75,7 @@ def _(
 def _(grad_lse, grad_cos_t, x, *args, **kwargs):
     need_dx = kwargs["need_dx"] if "need_dx" in kwargs else args[16]
     row_basket = args[24] if len(args) > 24 else kwargs.get("row_basket")
-    return _row_gradient(x, row_basket) if need_dx else x.new_empty((0,))
+    return row_gradient(x, row_basket) if need_dx else x.new_empty((0,))
 
 
 @torch.library.register_fake("bbs_kernels::target_cos")
@@ -79,37 +86,72 @@ def _(x, w, labels, offsets, ignore_index, class_index=None, allow_tf32=False):
 def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
     (
         x, w, labels, offsets, guard, aliases, scale, rule, _k, _skip, guard_kind, guard_value, ignore_index,
-        class_index, _stash_bytes, allow_tf32, row_basket, row_alias, mined_in_lse,
+        class_index, _stash_bytes, allow_tf32, row_basket, row_alias, mined_in_lse, workspace_bytes,
     ) = inputs  # fmt: skip
     ctx.save_for_backward(x, w, labels, offsets, *output, guard, aliases, class_index, row_basket, row_alias)
     ctx.mark_non_differentiable(*output[2:])
     ctx.set_materialize_grads(False)  # or every backward fills a gradient of the stash with zeros
     ctx.arguments = (scale, rule, guard_kind, guard_value, ignore_index)
-    ctx.allow_tf32, ctx.mined_in_lse = allow_tf32, mined_in_lse
+    ctx.allow_tf32, ctx.mined_in_lse, ctx.workspace_bytes = allow_tf32, mined_in_lse, workspace_bytes
 
 
 def _backward(ctx: Any, grad_lse: Tensor | None, grad_cos_t: Tensor | None, *unused: None) -> tuple:
-    need_dx, need_dw = ctx.needs_input_grad[:2]
-    (
-        x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases, class_index, row_basket,
-        row_alias,
-    ) = ctx.saved_tensors  # fmt: skip
+    *saved, row_basket, row_alias = ctx.saved_tensors
+    lse, cos_t, mined_idx = saved[4:7]
     grad_lse = torch.zeros_like(lse) if grad_lse is None else grad_lse
     grad_cos_t = torch.zeros_like(cos_t) if grad_cos_t is None else grad_cos_t
     if not ctx.mined_in_lse:
-        mined_idx = torch.full_like(mined_idx, -1)
+        saved[6] = torch.full_like(mined_idx, -1)
+    return (*_call_backward(ctx, grad_lse, grad_cos_t, saved, row_basket, row_alias), *(None,) * 18)
+
+
+def _call_backward(
+    ctx: Any,
+    grad_lse: Tensor,
+    grad_cos_t: Tensor,
+    saved: list,
+    row_basket: Tensor | None,
+    row_alias: Tensor | None,
+) -> tuple:
+    """Gradients of x and w. `saved`: x, w, labels, offsets, what cos_lse returned, guard, aliases, class_index."""
+    need_dx, need_dw = ctx.needs_input_grad[:2]
+    x, w, class_index = *saved[:2], saved[-1]
     dx, dw = OPS.cos_lse_backward(
-        grad_lse, grad_cos_t, x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases,
-        *ctx.arguments, class_index, need_dx, need_dw, ctx.allow_tf32, row_basket, row_alias,
+        grad_lse, grad_cos_t, *saved[:-1], *ctx.arguments, class_index, need_dx, need_dw, ctx.allow_tf32,
+        row_basket, row_alias, ctx.workspace_bytes,
     )  # fmt: skip
     if need_dw and class_index is not None:
         dw = torch.sparse_coo_tensor(
             class_index[None], dw, w.shape, is_coalesced=True, check_invariants=False
         )
-    return (dx.to(x.dtype) if need_dx else None, dw if need_dw else None, *(None,) * 17)
+    return dx.to(x.dtype) if need_dx else None, dw if need_dw else None
 
 
 torch.library.register_autograd("bbs_kernels::cos_lse", _backward, setup_context=_setup)
+
+
+def _setup_margin(ctx: Any, inputs: tuple, output: tuple) -> None:
+    (
+        x, w, labels, offsets, guard, aliases, scale, rule, _k, _skip, guard_kind, guard_value, ignore_index,
+        _m1, _m2, _m3, _boundary, _target_grad, class_index, _stash_bytes, allow_tf32,
+        workspace_bytes,
+    ) = inputs  # fmt: skip
+    ctx.save_for_backward(*output[1:3], x, w, labels, offsets, *output[3:], guard, aliases, class_index)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+    ctx.arguments = (scale, rule, guard_kind, guard_value, ignore_index)
+    ctx.allow_tf32, ctx.workspace_bytes = allow_tf32, workspace_bytes
+
+
+def _backward_margin(ctx: Any, grad_loss: Tensor | None, *unused: None) -> tuple:
+    grad_lse, grad_cos_t, *saved = ctx.saved_tensors
+    if grad_loss is None:
+        return (None,) * 22
+    grads = _call_backward(ctx, grad_loss * grad_lse, grad_loss * grad_cos_t, saved, None, None)
+    return (*grads, *(None,) * 20)
+
+
+torch.library.register_autograd("bbs_kernels::margin_softmax", _backward_margin, setup_context=_setup_margin)
 
 
 def _no_second_order(ctx: Any, *grads: Tensor) -> None:

@@ -6,6 +6,13 @@ import torch
 from torch import Tensor
 
 
+def row_gradient(x: Tensor, row_basket: Tensor | None) -> Tensor:
+    """An empty gradient of `x`; on a shard one of several partial sums, which are rounded when they are added up."""
+    if row_basket is not None:
+        return x.new_empty(x.shape, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+    return gradient_like(x, x.shape[0])
+
+
 def gradient_like(t: Tensor, rows: int | torch.SymInt) -> Tensor:
     """An empty gradient [rows, D] in the layout of `t`: a transposed [D, C] parameter gets a transposed one."""
     transposed = t.stride(0) == 1 and t.stride(1) >= t.shape[0] and t.shape[1] > 1

@@ -1,7 +1,8 @@
 """`cos_lse`, the differentiable core: log-sum-exp over the negatives, target cosine, mined classes.
 
-Checks the arguments, resolves autocast and the `Ema` guard, and calls the op. Margin and reduction act on
-[B] numbers and are here too, so that the module, the functional form and the drop-ins share them.
+Checks the arguments, resolves autocast and the `Ema` guard, and calls the op. `margin_softmax` is the same with the
+losses of the rows made in the kernel, for margins of the combined family. Loss of a row from any other margin and
+reduction act on [B] numbers and are here too, so that the module, the functional form and the drop-ins share them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from . import ema as running_mean
 from ._load import OPS
+from .margins import FamilyArguments, family_arguments
 from .rules import (
     GUARD_NONE,
     GUARD_RELATIVE,
@@ -30,6 +32,7 @@ from .rules import (
 
 REDUCTIONS = ("mean", "sum", "none")
 DEFAULT_STASH_BYTES = 32 << 20
+DEFAULT_WORKSPACE_BYTES = 64 << 20  # kDenseWorkspace of csrc/cuda/backward_plan.h
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -51,6 +54,7 @@ def cos_lse(
     row_alias: Tensor | None = None,
     row_guard: Tensor | None = None,
     mined_in_lse: bool = True,
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log-sum-exp over the negatives of each row, its target cosine, and what was mined.
 
@@ -75,10 +79,13 @@ def cos_lse(
             costs a recompute, never another result.
         row_basket: [B] int64, the basket of each row, -1 for an ignored one. With it `w` is a shard of the classes,
             `offsets` its baskets, and a negative label says that the row's class is elsewhere: no target here
-            (cos_t = 0), all classes of its basket are negatives. Made for `class_parallel`; CPU only.
+            (cos_t = 0), all classes of its basket are negatives. Made for `class_parallel`.
         row_alias: [B] int64, alias of the row's class, -1 for none; `aliases[label]` when None.
         row_guard: [B] guards in place of what the rule's own guard gives, dtype of `lse`.
         mined_in_lse: False: the mined classes are listed and lse is of the own basket alone.
+        workspace_bytes: CUDA only: how much the backward holds at a time of probabilities and normalised centres,
+            in runs of 128 classes each at least, so that a smaller value than one needs is exceeded; less memory
+            costs launches, never another result but for the rounding of dX, which adds up the runs.
 
     Returns:
         lse [B]: log of sum over N_i of exp(s * c_ij); -inf where N_i is empty and at ignored rows.
@@ -96,10 +103,33 @@ def cos_lse(
     call = prepare(
         x, w, labels, offsets, scale=scale, mining=mining, aliases=aliases, ignore_index=ignore_index, ema=ema,
         training=training, class_index=class_index, stash_bytes=stash_bytes, row_basket=row_basket,
-        row_alias=row_alias, row_guard=row_guard, mined_in_lse=mined_in_lse,
+        row_alias=row_alias, row_guard=row_guard, mined_in_lse=mined_in_lse, workspace_bytes=workspace_bytes,
     )  # fmt: skip
     lse, cos_t, mined_idx, mined_cos, _ = call.run(call.x, w)
     return lse, cos_t, mined_idx, mined_cos
+
+
+def margin_softmax(
+    x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, *, margin: Any, **arguments: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Losses of the rows under a margin of the combined family, in the kernels that find their log-sum-exps.
+
+    The values of `row_losses(lse, margin(cos_t), scale)` with `cos_lse`, up to rounding, without the launches.
+
+    Args:
+        x, w, labels, offsets, **arguments: as for `cos_lse`, but for those of a shard.
+        margin: an `ArcFace`, `CosFace`, `CombinedMargin` or `SphereFace`.
+
+    Returns:
+        losses [B]; cos_t, mined_idx and mined_cos as from `cos_lse`. Gradients flow through the losses only.
+
+    Raises:
+        TypeError: another margin, a subclass of the four included; else as `cos_lse`.
+    """
+    family = checked_family(margin)
+    call = prepare(x, w, labels, offsets, **arguments)
+    losses, _, _, _, cos_t, mined_idx, mined_cos, _ = call.run_margin(call.x, w, family)
+    return losses, cos_t, mined_idx, mined_cos
 
 
 class CoreCall(NamedTuple):
@@ -119,16 +149,34 @@ class CoreCall(NamedTuple):
     row_basket: Tensor | None = None
     row_alias: Tensor | None = None
     mined_in_lse: bool = True
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES
 
     def run(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """lse, cos_t, mined_idx, mined_cos, stash."""
         with torch.autocast(x.device.type, enabled=False):
             return OPS.cos_lse(
-                x, w, self.labels, self.offsets, self.guard, self.aliases, self.scale, self.rule.rule,
-                self.rule.k, self.rule.skip, self.rule.guard_kind, self.rule.guard_value, self.ignore_index,
-                self.class_index, self.stash_bytes, self.allow_tf32, self.row_basket, self.row_alias,
-                self.mined_in_lse,
+                x, w, *self._inputs(), *self._options(), self.row_basket, self.row_alias, self.mined_in_lse,
+                self.workspace_bytes,
             )  # fmt: skip
+
+    def run_margin(self, x: Tensor, w: Tensor, margin: FamilyArguments) -> tuple[Tensor, ...]:
+        """losses, their gradients grad_lse and grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash."""
+        if self.row_basket is not None or self.row_alias is not None or not self.mined_in_lse:
+            raise ValueError(
+                "row_basket, row_alias and mined_in_lse=False belong to cos_lse of a shard: a loss needs the lse of all"
+            )
+        with torch.autocast(x.device.type, enabled=False):
+            return OPS.margin_softmax(x, w, *self._inputs(), *margin, *self._options(), self.workspace_bytes)
+
+    def _inputs(self) -> tuple[Any, ...]:
+        rule = self.rule
+        return (
+            self.labels, self.offsets, self.guard, self.aliases, self.scale, rule.rule, rule.k, rule.skip,
+            rule.guard_kind, rule.guard_value, self.ignore_index,
+        )  # fmt: skip
+
+    def _options(self) -> tuple[Any, ...]:
+        return self.class_index, self.stash_bytes, self.allow_tf32
 
 
 def prepare(
@@ -149,6 +197,7 @@ def prepare(
     row_alias: Tensor | None = None,
     row_guard: Tensor | None = None,
     mined_in_lse: bool = True,
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
 ) -> CoreCall:
     """Everything of `cos_lse` before the op itself: checks, autocast, the `Ema` guard and its update."""
     check_rule(mining)
@@ -165,7 +214,7 @@ def prepare(
     return CoreCall(
         x, labels, offsets, guard, aliases, float(scale), _op_arguments(mining, guard, row_basket), ignore_index,
         class_index, stash_bytes if torch.is_grad_enabled() and x.device.type == "cpu" else 0, _allow_tf32(x),
-        row_basket, row_alias, mined_in_lse,
+        row_basket, row_alias, mined_in_lse, workspace_bytes,
     )  # fmt: skip
 
 
@@ -182,9 +231,15 @@ def _op_arguments(mining: Rule, guard: Tensor | None, row_basket: Tensor | None)
 
 
 def basket_of(labels: Tensor, offsets: Tensor) -> Tensor:
-    """[B] int64: the basket that owns each label (a label below 0 gives 0)."""
-    edges = offsets.to(labels.device, non_blocking=True)
-    return torch.bucketize(labels, edges[1:-1].contiguous(), right=True)
+    """[B] int64: the basket that owns each label, 0 for a label below 0. A device gets the offsets once."""
+    basket: Tensor = OPS.basket_of(labels, offsets)
+    return basket
+
+
+def first_class(basket: Tensor, offsets: Tensor) -> Tensor:
+    """[B] int64: offsets[basket], for baskets 0 to K; in the same way."""
+    first: Tensor = OPS.first_class(basket, offsets)
+    return first
 
 
 def row_losses(lse: Tensor, psi: Tensor, scale: float) -> Tensor:
@@ -194,6 +249,17 @@ def row_losses(lse: Tensor, psi: Tensor, scale: float) -> Tensor:
     """
     # Above the threshold softplus is the identity; the default of 20 drops e^-20 = 2e-9, which fp64 can see.
     return F.softplus(lse - scale * psi, threshold=40.0)
+
+
+def checked_family(margin: Any) -> FamilyArguments:
+    """`family_arguments`, or a TypeError that says which margins have them."""
+    family = family_arguments(margin)
+    if family is None:
+        raise TypeError(
+            f"margin is {margin!r}, allowed are ArcFace, CosFace, CombinedMargin and SphereFace: take cos_lse and "
+            "row_losses for others"
+        )
+    return family
 
 
 def reduce_rows(

@@ -1,4 +1,4 @@
-"""`cos_lse` whose backward spends the gradient of w at once, row by row, as one SGD step."""
+"""`cos_lse` and `margin_softmax` whose backward spends the gradient of w at once, row by row, as one SGD step."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import functional
 from ._load import OPS
+from .margins import FamilyArguments
 
 
 class SgdSettings(NamedTuple):
@@ -37,10 +38,22 @@ def cos_lse_with_sgd(
 
     `w` must require grad, so that backward reaches this node even when `x` is a constant; w.grad stays None.
     """
+    call = _prepare(x, w, *args, **kwargs)
+    return _CosLseWithSgd.apply(call.x, w, call, step)
+
+
+def margin_softmax_with_sgd(
+    x: Tensor, w: Tensor, *args: Any, margin: Any, step: Callable[[], SgdSettings], **kwargs: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`functional.margin_softmax` in the same way."""
+    call = _prepare(x, w, *args, **kwargs)
+    return _MarginSoftmaxWithSgd.apply(call.x, w, call, functional.checked_family(margin), step)
+
+
+def _prepare(x: Tensor, w: Tensor, *args: Any, **kwargs: Any) -> functional.CoreCall:
     if w.device.type != "cpu":
         raise ValueError(f"FusedSGD came with w on {w.device}, allowed is the CPU: use torch.optim.SGD there")
-    call = functional.prepare(x, w, *args, **kwargs)
-    return _CosLseWithSgd.apply(call.x, w, call, step)
+    return functional.prepare(x, w, *args, **kwargs)
 
 
 class _CosLseWithSgd(torch.autograd.Function):
@@ -55,23 +68,50 @@ class _CosLseWithSgd(torch.autograd.Function):
         return outputs[:4]
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, None]:
-        x, w, lse, cos_t, mined_idx, mined_cos, stash = ctx.saved_tensors
-        call: functional.CoreCall = ctx.call
-        if not call.mined_in_lse:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        *saved, mined_idx, mined_cos, stash = ctx.saved_tensors
+        if not ctx.call.mined_in_lse:
             mined_idx = torch.full_like(mined_idx, -1)
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "the fused step has no second derivative: call backward without create_graph=True"
-            )
-        settings = ctx.step()
-        dx = OPS.cos_lse_backward_sgd(
-            grads[0], grads[1], x, w.detach(), call.labels, call.offsets, lse, cos_t, mined_idx, mined_cos, stash,
-            call.guard, call.aliases, call.scale, call.rule.rule, call.rule.guard_kind, call.rule.guard_value,
-            call.ignore_index, call.class_index, ctx.needs_input_grad[0], settings.momentum_buffer,
-            settings.first_step, settings.lr, settings.momentum, settings.dampening, settings.weight_decay,
-            settings.nesterov, call.row_basket, call.row_alias,
-        )  # fmt: skip
-        # Another graph that was built on the old centres must not run its backward on the new ones.
-        torch.autograd.graph.increment_version(w)
-        return dx if ctx.needs_input_grad[0] else None, None, None, None
+        return _update(ctx, grads[0], grads[1], *saved, mined_idx, mined_cos, stash), None, None, None
+
+
+class _MarginSoftmaxWithSgd(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        w: Tensor,
+        call: functional.CoreCall,
+        margin: FamilyArguments,
+        step: Callable[[], SgdSettings],
+    ) -> tuple[Tensor, ...]:
+        losses, grad_lse, grad_cos_t, *outputs = call.run_margin(x, w, margin)
+        ctx.save_for_backward(grad_lse, grad_cos_t, x, w, *outputs)
+        ctx.call, ctx.step = call, step
+        ctx.mark_non_differentiable(*outputs[1:4])
+        return losses, *outputs[1:4]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_lse, grad_cos_t, *saved = ctx.saved_tensors
+        return _update(ctx, grads[0] * grad_lse, grads[0] * grad_cos_t, *saved), None, None, None, None
+
+
+def _update(
+    ctx: Any, grad_lse: Tensor, grad_cos_t: Tensor, x: Tensor, w: Tensor, *outputs: Tensor
+) -> Tensor | None:
+    """One step on w; `outputs` are those of the op `cos_lse`. Returns dx where it is wanted."""
+    call: functional.CoreCall = ctx.call
+    if torch.is_grad_enabled():
+        raise RuntimeError("the fused step has no second derivative: call backward without create_graph=True")
+    settings = ctx.step()
+    dx: Tensor = OPS.cos_lse_backward_sgd(
+        grad_lse, grad_cos_t, x, w.detach(), call.labels, call.offsets, *outputs, call.guard, call.aliases,
+        call.scale, call.rule.rule, call.rule.guard_kind, call.rule.guard_value, call.ignore_index,
+        call.class_index, ctx.needs_input_grad[0], settings.momentum_buffer, settings.first_step, settings.lr,
+        settings.momentum, settings.dampening, settings.weight_decay, settings.nesterov, call.row_basket,
+        call.row_alias,
+    )  # fmt: skip
+    # Another graph that was built on the old centres must not run its backward on the new ones.
+    torch.autograd.graph.increment_version(w)
+    return dx if ctx.needs_input_grad[0] else None

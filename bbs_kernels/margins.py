@@ -2,7 +2,8 @@
 
 A margin acts on the B target cosines only, never on B x C logits, so it is plain torch. Each margin is a
 small frozen object, called as margin(cos_t) -> psi. Values and slopes are finite for every finite cosine,
-also at +-1 and slightly beyond, where the derivative of arccos is not.
+also at +-1 and slightly beyond, where the derivative of arccos is not. csrc/common/combined_margin.h has the
+same formula for the op that returns losses; tests/margins/test_fused.py holds the two together.
 Sources: SphereFace (Liu et al. 2017, eq. 6-7), CosFace (Wang et al. 2018, eq. 4), ArcFace (Deng et al.
 2019, eq. 3-4: the combined margin).
 """
@@ -11,13 +12,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 SIN_FLOOR = 1e-3  # d arccos(c)/dc = -1/sin(theta) is cut here: one constant on every backend
-BOUNDARIES = ("hard", "easy", "none")
+BOUNDARIES = ("hard", "easy", "none")  # in the order of csrc/common/combined_margin.h
 TARGET_GRADS = ("exact", "straight_through")
 
 
@@ -34,6 +35,16 @@ def arccos(cos_t: Tensor) -> Tensor:
     """
     _check_dtype(cos_t)
     return _Arccos.apply(cos_t)
+
+
+class FamilyArguments(NamedTuple):
+    """A margin of the family as the op `margin_softmax` takes it; boundary and target_grad as their index."""
+
+    m1: float
+    m2: float
+    m3: float
+    boundary: int
+    target_grad: int
 
 
 class _CombinedFamily:
@@ -156,6 +167,19 @@ class SphereFace(_CombinedFamily):
     def coefficients(self) -> tuple[float, float, float]:
         """(margin, 0, 0)."""
         return self.margin, 0.0, 0.0
+
+
+_FAMILY = (ArcFace, CosFace, CombinedMargin, SphereFace)
+
+
+def family_arguments(margin: object) -> FamilyArguments | None:
+    """Of a margin whose formula the kernels have; None for every other, a subclass of the four included."""
+    if not isinstance(margin, _CombinedFamily) or type(margin) not in _FAMILY:
+        return None
+    m1, m2, m3 = margin.coefficients()
+    return FamilyArguments(
+        m1, m2, m3, BOUNDARIES.index(margin.boundary), TARGET_GRADS.index(margin.target_grad)
+    )
 
 
 def _psi(c: Tensor, m1: float, m2: float, m3: float, boundary: str) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..functional import basket_of
 from .ranks import Ranks
 
 
@@ -29,7 +30,7 @@ def mate_counts(aliases: Tensor, offsets: Tensor, row_alias: Tensor, class_index
     """
     device, rows, baskets = aliases.device, len(row_alias), len(offsets) - 1
     classes = torch.arange(len(aliases), device=device) if class_index is None else class_index
-    basket = torch.bucketize(classes, offsets[1:-1].to(device), right=True)
+    basket = basket_of(classes, offsets)
     alias = aliases[classes]
     wanted, order = row_alias.sort()
     # Each alias counts at the first row that has it; one spare place takes the classes that no row asks for.

@@ -52,6 +52,7 @@ def cos_lse(
     training: bool = False,
     sample: Callable[[Tensor], Tensor] | None = None,
     stash_bytes: int = functional.DEFAULT_STASH_BYTES,
+    workspace_bytes: int = functional.DEFAULT_WORKSPACE_BYTES,
     grad_factor: float = 1.0,
     step: Callable[[], SgdSettings] | None = None,
 ) -> ParallelRows:
@@ -60,7 +61,8 @@ def cos_lse(
     Args:
         x: [b, D] the rank's own embeddings; w: [rows of the shard, D].
         batch: from `gather_batch`.
-        scale, mining, ema, training, stash_bytes: as for `functional.cos_lse`; the same on every rank.
+        scale, mining, ema, training, stash_bytes, workspace_bytes: as for `functional.cos_lse`; the same on every
+            rank.
         aliases: [rows of the shard].
         sample: from labels [B], rows of the shard or -1, to the ascending rows that take part (Partial FC).
         grad_factor: what the gradient of `x` is multiplied by.
@@ -81,6 +83,7 @@ def cos_lse(
     call = functional.prepare(
         every, w, local, shard.offsets, scale=scale, mining=listed, aliases=aliases, stash_bytes=stash_bytes,
         class_index=class_index, row_basket=batch.basket, row_alias=alias, row_guard=guard, mined_in_lse=False,
+        workspace_bytes=workspace_bytes,
     )  # fmt: skip
     mates = None
     if aliases is not None and alias is not None and skip > 0:
@@ -142,7 +145,9 @@ class _CosLse(torch.autograd.Function):
             )  # fmt: skip
             torch.autograd.graph.increment_version(w)
         else:
-            dx, dw = OPS.cos_lse_backward(*common, need_dx, need_dw, call.allow_tf32, *places)
+            dx, dw = OPS.cos_lse_backward(
+                *common, need_dx, need_dw, call.allow_tf32, *places, call.workspace_bytes
+            )
             if need_dw and call.class_index is not None:
                 dw = torch.sparse_coo_tensor(
                     call.class_index[None], dw, w.shape, is_coalesced=True, check_invariants=False

@@ -22,22 +22,19 @@ def address(t: Tensor | None) -> int:
     return 0 if t is None else t.data_ptr()
 
 
-def packed(
-    x: Tensor, labels: Tensor, guard: Tensor | None, aliases: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+def packed(x: Tensor, labels: Tensor, *vectors: Tensor | None) -> tuple[Any, ...]:
     """The small inputs as the kernels read them: x with unit stride along D, the vectors contiguous."""
     return (
         x if x.stride(1) == 1 else x.contiguous(),
         labels.contiguous(),
-        None if guard is None else guard.contiguous(),
-        None if aliases is None else aliases.contiguous(),
+        *(None if v is None else v.contiguous() for v in vectors),
     )
 
 
 def forward_call(
     x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, guard: Tensor | None, aliases: Tensor | None, *,
     scale: float, rule: int, k: int, skip: int, guard_kind: int, guard_value: float, ignore_index: int,
-    allow_tf32: bool,
+    allow_tf32: bool, row_basket: Tensor | None = None, row_alias: Tensor | None = None, mined_in_lse: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
     """The call of a forward on packed tensors; see ForwardCall in csrc/cuda/forward_call.h.
 
@@ -63,6 +60,8 @@ def forward_call(
         "labels": address(labels),
         "aliases": address(aliases),
         "guard_rows": address(guard),
+        "row_basket": address(row_basket),
+        "row_alias": address(row_alias),
         "baskets": baskets,
         "ignore_index": ignore_index,
         "rule": rule,
@@ -71,4 +70,5 @@ def forward_call(
         "skip": skip if k > 0 else 0,
         "scale": scale,
         "guard_value": guard_value,
+        "mined_in_lse": mined_in_lse,
     }

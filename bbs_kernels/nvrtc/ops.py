@@ -1,4 +1,7 @@
-"""The ops of the CUDA key, in Python, for a build without a CUDA library. Same schemas, plans and kernels."""
+"""The ops of the CUDA key, in Python, for a build without a CUDA library. Same schemas, plans and kernels.
+
+An argument with its default value does not arrive here: the defaults below are those of the schemas.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ import torch
 from torch import Tensor
 
 from .. import _core  # type: ignore[attr-defined]  # compiled
-from .._layout import gradient_like
+from .._layout import gradient_like, row_gradient
 from ..checks import NO_LABEL, raise_label
+from ..functional import DEFAULT_WORKSPACE_BYTES
 from . import calls, sources
 
 
@@ -47,19 +51,47 @@ def cos_lse(
     scale: float, rule: int, k: int, skip: int, guard_kind: int, guard_value: float, ignore_index: int,
     class_index: Tensor | None = None, stash_bytes: int = 0, allow_tf32: bool = False,
     row_basket: Tensor | None = None, row_alias: Tensor | None = None, mined_in_lse: bool = True,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """CUDA body of `bbs_kernels::cos_lse`."""
-    _refuse_row_places(row_basket, row_alias, mined_in_lse)
-    rows, baskets = x.shape[0], offsets.shape[0] - 1
-    lse, cos_t = x.new_empty(rows, dtype=torch.float32), x.new_empty(rows, dtype=torch.float32)
-    mined_idx = labels.new_empty((rows, baskets, k))
-    mined_cos = x.new_empty((rows, baskets, k), dtype=torch.float32)
+    out = _results(x, labels, offsets, k)
     _forward(
-        x, w, labels, offsets, guard, aliases, lse, cos_t, mined_idx, mined_cos, class_index,
-        scale=scale, rule=rule, k=k, skip=skip, guard_kind=guard_kind, guard_value=guard_value,
-        ignore_index=ignore_index, allow_tf32=allow_tf32,
+        x, w, labels, offsets, guard, aliases, out, class_index, row_basket=row_basket, row_alias=row_alias,
+        mined_in_lse=mined_in_lse, scale=scale, rule=rule, k=k, skip=skip, guard_kind=guard_kind,
+        guard_value=guard_value, ignore_index=ignore_index, allow_tf32=allow_tf32,
     )  # fmt: skip
-    return lse, cos_t, mined_idx, mined_cos, x.new_empty(0, dtype=torch.float32)
+    return *out.values(), x.new_empty(0, dtype=torch.float32)
+
+
+def margin_softmax(
+    x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, guard: Tensor | None, aliases: Tensor | None,
+    scale: float, rule: int, k: int, skip: int, guard_kind: int, guard_value: float, ignore_index: int,
+    m1: float, m2: float, m3: float, boundary: int, target_grad: int,
+    class_index: Tensor | None = None, stash_bytes: int = 0, allow_tf32: bool = False,
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """CUDA body of `bbs_kernels::margin_softmax`."""
+    losses = {
+        name: x.new_empty(x.shape[0], dtype=torch.float32) for name in ("loss", "grad_lse", "grad_cos_t")
+    }
+    out = _results(x, labels, offsets, k)
+    _forward(
+        x, w, labels, offsets, guard, aliases, losses | out, class_index,
+        margin=(m1, m2, m3, boundary, target_grad), scale=scale, rule=rule, k=k, skip=skip, guard_kind=guard_kind,
+        guard_value=guard_value, ignore_index=ignore_index, allow_tf32=allow_tf32,
+    )  # fmt: skip
+    return *losses.values(), *out.values(), x.new_empty(0, dtype=torch.float32)
+
+
+def _results(x: Tensor, labels: Tensor, offsets: Tensor, k: int) -> dict[str, Tensor]:
+    """What cos_lse returns but for the stash, by the name that the kernels' argument has for it."""
+    rows, baskets = x.shape[0], offsets.shape[0] - 1
+    return {
+        "lse": x.new_empty(rows, dtype=torch.float32),
+        "cos_target": x.new_empty(rows, dtype=torch.float32),
+        "mined_idx": labels.new_empty((rows, baskets, k)),
+        "mined_cos": x.new_empty((rows, baskets, k), dtype=torch.float32),
+    }
 
 
 def target_cos(
@@ -69,8 +101,8 @@ def target_cos(
     """CUDA body of `bbs_kernels::target_cos`: only the first kernel of a forward."""
     cos_t = x.new_empty(x.shape[0], dtype=torch.float32)
     _forward(
-        x, w, labels, offsets, None, None, None, cos_t, None, None, class_index,
-        scale=1.0, rule=1, k=0, skip=0, guard_kind=0, guard_value=0.0, ignore_index=ignore_index,
+        x, w, labels, offsets, None, None, {"cos_target": cos_t}, class_index, scale=1.0,
+        rule=1, k=0, skip=0, guard_kind=0, guard_value=0.0, ignore_index=ignore_index,
         allow_tf32=allow_tf32,
     )  # fmt: skip
     return cos_t
@@ -81,26 +113,28 @@ def cos_lse_backward(
     cos_t: Tensor, mined_idx: Tensor, mined_cos: Tensor, stash: Tensor, guard: Tensor | None, aliases: Tensor | None,
     scale: float, rule: int, guard_kind: int, guard_value: float, ignore_index: int, class_index: Tensor | None,
     need_dx: bool, need_dw: bool, allow_tf32: bool = False, row_basket: Tensor | None = None,
-    row_alias: Tensor | None = None,
+    row_alias: Tensor | None = None, workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """CUDA body of `bbs_kernels::cos_lse_backward`."""
     from .launcher import Launch, launch, machine_of
 
-    _refuse_row_places(row_basket, row_alias, True)
     _check_all_classes(class_index)
     raise_bad_label()
-    dx = gradient_like(x, x.shape[0]) if need_dx else x.new_empty(0)
+    dx = row_gradient(x, row_basket) if need_dx else x.new_empty(0)
     dw = gradient_like(w, w.shape[0]) if need_dw else w.new_empty(0)
     if x.shape[0] == 0:
         return dx, dw.zero_()
     if not (need_dx or need_dw):
         return dx, dw
     device = x.device.index
-    x, labels, guard, aliases = calls.packed(x, labels, guard, aliases)
+    x, labels, guard, aliases, row_basket, row_alias = calls.packed(
+        x, labels, guard, aliases, row_basket, row_alias
+    )
     given = [t.contiguous() for t in (grad_lse, grad_cos_t, lse, mined_idx, mined_cos)]
     call = calls.forward_call(
         x, w, labels, offsets, guard, aliases, scale=scale, rule=rule, k=mined_idx.shape[2], skip=0,
         guard_kind=guard_kind, guard_value=guard_value, ignore_index=ignore_index, allow_tf32=allow_tf32,
+        row_basket=row_basket, row_alias=row_alias,
     )  # fmt: skip
     # x may be a transposed view, whose gradient the kernels write row by row.
     by_rows = dx if not need_dx or dx.stride(1) == 1 else dx.new_empty(dx.shape)
@@ -109,16 +143,16 @@ def cos_lse_backward(
     on_device, tile_begin = tables(
         tuple(begin), tuple(_core.plan_forward(call, begin, machine)["tile_begin"]), device
     )
+    size = _core.backward_workspace(call, begin, machine, need_dx, need_dw, workspace_bytes)
+    workspace = x.new_empty(size, dtype=torch.uint8)
     names = ("offsets", "tile_begin", "grad_lse", "grad_cos_t", "lse", "mined_idx", "mined_cos")
     memory = {
         **{name: t.data_ptr() for name, t in zip(names, (on_device, tile_begin, *given), strict=True)},
         "dx": (by_rows.data_ptr(), *by_rows.stride()) if need_dx else None,
         "dw": (dw.data_ptr(), *dw.stride()) if need_dw else None,
-        "workspace": 0,
+        "workspace": workspace.data_ptr(),
     }
-    size = _core.plan_backward(call, begin, machine, memory)["workspace"]
-    workspace = x.new_empty(size, dtype=torch.uint8)
-    plan = _core.plan_backward(call, begin, machine, memory | {"workspace": workspace.data_ptr()})
+    plan = _core.plan_backward(call, begin, machine, memory, workspace_bytes)
     kernels = sources.backward_kernels(call["operand"], w.element_size(), plan)
     launch(sources.BACKWARD, kernels, [Launch(*one) for one in plan["launches"]], device)
     if by_rows is not dx:
@@ -131,22 +165,12 @@ def _check_all_classes(class_index: Tensor | None) -> None:
         raise ValueError("class_index (Partial FC) came with tensors on CUDA, allowed is None there")
 
 
-def _refuse_row_places(row_basket: Tensor | None, row_alias: Tensor | None, mined_in_lse: bool) -> None:
-    if row_basket is None and row_alias is None and mined_in_lse:
-        return
-    names = ("row_basket", "row_alias", "mined_in_lse=False")
-    given = (row_basket is not None, row_alias is not None, True)
-    raise ValueError(
-        f"{names[given.index(True)]} (class-parallel) came with tensors on CUDA, allowed is the default there: "
-        "shards of the classes are on the CPU in this version"
-    )
-
-
 def _forward(
     x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, guard: Tensor | None, aliases: Tensor | None,
-    lse: Tensor | None, cos_t: Tensor, mined_idx: Tensor | None, mined_cos: Tensor | None,
-    class_index: Tensor | None, **numbers,
+    out: dict[str, Tensor], class_index: Tensor | None, margin: tuple[float, float, float, int, int] | None = None,
+    row_basket: Tensor | None = None, row_alias: Tensor | None = None, **numbers,
 ) -> None:  # fmt: skip
+    """Fill `out`: all results; with a `margin` the losses too; or cos_target alone, which is the first kernel's."""
     from .launcher import Launch, launch, machine_of
 
     _check_all_classes(class_index)
@@ -154,8 +178,12 @@ def _forward(
     if x.shape[0] == 0:
         return
     device = x.device.index
-    x, labels, guard, aliases = calls.packed(x, labels, guard, aliases)
-    call = calls.forward_call(x, w, labels, offsets, guard, aliases, **numbers)
+    x, labels, guard, aliases, row_basket, row_alias = calls.packed(
+        x, labels, guard, aliases, row_basket, row_alias
+    )
+    call = calls.forward_call(
+        x, w, labels, offsets, guard, aliases, row_basket=row_basket, row_alias=row_alias, **numbers
+    )
     begin = offsets.tolist()  # on the CPU
     machine = machine_of(device)
     plan = _core.plan_forward(call, begin, machine)
@@ -165,18 +193,24 @@ def _forward(
         "offsets": on_device.data_ptr(),
         "tile_begin": tile_begin.data_ptr(),
         "bad_label": bad_label().data_ptr(),
-        "lse": calls.address(lse),
-        "cos_target": cos_t.data_ptr(),
-        "mined_idx": calls.address(mined_idx),
-        "mined_cos": calls.address(mined_cos),
+        "lse": 0,
+        "mined_idx": 0,
+        "mined_cos": 0,
         "workspace": workspace.data_ptr(),
+        **{name: t.data_ptr() for name, t in out.items()},
     }
     kernels = sources.forward_kernels(call["operand"], w.element_size(), plan)
-    parameters = _core.pack_forward(call, begin, machine, memory, target_only=lse is None)
-    wanted = ["prepare_rows"] if lse is None else list(kernels)
+    target_only = "lse" not in out
+    parameters = _core.pack_forward(call, begin, machine, memory, target_only=target_only)
+    wanted = {name: parameters for name in ("prepare_rows", "order_rows", "cos_lse_sweep", "merge_splits")}
+    if target_only:
+        wanted = {"prepare_rows": parameters}
+    elif margin is not None:
+        wanted.pop("merge_splits")
+        wanted["merge_margin"] = _core.pack_forward(call, begin, machine, memory, margin=margin)
     launches = [
-        Launch(name, plan[name]["grid"], plan[name]["block"], plan[name]["shared"], parameters)
-        for name in wanted
+        Launch(name, plan[name]["grid"], plan[name]["block"], plan[name]["shared"], argument)
+        for name, argument in wanted.items()
     ]
     launch(sources.FORWARD, kernels, launches, device)
 
@@ -186,5 +220,6 @@ def register() -> None:
     torch.library.define("bbs_kernels::take_bad_label", "() -> Tensor")
     torch.library.impl("bbs_kernels::take_bad_label", "CompositeExplicitAutograd", take_bad_label)
     torch.library.impl("bbs_kernels::cos_lse", "CUDA", cos_lse)
+    torch.library.impl("bbs_kernels::margin_softmax", "CUDA", margin_softmax)
     torch.library.impl("bbs_kernels::cos_lse_backward", "CUDA", cos_lse_backward)
     torch.library.impl("bbs_kernels::target_cos", "CUDA", target_cos)

@@ -10,6 +10,7 @@ OPERANDS = {0: "Bf16", 1: "Fp16", 2: "Tf32", 3: "Fp32"}  # Operand of csrc/cuda/
 
 FORWARD = """\
 #include "cos_lse_sweep.cuh"
+#include "merge_margin.cuh"
 #include "merge_splits.cuh"
 #include "order_rows.cuh"
 #include "prepare_rows.cuh"
@@ -44,7 +45,10 @@ def tile_types(operand: int, w_bytes: int, w_transposed: bool) -> str:
 
 
 def forward_kernels(operand: int, w_bytes: int, plan: dict[str, Any]) -> dict[str, str]:
-    """Short name to C++ name, for each kernel of a forward `plan` (`_core.plan_forward`), in launch order."""
+    """Short name to C++ name, for each kernel of a forward `plan` (`_core.plan_forward`), in launch order.
+
+    The last two are alternatives in one program, so that a loss with and one without the fused margin share it.
+    """
     types = tile_types(operand, w_bytes, plan["w_transposed"])
     flags = ", ".join(str(plan[name]).lower() for name in ("resident", "vectors"))
     return {
@@ -52,6 +56,7 @@ def forward_kernels(operand: int, w_bytes: int, plan: dict[str, Any]) -> dict[st
         "order_rows": "bbs::cuda::order_rows",
         "cos_lse_sweep": f"bbs::cuda::cos_lse_sweep<bbs::cuda::SweepTypes<{types}, {flags}>>",
         "merge_splits": "bbs::cuda::merge_splits",
+        "merge_margin": "bbs::cuda::merge_margin",
     }
 
 

@@ -21,10 +21,9 @@ def chunked_arcface(x: Tensor, w: Tensor, labels: Tensor, margin: float, scale: 
     """Mean loss; x [B, D], w [C, D], labels [B], margin in radians."""
     x_hat = F.normalize(x.to(w.dtype))
     parts = [
-        checkpoint(
-            _chunk_lse, x_hat, w[first : first + CHUNK], labels - first, scale, x.dtype, use_reentrant=False
-        )
-        for first in range(0, len(w), CHUNK)
+        checkpoint(_chunk_lse, x_hat, part, labels - i * CHUNK, scale, x.dtype, use_reentrant=False)
+        # split, not slices: the backward of each slice would fill a whole C x D gradient.
+        for i, part in enumerate(w.split(CHUNK))
     ]
     lse = torch.stack(parts, dim=1).logsumexp(dim=1)
     cos_t = (x_hat * F.normalize(w[labels])).sum(dim=1).clamp(-1 + 1e-7, 1 - 1e-7)

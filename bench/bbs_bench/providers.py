@@ -1,8 +1,9 @@
 """Who is timed: each provider turns a case's data into a step, or says that it does not cover the case.
 
-A step is `forward()` and `backward(loss)`; the gradients of the embeddings and the centres are its result. The
-fused provider has no gradient of the centres: its backward is the optimiser's step as well. With 16-bit embeddings
-the centres stay fp32, and what is written here in plain PyTorch rounds both for the product, as autocast does.
+A step is `forward()` and `backward(loss)`; the gradients of the embeddings and the centres are its result. Providers
+named after SGD take the optimiser's step of the centres as well, inside backward: ours without a gradient of the
+centres, PyTorch's with torch.optim.SGD (fused). With 16-bit embeddings the centres stay fp32, and what is written
+here in plain PyTorch rounds both for the product, as autocast does.
 """
 
 from __future__ import annotations
@@ -10,21 +11,25 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 import basket_softmax as bs
+from bbs_kernels.functional import DEFAULT_STASH_BYTES
 from bbs_kernels.rules import All, Own
 
 from .cases import SCALE, Case, Data
 from .chunked import chunked_arcface
 from .eager import basket_arcface, product
 
-# Bytes of one B x C matrix and its likes that a provider may hold on the CPU; a GPU says itself what is too much.
-EAGER_LIMIT = 6 << 30
+# Bytes that a peer may hold on the CPU; a GPU says itself what is too much.
+HELD_LIMIT = 6 << 30
+# insightface's settings; no rate, so that the problem stays the same.
+SGD: dict[str, Any] = {"lr": 0.0, "momentum": 0.9, "weight_decay": 5e-4}
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,9 @@ class Step:
     backward: Callable[[Tensor], Sequence[Tensor]]
 
 
+Provider = Callable[[Case, Data], Step | None]
+
+
 def _gradients(forward: Callable[[], Tensor], *wanted: Tensor) -> Step:
     return Step(forward, lambda loss: torch.autograd.grad(loss, wanted))
 
@@ -43,12 +51,10 @@ def _one_label_space(case: Case) -> bool:
     return len(case.sizes) == 1 and isinstance(case.mining, (All, Own))
 
 
-def _too_large(case: Case, data: Data) -> bool:
-    """Would eager's handful of B x C and C x D buffers pass the limit?"""
-    return (
-        not data.x.is_cuda
-        and 4 * (4 * case.batch * case.classes + 3 * case.classes * case.width) > EAGER_LIMIT
-    )
+def _too_large(case: Case, data: Data, *, matrices: int = 4) -> bool:
+    """Would so many B x C matrices and the gradient's three C x D buffers pass the limit?"""
+    held = 4 * (matrices * case.batch * case.classes + 3 * case.classes * case.width)
+    return not data.x.is_cuda and held > HELD_LIMIT
 
 
 def ours(case: Case, data: Data) -> Step:
@@ -62,14 +68,53 @@ def ours(case: Case, data: Data) -> Step:
     return _gradients(forward, data.x, data.w)
 
 
-def ours_fused(case: Case, data: Data) -> Step:
-    """With the optimiser's step inside: it does more than the others, and holds no gradient of the centres."""
+def _head(case: Case, data: Data, **options: Any) -> bs.BasketSoftmaxLoss:
+    """The module on the data's own centres."""
     loss = bs.BasketSoftmaxLoss(
-        case.sizes, case.width, bs.ArcFace(case.margin), SCALE, case.mining, device="meta"
+        case.sizes, case.width, bs.ArcFace(case.margin), SCALE, case.mining, device="meta", **options
     )
     loss.weight = torch.nn.Parameter(data.w.detach())
-    optimizer = bs.optim.FusedSGD(loss, lr=0.0)
+    return loss
 
+
+def ours_whole_stash(case: Case, data: Data) -> Step | None:
+    """With memory for every cosine that backward needs, where the default budget does not hold them: no recompute."""
+    bytes_needed = 4 * (case.batch + 15) * max(case.sizes)
+    if data.x.is_cuda or bytes_needed <= DEFAULT_STASH_BYTES:
+        return None
+    loss = _head(case, data, stash_bytes=bytes_needed)
+    return _gradients(lambda: loss(data.x, data.labels), data.x, loss.weight)
+
+
+def ours_fused(case: Case, data: Data) -> Step:
+    """FusedSGD: the update is part of backward, and no gradient of the centres is held."""
+    loss = _head(case, data)
+    optimizer = bs.optim.FusedSGD(loss, **SGD)
+    return Step(lambda: loss(data.x, data.labels), _backward_and_step(data, optimizer))
+
+
+def then_sgd(provider: Provider) -> Provider:
+    """`provider`, and torch's fused SGD after its backward."""
+
+    def with_step(case: Case, data: Data) -> Step | None:
+        w = data.w.detach().requires_grad_()
+        step = provider(case, replace(data, w=w))
+        if step is None:
+            return None
+        optimizer = torch.optim.SGD([w], **SGD, fused=True)
+
+        def backward(value: Tensor) -> Sequence[Tensor]:
+            (dx, w.grad) = step.backward(value)
+            optimizer.step()
+            w.grad = None
+            return (dx,)
+
+        return Step(step.forward, backward)
+
+    return with_step
+
+
+def _backward_and_step(data: Data, optimizer: torch.optim.Optimizer) -> Callable[[Tensor], Sequence[Tensor]]:
     def backward(value: Tensor) -> Sequence[Tensor]:
         data.x.grad = None
         value.backward()
@@ -77,7 +122,7 @@ def ours_fused(case: Case, data: Data) -> Step:
         assert data.x.grad is not None
         return (data.x.grad,)
 
-    return Step(lambda: loss(data.x, data.labels), backward)
+    return backward
 
 
 def eager(case: Case, data: Data) -> Step | None:
@@ -115,7 +160,7 @@ def insightface_formula(case: Case, data: Data) -> Step | None:
 
 
 def chunked(case: Case, data: Data) -> Step | None:
-    if not _one_label_space(case):
+    if not _one_label_space(case) or _too_large(case, data, matrices=0):
         return None
     return _gradients(
         lambda: chunked_arcface(data.x, data.w, data.labels, case.margin, SCALE), data.x, data.w
@@ -175,9 +220,11 @@ def _installed(module: str) -> bool:
 
 
 OURS = "bbs-kernels"
-PROVIDERS: dict[str, Callable[[Case, Data], Step | None]] = {
+OURS_SGD = "bbs-kernels, fused SGD"
+PROVIDERS: dict[str, Provider] = {
     OURS: ours,
-    "bbs-kernels, fused SGD": ours_fused,
+    "bbs-kernels, whole stash": ours_whole_stash,
+    OURS_SGD: ours_fused,
     "eager PyTorch": eager,
     "torch.compile": compiled,
     "insightface's formula": insightface_formula,
@@ -185,4 +232,6 @@ PROVIDERS: dict[str, Callable[[Case, Data], Step | None]] = {
     "pytorch-metric-learning": metric_learning,
     "F.linear_cross_entropy": linear_cross_entropy,
     "cut-cross-entropy": cut_cross_entropy,
+    "eager PyTorch, SGD": then_sgd(eager),
+    "torch.compile, SGD": then_sgd(compiled),
 }

@@ -10,7 +10,8 @@ from .settings import Setting
 
 @dataclass(frozen=True)
 class Timing:
-    """One provider on one case. Seconds per step; ratio: time over ours, median over the rounds.
+    """One provider on one case. Seconds per step; ratio: time over ours, median over the rounds; a provider that takes
+    the optimiser's step as well is set beside ours with FusedSGD.
 
     forward_gflops: of the cosines alone, per second of forward; peak_gflops: what the machine reached meanwhile
     (see clock.py). extra_mib: peak memory of a step beyond the inputs and the gradients, where measured.

@@ -141,8 +141,12 @@ UNITS = (
     ),
     Unit(
         "forward_common",
-        '#include "merge_splits.cuh"\n#include "order_rows.cuh"\n',
-        (Kernel("row order", "order_rows", 128), Kernel("merge of the splits", "merge_splits", 128)),
+        '#include "merge_margin.cuh"\n#include "merge_splits.cuh"\n#include "order_rows.cuh"\n',
+        (
+            Kernel("row order", "order_rows", 128),
+            Kernel("merge of the splits", "merge_splits", 128),
+            Kernel("merge with losses", "merge_margin", 128),
+        ),
     ),
     *(_forward_unit(op, w_bytes, transposed) for op, w_bytes in COMBINATIONS for transposed in (False, True)),
 )

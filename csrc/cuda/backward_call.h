@@ -45,7 +45,7 @@ struct BackwardMemory {
   const float* lse;           // [B]
   const int64_t* mined_idx;   // [B, K, k]
   const float* mined_cos;     // [B, K, k]
-  Matrix dx;                  // data null: not wanted
+  Matrix dx;                  // data null: not wanted; bytes 4 with a 16-bit x: partial sums
   Matrix dw;                  // strides of w's order
   void* workspace;            // BackwardLayout::total bytes
 };
@@ -164,7 +164,8 @@ inline std::vector<BackwardLaunch> backward_launches(const ForwardCall& c, const
   if (needs.dx) {
     rows.finish = {
         dense.dense.dx_partials, dense.dense.dot_partials, int64_t{s.rows} * s.dim,           s.rows,
-        l.dense.splits,          l.dense.splits,           const_cast<void*>(memory.dx.data), memory.dx.row_stride};
+        l.dense.splits,          l.dense.splits,           const_cast<void*>(memory.dx.data), memory.dx.row_stride,
+        memory.dx.bytes == 4};
     add(BackwardKernel::finish_rows, s.rows, 1, 1, kFinishThreads, 0, rows);
   }
   return list;

@@ -12,7 +12,7 @@ constexpr int kPairsWarps = kPairsThreads / 32;
 
 struct PairRow {
   int i;           // row, or -1 in the padding
-  bool active;     // has a target
+  bool active;     // takes part
   float upstream;  // grad_lse * scale
   float lse;
   float x_inverse;
@@ -31,6 +31,7 @@ __device__ __forceinline__ SparsePair sparse_pair(const BackwardRowParams& p, co
   SparsePair pair = {kNoPair, position, 0.0f, 0.0f, 0.0f};
   if (!row.active || slot >= slots) return pair;
   if (slot == 0) {
+    if (p.problem.labels[row.i] < 0) return pair;  // on another shard
     pair.label = static_cast<int32_t>(p.problem.labels[row.i]);
     pair.cos = p.row.cos_target[row.i];
     // x-hat of a NaN row is 0: its NaN must come with the coefficient.

@@ -58,8 +58,9 @@ struct FinishRows {
   int64_t dot_part_stride;    // floats between parts
   int32_t dx_splits;
   int32_t dot_parts;
-  void* dx;           // [B, D] in the type of x, by row
+  void* dx;           // [B, D] in the type of x, or fp32, by row
   int64_t dx_stride;  // elements between rows
+  int32_t dx_floats;  // fp32: one of several partial sums, which are rounded when they are added up
 };
 
 // What row_scale, backward_pairs and finish_rows are launched with.

@@ -7,7 +7,7 @@
 
 namespace bbs::cuda {
 
-constexpr int64_t kDenseWorkspace = int64_t{64} << 20;  // default limit for what one run holds
+constexpr int64_t kDenseWorkspace = int64_t{64} << 20;  // default limit for what one run holds, also in schemas.cpp
 
 struct BackwardNeeds {
   int32_t dx, dw;  // needs_input_grad

@@ -1,5 +1,5 @@
 // The last step of dx, a block per sorted position: the dense partials in order, the sparse part, the projection off
-// x-hat, 1 / norm, and the only rounding to the type of x. Every row is written, exact zeros where none is owed.
+// x-hat, 1 / norm, and the only rounding to the type of x (none on a shard). Every row is written, exact zeros where none is owed.
 #pragma once
 
 #include "lane_row.cuh"
@@ -23,11 +23,11 @@ __device__ __forceinline__ float dense_dot(const FinishRows& f, int position, fl
 }
 
 template <class Op>
-__device__ __forceinline__ void store_gradient(void* out, int64_t at, float v) {
-  if constexpr (Op::kBytes == 2)
-    static_cast<uint16_t*>(out)[at] = static_cast<uint16_t>(Op::pack(v, 0.0f));
-  else
-    static_cast<float*>(out)[at] = v;
+__device__ __forceinline__ void store_gradient(const FinishRows& f, int64_t at, float v) {
+  if (Op::kBytes == 4 || f.dx_floats)
+    static_cast<float*>(f.dx)[at] = v;
+  else if constexpr (Op::kBytes == 2)
+    static_cast<uint16_t*>(f.dx)[at] = static_cast<uint16_t>(Op::pack(v, 0.0f));
 }
 
 template <class Op>
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kFinishThreads) finish_rows(const __grid_const
   const int64_t out = i * f.dx_stride, x_row = i * q.x_stride;
   if (!active || lse != lse) {
     const float all = basket == NoBasket::ignored ? 0.0f : __int_as_float(0x7fc00000);
-    for (int d = threadIdx.x; d < q.dim; d += kFinishThreads) store_gradient<Op>(f.dx, out + d, all);
+    for (int d = threadIdx.x; d < q.dim; d += kFinishThreads) store_gradient<Op>(f, out + d, all);
     return;
   }
   const float upstream = __fmul_rn(p.rows.grad_lse[i], q.scale), inverse = p.row.inverse_norm[i];
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kFinishThreads) finish_rows(const __grid_const
     const float v = __fmaf_rn(upstream, dense, p.rows.sparse_dx[at]);
     const float x_hat = operand_at<Op, Op::kBytes>(q.x, x_row + d) * inverse;
     // The sum makes +0 of -0: a row whose norm counts as zero gets exact zeros.
-    store_gradient<Op>(f.dx, out + d, __fadd_rn(inverse * __fmaf_rn(-along, x_hat, v), 0.0f));
+    store_gradient<Op>(f, out + d, __fadd_rn(inverse * __fmaf_rn(-along, x_hat, v), 0.0f));
   }
 }
 

@@ -17,14 +17,17 @@ struct ForwardCall {
   Matrix x, w;
   int32_t operand;  // Operand
   const int64_t* labels;
-  const int64_t* aliases;   // or null
-  const float* guard_rows;  // or null
+  const int64_t* aliases;     // or null
+  const float* guard_rows;    // or null
+  const int64_t* row_basket;  // or null
+  const int64_t* row_alias;   // or null
   int64_t baskets;
   int64_t ignore_index;
   Rule rule;
   GuardKind guard_kind;
   int32_t k, skip;
   float scale, guard_value;
+  bool mined_in_lse;
 };
 
 // Where a call's tables and results are, on the device.
@@ -73,6 +76,8 @@ inline ForwardParams pack_forward(const ForwardCall& c, const ForwardShape& s, c
   q.offsets = memory.offsets;
   q.aliases = c.aliases;
   q.guard_rows = c.guard_rows;
+  q.row_basket = c.row_basket;
+  q.row_alias = c.row_alias;
   q.x_stride = c.x.row_stride;
   q.w_stride = s.w_transposed ? c.w.column_stride : c.w.row_stride;
   q.ignore_index = c.ignore_index;
@@ -86,6 +91,7 @@ inline ForwardParams pack_forward(const ForwardCall& c, const ForwardShape& s, c
   q.skip = c.skip;
   q.scale = c.scale;
   q.guard_value = c.guard_value;
+  q.mined_in_lse = c.mined_in_lse;
   p.sweep.tile_begin = memory.tile_begin;
   p.row.bad_label = memory.bad_label;
   p.out = memory.out;

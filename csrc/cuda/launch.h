@@ -5,12 +5,17 @@
 #include <cuda_runtime_api.h>
 
 #include "backward_call.h"
+#include "margin_params.h"
 
 namespace bbs::cuda {
 
 // Row preparation, sweep and merge.
 cudaError_t launch_forward(const ForwardParams& params, const ForwardShape& shape, const ForwardPlan& plan,
                            cudaStream_t stream);
+
+// The same with the merge that makes losses.
+cudaError_t launch_margin(const MarginParams& params, const ForwardShape& shape, const ForwardPlan& plan,
+                          cudaStream_t stream);
 
 // Only the target cosines: params.row.cos_target gets them, 0 at ignored rows.
 cudaError_t launch_target_cosines(const ForwardParams& params, const ForwardShape& shape, const ForwardPlan& plan,

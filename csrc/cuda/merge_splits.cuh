@@ -1,5 +1,6 @@
 // After the sweep, a block per sorted position: merges the splits' pairs and, per basket, their lists, in order; drops
 // `skip`, keeps `k`, adds the kept to the log-sum-exp. Writes every output of the row, -1 and 0 where there is nothing.
+// merge_margin.cuh makes a loss of the row in the same launch.
 #pragma once
 
 #include "../common/rule.h"
@@ -22,8 +23,9 @@ __device__ __forceinline__ LsePair merge_warp(LsePair pair, float scale_log2e) {
   return pair;
 }
 
-static __global__ void __launch_bounds__(kMergeThreads, kMergeBlocks)
-    merge_splits(const __grid_constant__ ForwardParams p) {
+// `finish(row, lse, cos_t)` is called once, by one thread, when the row is known.
+template <class Finish>
+__device__ __forceinline__ void merge_row(const ForwardParams& p, Finish finish) {
   __shared__ LsePair mined[kMergeWarps];
   const Problem& q = p.problem;
   const Sweep& w = p.sweep;
@@ -66,7 +68,7 @@ static __global__ void __launch_bounds__(kMergeThreads, kMergeBlocks)
       const float cos = __uint_as_float(key_cos_bits(key));
       p.out.mined_idx[out + at] = key == kNoKey ? -1 : key_class(key);
       p.out.mined_cos[out + at] = key == kNoKey ? 0.0f : cos;
-      if (key != kNoKey) kept = merge(kept, {cos, 1.0f}, scale_log2e, PlainExp2());
+      if (key != kNoKey && q.mined_in_lse) kept = merge(kept, {cos, 1.0f}, scale_log2e, PlainExp2());
     }
   }
   kept = merge_warp(kept, scale_log2e);
@@ -74,10 +76,17 @@ static __global__ void __launch_bounds__(kMergeThreads, kMergeBlocks)
   __syncthreads();
   if (threadIdx.x != 0) return;
   for (int n = 0; n < kMergeWarps; ++n) total = merge(total, mined[n], scale_log2e, PlainExp2());
-  p.out.lse[i] = nan                ? __int_as_float(0x7fc00000)
-                 : total.sum > 0.0f ? __fmaf_rn(q.scale, total.max, logf(total.sum))
-                                    : -infinity;
+  const float lse = nan                ? __int_as_float(0x7fc00000)
+                    : total.sum > 0.0f ? __fmaf_rn(q.scale, total.max, logf(total.sum))
+                                       : -infinity;
+  p.out.lse[i] = lse;
   p.out.cos_target[i] = c_t;
+  finish(i, lse, c_t);
+}
+
+static __global__ void __launch_bounds__(kMergeThreads, kMergeBlocks)
+    merge_splits(const __grid_constant__ ForwardParams p) {
+  merge_row(p, [](int, float, float) {});
 }
 
 }  // namespace bbs::cuda

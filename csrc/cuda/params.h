@@ -14,14 +14,16 @@ struct NoBasket {
 };
 
 struct Problem {
-  const void* x;            // [B, D], unit column stride
-  const void* w;            // [C, D] with unit column stride, or (w_transposed) unit row stride
-  const int64_t* labels;    // [B]
-  const int64_t* offsets;   // [K + 1] on the device
-  const int64_t* aliases;   // [C] or null
-  const float* guard_rows;  // [B] or null
-  int64_t x_stride;         // elements between rows of x
-  int64_t w_stride;         // elements between rows of w, or between its columns when transposed
+  const void* x;              // [B, D], unit column stride
+  const void* w;              // [C, D] with unit column stride, or (w_transposed) unit row stride
+  const int64_t* labels;      // [B] rows of w; with row_basket negative where the row's class is not in w
+  const int64_t* offsets;     // [K + 1] on the device
+  const int64_t* aliases;     // [C] or null
+  const float* guard_rows;    // [B] or null
+  const int64_t* row_basket;  // [B], w is a shard then; -1 for an ignored row; null: labels and ignore_index say it
+  const int64_t* row_alias;   // [B] alias of the row's class, or null: aliases[label]
+  int64_t x_stride;           // elements between rows of x
+  int64_t w_stride;           // elements between rows of w, or between its columns when transposed
   int64_t ignore_index;
   int32_t rows;     // B
   int32_t dim;      // D
@@ -33,6 +35,7 @@ struct Problem {
   int32_t skip;
   float scale;
   float guard_value;
+  int32_t mined_in_lse;  // 0: the lists are returned, and the log-sum-exp is of the own basket alone
 };
 
 // Where a kernel leaves a label out of range, in memory that the host reads without waiting. `label` is written last.

@@ -102,6 +102,27 @@ __device__ __forceinline__ RowProducts simt_products(const Problem& q, int i, in
   return {dot, Loop::squared_norm(x_squares), Loop::squared_norm(w_squares)};
 }
 
+// What the label says of a row. basket: index, or NoBasket; label: row of w that is the target, -1 where there is none.
+struct RowPlace {
+  int basket, label;
+};
+
+__device__ __forceinline__ RowPlace row_place(const Problem& q, int i) {
+  if (i < 0) return {NoBasket::ignored, -1};
+  const int64_t label = q.labels[i];
+  if (q.row_basket) {
+    const int64_t basket = q.row_basket[i];
+    if (basket == -1) return {NoBasket::ignored, -1};
+    if (basket < 0 || basket >= q.baskets) return {NoBasket::bad_label, -1};
+    if (label < 0) return {static_cast<int>(basket), -1};  // the class is on another shard
+    if (label < q.offsets[basket] || label >= q.offsets[basket + 1]) return {NoBasket::bad_label, -1};
+    return {static_cast<int>(basket), static_cast<int>(label)};
+  }
+  if (label == q.ignore_index) return {NoBasket::ignored, -1};
+  if (label < 0 || label >= q.classes) return {NoBasket::bad_label, -1};
+  return {last_not_after(q.offsets, 0, q.baskets - 1, label), static_cast<int>(label)};
+}
+
 template <class Types>
 __global__ void __launch_bounds__(kPrepareThreads) prepare_rows(const __grid_constant__ ForwardParams p) {
   constexpr bool kMma = Types::Op::kTensorCore;
@@ -111,30 +132,29 @@ __global__ void __launch_bounds__(kPrepareThreads) prepare_rows(const __grid_con
   if (!kMma && within >= kPrepareRows) return;
   int i = blockIdx.x * kPrepareRows + within;
   if (i >= q.rows) i = -1;
-  const int64_t label = i < 0 ? q.ignore_index : q.labels[i];
-  const bool ignored = label == q.ignore_index, good = !ignored && label >= 0 && label < q.classes;
-  const int c = good ? static_cast<int>(label) : -1;
+  const RowPlace place = row_place(q, i);
+  const bool bad = place.basket == NoBasket::bad_label;
   RowProducts sum;
   if constexpr (kMma)
-    sum = mma_products<Types>(q, i, c, lane);
+    sum = mma_products<Types>(q, i, place.label, lane);
   else
-    sum = simt_products<Types>(q, i, c);
+    sum = simt_products<Types>(q, i, place.label);
   if (i < 0 || (kMma && lane % 4 != 0)) return;
   const float x_inverse = inverse_norm(sum.x_squares);
   const float nan = __int_as_float(0x7fc00000), infinity = __int_as_float(0x7f800000);
-  const float c_t = good ? cosine(sum.dot, x_inverse, inverse_norm(sum.w_squares)) : ignored ? 0.0f : nan;
+  const float c_t = place.label >= 0 ? cosine(sum.dot, x_inverse, inverse_norm(sum.w_squares)) : bad ? nan : 0.0f;
   p.row.inverse_norm[i] = x_inverse;
   p.row.cos_target[i] = c_t;
-  p.row.basket[i] = good ? last_not_after(q.offsets, 0, q.baskets - 1, label) : ignored ? NoBasket::ignored : NoBasket::bad_label;
+  p.row.basket[i] = place.basket;
   p.row.guard[i] = q.guard_kind == GuardKind::absolute   ? q.guard_value
                    : q.guard_kind == GuardKind::relative ? __fadd_rn(c_t, -q.guard_value)
                    : q.guard_kind == GuardKind::rows     ? q.guard_rows[i]
                                                          : infinity;
-  if (!good && !ignored && p.row.bad_label) {
+  if (bad && p.row.bad_label) {
     volatile BadLabel* found = p.row.bad_label;
     found->classes = q.classes;
     __threadfence_system();
-    found->label = label;
+    found->label = q.labels[i];
   }
 }
 

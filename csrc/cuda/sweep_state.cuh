@@ -31,6 +31,13 @@ __device__ __forceinline__ void look_up_tile(const ForwardParams& p, SweepState&
   s.walk_basket = basket;
 }
 
+// Alias of the class of a row that takes part, -1 for none.
+__device__ __forceinline__ int64_t alias_of(const Problem& q, int i) {
+  if (!q.aliases) return -1;
+  if (q.row_alias) return q.row_alias[i];
+  return q.labels[i] < 0 ? -1 : q.aliases[q.labels[i]];
+}
+
 // Fills the state of the rows at sorted positions first_row..., by all threads; ends with a barrier. Returns how many
 // tiles the rows need: all, or under `own` those of the baskets that have a row here.
 __device__ __forceinline__ int begin_rows(const ForwardParams& p, SweepState& s, int first_row) {
@@ -45,8 +52,8 @@ __device__ __forceinline__ int begin_rows(const ForwardParams& p, SweepState& s,
     const bool active = basket < NoBasket::ignored;
     s.row[r] = {active ? p.row.inverse_norm[i] : 0.0f, active ? p.row.guard[i] : 0.0f, __int_as_float(0x7f800000), basket};
     s.source[r] = active ? i : kNoRow;
-    s.label[r] = active ? static_cast<int>(q.labels[i]) : kNoRow;
-    s.alias[r] = active && q.aliases ? q.aliases[q.labels[i]] : -1;
+    s.label[r] = active && q.labels[i] >= 0 ? static_cast<int>(q.labels[i]) : kNoRow;
+    s.alias[r] = active ? alias_of(q, i) : -1;
     if (s.alias[r] >= 0) atomicOr(&s.bloom[bloom_bit(s.alias[r]) / 32], 1u << bloom_bit(s.alias[r]) % 32);
     s.pair[0][r] = s.pair[1][r] = {-__int_as_float(0x7f800000), 0.0f};
     s.nan[r] = 0;

@@ -6,11 +6,13 @@
 #include <pybind11/stl.h>
 
 #include <cstring>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "../cuda/backward_call.h"
+#include "../cuda/margin_params.h"
 
 namespace bbs::python {
 
@@ -43,6 +45,9 @@ inline cuda::ForwardCall call_from(const py::dict& v) {
   c.labels = pointer<const int64_t>(v, "labels");
   c.aliases = pointer<const int64_t>(v, "aliases");
   c.guard_rows = pointer<const float>(v, "guard_rows");
+  // Of a shard only.
+  c.row_basket = v.contains("row_basket") ? pointer<const int64_t>(v, "row_basket") : nullptr;
+  c.row_alias = v.contains("row_alias") ? pointer<const int64_t>(v, "row_alias") : nullptr;
   c.baskets = v["baskets"].cast<int64_t>();
   c.ignore_index = v["ignore_index"].cast<int64_t>();
   c.rule = Rule{v["rule"].cast<int32_t>()};
@@ -51,6 +56,7 @@ inline cuda::ForwardCall call_from(const py::dict& v) {
   c.skip = v["skip"].cast<int32_t>();
   c.scale = v["scale"].cast<float>();
   c.guard_value = v["guard_value"].cast<float>();
+  c.mined_in_lse = !v.contains("mined_in_lse") || v["mined_in_lse"].cast<bool>();
   return c;
 }
 
@@ -89,6 +95,7 @@ inline py::dict plan_forward(const py::dict& call, const std::vector<int64_t>& o
   d["order_rows"] = launch(p.order_blocks, 1, cuda::kPrepareThreads, 0);
   d["cos_lse_sweep"] = launch(p.row_blocks, p.splits, p.threads, p.shared_bytes);
   d["merge_splits"] = launch(p.merge_blocks, 1, cuda::kMergeThreads, 0);
+  d["merge_margin"] = d["merge_splits"];
   d["resident"] = p.resident != 0;
   d["vectors"] = made.shape.vectors != 0;
   d["w_transposed"] = made.shape.w_transposed != 0;
@@ -100,10 +107,15 @@ inline py::dict plan_forward(const py::dict& call, const std::vector<int64_t>& o
   return d;
 }
 
+// (m1, m2, m3, boundary, target_grad)
+using MarginTuple = std::tuple<double, double, double, int32_t, int32_t>;
+
+// The argument of the forward's kernels; with a margin, of merge_margin, which the others' begins.
 inline py::bytes pack_forward(const py::dict& call, const std::vector<int64_t>& offsets, const MachineTuple& machine,
-                              const py::dict& memory, bool streaming, bool target_only) {
+                              const py::dict& memory, bool streaming, bool target_only,
+                              const std::optional<MarginTuple>& margin) {
   const Planned made(call, offsets, machine, streaming);
-  cuda::ForwardParams p;
+  cuda::MarginParams p;
   std::memset(static_cast<void*>(&p), 0, sizeof p);  // the bytes between the fields too: tests compare them
   const cuda::ForwardParams packed =
       cuda::pack_forward(made.call, made.shape, made.plan,
@@ -114,10 +126,14 @@ inline py::bytes pack_forward(const py::dict& call, const std::vector<int64_t>& 
                            pointer<int64_t>(memory, "mined_idx"), pointer<float>(memory, "mined_cos")},
                           pointer<void>(memory, "workspace"),
                           target_only});
-  p.problem = packed.problem;
-  p.row = packed.row;
-  p.sweep = packed.sweep;
-  p.out = packed.out;
+  p.forward.problem = packed.problem;
+  p.forward.row = packed.row;
+  p.forward.sweep = packed.sweep;
+  p.forward.out = packed.out;
+  if (!margin) return py::bytes(reinterpret_cast<const char*>(&p.forward), sizeof p.forward);
+  const auto [m1, m2, m3, boundary, target_grad] = *margin;
+  p.margin = rounded<float>(combined_margin(m1, m2, m3, Boundary{boundary}, TargetGrad{target_grad}));
+  p.out = {pointer<float>(memory, "loss"), pointer<float>(memory, "grad_lse"), pointer<float>(memory, "grad_cos_t")};
   return py::bytes(reinterpret_cast<const char*>(&p), sizeof p);
 }
 
@@ -149,11 +165,22 @@ inline const char* kernel_name(cuda::BackwardKernel kernel) {
   return "";
 }
 
+// Bytes that a launcher allocates before it asks for the launches, whose parameters hold their address.
+inline int64_t backward_workspace(const py::dict& call, const std::vector<int64_t>& offsets,
+                                  const MachineTuple& machine, bool need_dx, bool need_dw, int64_t workspace_limit) {
+  const Planned made(call, offsets, machine, false);
+  return cuda::lay_out_backward(made.call, made.shape, offsets.data(), machine_from(machine), {need_dx, need_dw},
+                                workspace_limit)
+      .total;
+}
+
 // [(kernel, grid, block, shared bytes, parameter bytes)] in launch order, and what a launcher allocates before.
 inline py::dict plan_backward(const py::dict& call, const std::vector<int64_t>& offsets, const MachineTuple& machine,
                               const py::dict& memory, int64_t workspace_limit) {
   const Planned made(call, offsets, machine, false);
-  const cuda::Matrix dx = gradient(memory["dx"], made.call.x), dw = gradient(memory["dw"], made.call.w);
+  cuda::Matrix dx = gradient(memory["dx"], made.call.x);
+  if (made.call.row_basket) dx.bytes = 4;  // partial sums
+  const cuda::Matrix dw = gradient(memory["dw"], made.call.w);
   const cuda::BackwardNeeds needs = {!memory["dx"].is_none(), !memory["dw"].is_none()};
   const cuda::BackwardLayout layout =
       cuda::lay_out_backward(made.call, made.shape, offsets.data(), machine_from(machine), needs, workspace_limit);
@@ -195,7 +222,12 @@ inline void bind_cuda_plan(py::module_& m) {
   m.def("plan_forward", &plan_forward, py::arg("call"), py::arg("offsets"), py::arg("machine"),
         py::arg("streaming") = false, "Grids, shared memory, workspace bytes and tables of a CUDA forward.");
   m.def("pack_forward", &pack_forward, py::arg("call"), py::arg("offsets"), py::arg("machine"), py::arg("memory"),
-        py::arg("streaming") = false, py::arg("target_only") = false, "The bytes of the forward kernels' argument.");
+        py::arg("streaming") = false, py::arg("target_only") = false, py::arg("margin") = py::none(),
+        "The bytes of the forward kernels' argument; with a margin (m1, m2, m3, boundary, target_grad) those of "
+        "merge_margin's.");
+  m.def("backward_workspace", &backward_workspace, py::arg("call"), py::arg("offsets"), py::arg("machine"),
+        py::arg("need_dx"), py::arg("need_dw"), py::arg("workspace_limit") = cuda::kDenseWorkspace,
+        "The bytes of workspace that plan_backward's launches need.");
   m.def("plan_backward", &plan_backward, py::arg("call"), py::arg("offsets"), py::arg("machine"), py::arg("memory"),
         py::arg("workspace_limit") = cuda::kDenseWorkspace,
         "The launches of a CUDA backward, with their bytes, and the workspace that they need.");

@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "../common/combined_margin.h"
 #include "../common/rule.h"
 
 namespace bbs::ops {
@@ -117,6 +118,21 @@ inline RuleParams check_rule(int64_t rule, int64_t k, int64_t skip, int64_t guar
 
 inline void check_scale(double scale) {
   check(std::isfinite(scale) && scale > 0, "scale is ", scale, ", allowed are finite values above 0");
+}
+
+inline void check_workspace(int64_t bytes) {
+  check(bytes >= 0, "workspace_bytes is ", bytes, ", allowed are values from 0");
+}
+
+inline CombinedMargin<double> check_margin(double m1, double m2, double m3, int64_t boundary, int64_t target_grad) {
+  constexpr double kPi = 3.14159265358979323846;
+  check(std::isfinite(m1) && m1 > 0, "m1 is ", m1, ", allowed are finite values above 0");
+  check(m2 >= 0 && m2 < kPi, "m2 is ", m2, ", allowed are radians in [0, pi)");
+  check(std::isfinite(m3), "m3 is ", m3, ", allowed are finite values");
+  check(boundary >= 0 && boundary <= 2, "boundary is ", boundary, ", allowed are 0 (hard), 1 (easy), 2 (none)");
+  check(target_grad == 0 || target_grad == 1, "target_grad is ", target_grad,
+        ", allowed are 0 (exact), 1 (straight_through)");
+  return combined_margin(m1, m2, m3, static_cast<Boundary>(boundary), static_cast<TargetGrad>(target_grad));
 }
 
 }  // namespace bbs::ops

@@ -163,23 +163,17 @@ void with_compute_type(const Tensor& x, F&& f) {
   result_dtype(x) == ScalarType::Double ? f(double{}) : f(float{});
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(
-    const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets, const std::optional<Tensor>& guard,
-    const std::optional<Tensor>& aliases, double scale, int64_t rule, int64_t k, int64_t skip, int64_t guard_kind,
-    double guard_value, int64_t ignore_index, const std::optional<Tensor>& class_index, int64_t stash_bytes,
-    bool /*allow_tf32*/, const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias,
-    bool mined_in_lse) {
-  Inputs in(x, w, labels, offsets, guard, aliases, class_index,
-            {scale, rule, k, skip, guard_kind, guard_value, ignore_index}, {row_basket, row_alias, x.size(0)});
-  in.problem.mined_in_lse = mined_in_lse;
-  const int64_t rows = x.size(0);
-  const ScalarType type = result_dtype(x);
-  Tensor lse = torch::stable::new_empty(x, {rows}, type);
-  Tensor cos_t = torch::stable::new_empty(x, {rows}, type);
-  Tensor mined_idx = torch::stable::new_empty(x, {rows, in.problem.baskets, in.problem.rule.k}, ScalarType::Long);
-  Tensor mined_cos = torch::stable::new_empty(x, {rows, in.problem.baskets, in.problem.rule.k}, type);
-  Tensor stash = new_kept(Kept::stash, x, {in.stash_size(stash_bytes)}, type);
-  with_compute_type(x, [&](auto zero) {
+using ForwardResults = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+ForwardResults run_forward(const Inputs& in, int64_t stash_bytes) {
+  const int64_t rows = in.x.size(0);
+  const ScalarType type = result_dtype(in.x);
+  Tensor lse = torch::stable::new_empty(in.x, {rows}, type);
+  Tensor cos_t = torch::stable::new_empty(in.x, {rows}, type);
+  Tensor mined_idx = torch::stable::new_empty(in.x, {rows, in.problem.baskets, in.problem.rule.k}, ScalarType::Long);
+  Tensor mined_cos = torch::stable::new_empty(in.x, {rows, in.problem.baskets, in.problem.rule.k}, type);
+  Tensor stash = new_kept(Kept::stash, in.x, {in.stash_size(stash_bytes)}, type);
+  with_compute_type(in.x, [&](auto zero) {
     using T = decltype(zero);
     cpu::cos_lse_forward<T>(in.problem, threads(),
                             {output<T>(lse), output<T>(cos_t), output<int64_t>(mined_idx), output<T>(mined_cos),
@@ -189,6 +183,46 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(
     for (int64_t n = 0; n < mined_idx.numel(); ++n)
       output<int64_t>(mined_idx)[n] = in.classes.to_global(output<int64_t>(mined_idx)[n]);
   return {lse, cos_t, mined_idx, mined_cos, stash};
+}
+
+ForwardResults cos_lse(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets,
+                       const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
+                       int64_t rule, int64_t k, int64_t skip, int64_t guard_kind, double guard_value,
+                       int64_t ignore_index, const std::optional<Tensor>& class_index, int64_t stash_bytes,
+                       bool /*allow_tf32*/, const std::optional<Tensor>& row_basket,
+                       const std::optional<Tensor>& row_alias, bool mined_in_lse, int64_t workspace_bytes) {
+  check_workspace(workspace_bytes);
+  Inputs in(x, w, labels, offsets, guard, aliases, class_index,
+            {scale, rule, k, skip, guard_kind, guard_value, ignore_index}, {row_basket, row_alias, x.size(0)});
+  in.problem.mined_in_lse = mined_in_lse;
+  return run_forward(in, stash_bytes);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> margin_softmax(
+    const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets, const std::optional<Tensor>& guard,
+    const std::optional<Tensor>& aliases, double scale, int64_t rule, int64_t k, int64_t skip, int64_t guard_kind,
+    double guard_value, int64_t ignore_index, double m1, double m2, double m3, int64_t boundary, int64_t target_grad,
+    const std::optional<Tensor>& class_index, int64_t stash_bytes, bool /*allow_tf32*/, int64_t workspace_bytes) {
+  check_workspace(workspace_bytes);
+  const Inputs in(x, w, labels, offsets, guard, aliases, class_index,
+                  {scale, rule, k, skip, guard_kind, guard_value, ignore_index});
+  const CombinedMargin<double> margin = check_margin(m1, m2, m3, boundary, target_grad);
+  const auto [lse, cos_t, mined_idx, mined_cos, stash] = run_forward(in, stash_bytes);
+  const int64_t rows = x.size(0);
+  Tensor loss = torch::stable::new_empty(lse, {rows});
+  Tensor grad_lse = torch::stable::new_empty(lse, {rows});
+  Tensor grad_cos_t = torch::stable::new_empty(lse, {rows});
+  with_compute_type(x, [&, &lse = lse, &cos_t = cos_t](auto zero) {
+    using T = decltype(zero);
+    const CombinedMargin<T> family = rounded<T>(margin);
+    for (int64_t i = 0; i < rows; ++i) {
+      const RowLoss<T> row = row_loss(family, static_cast<T>(scale), values<T>(lse)[i], values<T>(cos_t)[i]);
+      output<T>(loss)[i] = row.loss;
+      output<T>(grad_lse)[i] = row.grad_lse;
+      output<T>(grad_cos_t)[i] = row.grad_cos_t;
+    }
+  });
+  return {loss, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash};
 }
 
 // What backward takes beside the inputs: upstream gradients and what forward returned, contiguous.
@@ -246,7 +280,8 @@ std::tuple<Tensor, Tensor> cos_lse_backward(
     const Tensor& stash, const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
     int64_t rule, int64_t guard_kind, double guard_value, int64_t ignore_index,
     const std::optional<Tensor>& class_index, bool need_dx, bool need_dw, bool /*allow_tf32*/,
-    const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias) {
+    const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias, int64_t workspace_bytes) {
+  check_workspace(workspace_bytes);
   const Inputs in(x, w, labels, offsets, guard, aliases, class_index,
                   {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index},
                   {row_basket, row_alias, x.size(0)});
@@ -317,6 +352,7 @@ Tensor target_cos(const Tensor& x, const Tensor& w, const Tensor& labels, const 
 
 STABLE_TORCH_LIBRARY_IMPL(bbs_kernels, CPU, m) {
   m.impl("cos_lse", TORCH_BOX(&cos_lse));
+  m.impl("margin_softmax", TORCH_BOX(&margin_softmax));
   m.impl("cos_lse_backward", TORCH_BOX(&cos_lse_backward));
   m.impl("cos_lse_backward_sgd", TORCH_BOX(&cos_lse_backward_sgd));
   m.impl("target_cos", TORCH_BOX(&target_cos));

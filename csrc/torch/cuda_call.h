@@ -55,8 +55,8 @@ inline void raise_bad_label(void* stream) {
 // The call as the launch plan takes it. The tensors are packed already.
 inline cuda::ForwardCall describe_call(const Tensor& x, const Tensor& w, const Tensor& labels,
                                        const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases,
-                                       bool allow_tf32, int64_t baskets, const RuleParams& rule,
-                                       const RuleArguments& a) {
+                                       bool allow_tf32, int64_t baskets, const RuleParams& rule, const RuleArguments& a,
+                                       const RowPlaces& places = {}) {
   cuda::ForwardCall call{};
   call.x = matrix(x);
   call.w = matrix(w);
@@ -64,6 +64,8 @@ inline cuda::ForwardCall describe_call(const Tensor& x, const Tensor& w, const T
   call.labels = data<int64_t>(labels);
   call.aliases = aliases.has_value() ? data<int64_t>(*aliases) : nullptr;
   call.guard_rows = guard.has_value() ? data<float>(*guard) : nullptr;
+  call.row_basket = places.basket.has_value() ? data<int64_t>(*places.basket) : nullptr;
+  call.row_alias = places.alias.has_value() ? data<int64_t>(*places.alias) : nullptr;
   call.baskets = baskets;
   call.ignore_index = a.ignore_index;
   call.rule = rule.rule;
@@ -72,6 +74,7 @@ inline cuda::ForwardCall describe_call(const Tensor& x, const Tensor& w, const T
   call.skip = static_cast<int32_t>(rule.skip);
   call.scale = static_cast<float>(a.scale);
   call.guard_value = static_cast<float>(rule.guard_value);
+  call.mined_in_lse = true;
   return call;
 }
 
@@ -80,6 +83,7 @@ inline cuda::ForwardCall describe_call(const Tensor& x, const Tensor& w, const T
 struct CudaCall {
   Tensor x, w, labels;
   std::optional<Tensor> guard, aliases;
+  RowPlaces places;
   torch::stable::accelerator::DeviceGuard device_guard;
   int32_t device;
   void* stream;
@@ -90,12 +94,14 @@ struct CudaCall {
 
   CudaCall(const Tensor& x_, const Tensor& w_, const Tensor& labels_, const Tensor& offsets_,
            const std::optional<Tensor>& guard_, const std::optional<Tensor>& aliases_,
-           const std::optional<Tensor>& class_index, bool allow_tf32, const RuleArguments& a)
+           const std::optional<Tensor>& class_index, bool allow_tf32, const RuleArguments& a,
+           const RowPlaces& places_ = {})
       : x((check_inputs(x_, w_, labels_, offsets_), on_cuda(x_))),
         w(w_),
         labels(packed(labels_)),
         guard(packed(guard_)),
         aliases(packed(aliases_)),
+        places(places_),
         device_guard(x_.get_device_index()),
         device(x_.get_device_index()),
         stream(current_stream(device)),
@@ -107,6 +113,8 @@ struct CudaCall {
       check_vector("aliases", *aliases, ScalarType::Long, w.size(0));
       check_here("aliases", *aliases);
     }
+    if (places.basket.has_value()) check_here("row_basket", *places.basket);
+    if (places.alias.has_value()) check_here("row_alias", *places.alias);
     const Tensor host = packed(offsets_);
     offsets.assign(data<int64_t>(host), data<int64_t>(host) + host.size(0));
     const auto baskets = static_cast<int64_t>(offsets.size()) - 1;
@@ -116,7 +124,7 @@ struct CudaCall {
     check_guard(guard, x, rule.guard);
     if (guard.has_value()) check_here("guard", *guard);
 
-    call = describe_call(x, w, labels, guard, aliases, allow_tf32, baskets, rule, a);
+    call = describe_call(x, w, labels, guard, aliases, allow_tf32, baskets, rule, a, places);
     shape = cuda::shape_of(call);
   }
   CudaCall(const CudaCall&) = delete;
@@ -148,16 +156,6 @@ struct CudaCall {
     check(longest < int64_t{1} << 27, "w has a stride of ", longest, " elements on CUDA, allowed are fewer than 2^27");
   }
 };
-
-// A shard's rows (class-parallel) are an affair of the CPU kernels so far.
-inline void refuse_row_places(const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias,
-                              bool mined_in_lse) {
-  const char* given = row_basket.has_value()  ? "row_basket"
-                      : row_alias.has_value() ? "row_alias"
-                                              : "mined_in_lse = false";
-  check(!row_basket.has_value() && !row_alias.has_value() && mined_in_lse, given,
-        " (class-parallel) came with tensors on CUDA, allowed is the default there: shards are on the CPU so far");
-}
 
 inline Tensor device_bytes(const Tensor& like, int64_t bytes) {
   return torch::stable::new_empty(like, {bytes}, ScalarType::Byte);

@@ -39,35 +39,68 @@ struct Saved {
   }
 };
 
+// Outputs of cos_lse and, where there are rows, the plan and the parameters that give them.
+struct Forward {
+  Tensor lse, cos_t, mined_idx, mined_cos, stash, workspace;
+  cuda::ForwardPlan plan{};
+  cuda::ForwardParams params{};
+
+  explicit Forward(const CudaCall& in) {
+    const int64_t rows = in.x.size(0), baskets = in.call.baskets, listed = in.call.k;
+    lse = torch::stable::new_empty(in.x, {rows}, ScalarType::Float);
+    cos_t = torch::stable::new_empty(in.x, {rows}, ScalarType::Float);
+    mined_idx = torch::stable::new_empty(in.x, {rows, baskets, listed}, ScalarType::Long);
+    mined_cos = torch::stable::new_empty(in.x, {rows, baskets, listed}, ScalarType::Float);
+    stash = torch::stable::new_empty(in.x, {0}, ScalarType::Float);
+    if (rows == 0) return;
+    plan = cuda::plan_forward(in.shape, in.offsets.data(), in.machine);
+    const Tables tables = in.tables();
+    workspace = device_bytes(in.x, plan.at.total);
+    params =
+        cuda::pack_forward(in.call, in.shape, plan,
+                           {data<int64_t>(tables.offsets),
+                            data<int32_t>(tables.tile_begin),
+                            cuda::bad_label_of_process(),
+                            {data<float>(lse), data<float>(cos_t), data<int64_t>(mined_idx), data<float>(mined_cos)},
+                            workspace.data_ptr(),
+                            false});
+  }
+};
+
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(
     const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets, const std::optional<Tensor>& guard,
     const std::optional<Tensor>& aliases, double scale, int64_t rule, int64_t k, int64_t skip, int64_t guard_kind,
     double guard_value, int64_t ignore_index, const std::optional<Tensor>& class_index, int64_t /*stash_bytes*/,
-    bool allow_tf32, const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias,
-    bool mined_in_lse) {
-  refuse_row_places(row_basket, row_alias, mined_in_lse);
+    bool allow_tf32, const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias, bool mined_in_lse,
+    int64_t workspace_bytes) {
+  check_workspace(workspace_bytes);
+  CudaCall in(x, w, labels, offsets, guard, aliases, class_index, allow_tf32,
+              {scale, rule, k, skip, guard_kind, guard_value, ignore_index}, {row_basket, row_alias, x.size(0)});
+  in.call.mined_in_lse = mined_in_lse;
+  const Forward f(in);
+  if (x.size(0) > 0)
+    check_launch(cuda::launch_forward(f.params, in.shape, f.plan, static_cast<cudaStream_t>(in.stream)));
+  return {f.lse, f.cos_t, f.mined_idx, f.mined_cos, f.stash};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> margin_softmax(
+    const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets, const std::optional<Tensor>& guard,
+    const std::optional<Tensor>& aliases, double scale, int64_t rule, int64_t k, int64_t skip, int64_t guard_kind,
+    double guard_value, int64_t ignore_index, double m1, double m2, double m3, int64_t boundary, int64_t target_grad,
+    const std::optional<Tensor>& class_index, int64_t /*stash_bytes*/, bool allow_tf32, int64_t workspace_bytes) {
+  check_workspace(workspace_bytes);
   const CudaCall in(x, w, labels, offsets, guard, aliases, class_index, allow_tf32,
                     {scale, rule, k, skip, guard_kind, guard_value, ignore_index});
-  const int64_t rows = x.size(0), baskets = in.call.baskets, listed = in.call.k;
-  Tensor lse = torch::stable::new_empty(x, {rows}, ScalarType::Float);
-  Tensor cos_t = torch::stable::new_empty(x, {rows}, ScalarType::Float);
-  Tensor mined_idx = torch::stable::new_empty(x, {rows, baskets, listed}, ScalarType::Long);
-  Tensor mined_cos = torch::stable::new_empty(x, {rows, baskets, listed}, ScalarType::Float);
-  Tensor stash = torch::stable::new_empty(x, {0}, ScalarType::Float);
-  if (rows == 0) return {lse, cos_t, mined_idx, mined_cos, stash};
-  const cuda::ForwardPlan plan = cuda::plan_forward(in.shape, in.offsets.data(), in.machine);
-  const Tables tables = in.tables();
-  const Tensor workspace = device_bytes(x, plan.at.total);
-  const cuda::ForwardParams params =
-      cuda::pack_forward(in.call, in.shape, plan,
-                         {data<int64_t>(tables.offsets),
-                          data<int32_t>(tables.tile_begin),
-                          cuda::bad_label_of_process(),
-                          {data<float>(lse), data<float>(cos_t), data<int64_t>(mined_idx), data<float>(mined_cos)},
-                          workspace.data_ptr(),
-                          false});
-  check_launch(cuda::launch_forward(params, in.shape, plan, static_cast<cudaStream_t>(in.stream)));
-  return {lse, cos_t, mined_idx, mined_cos, stash};
+  const auto margin = rounded<float>(check_margin(m1, m2, m3, boundary, target_grad));
+  const Forward f(in);
+  const int64_t rows = x.size(0);
+  Tensor loss = torch::stable::new_empty(f.lse, {rows});
+  Tensor grad_lse = torch::stable::new_empty(f.lse, {rows});
+  Tensor grad_cos_t = torch::stable::new_empty(f.lse, {rows});
+  const cuda::MarginParams params = {
+      f.params, margin, {data<float>(loss), data<float>(grad_lse), data<float>(grad_cos_t)}};
+  if (rows > 0) check_launch(cuda::launch_margin(params, in.shape, f.plan, static_cast<cudaStream_t>(in.stream)));
+  return {loss, grad_lse, grad_cos_t, f.lse, f.cos_t, f.mined_idx, f.mined_cos, f.stash};
 }
 
 std::tuple<Tensor, Tensor> cos_lse_backward(
@@ -76,23 +109,24 @@ std::tuple<Tensor, Tensor> cos_lse_backward(
     const Tensor& /*stash*/, const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
     int64_t rule, int64_t guard_kind, double guard_value, int64_t ignore_index,
     const std::optional<Tensor>& class_index, bool need_dx, bool need_dw, bool allow_tf32,
-    const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias) {
-  refuse_row_places(row_basket, row_alias, true);
+    const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias, int64_t workspace_bytes) {
+  check_workspace(workspace_bytes);
   const CudaCall in(x, w, labels, offsets, guard, aliases, class_index, allow_tf32,
-                    {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index});
+                    {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index},
+                    {row_basket, row_alias, x.size(0)});
   const int64_t rows = x.size(0);
   const Saved saved(in, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos);
-  Tensor dx = gradient_for(x, rows, need_dx);
+  Tensor dx = row_gradient(x, row_basket.has_value(), need_dx);
   Tensor dw = gradient_for(w, w.size(0), need_dw);
   if (rows == 0 && need_dw) torch::stable::zero_(dw);
   if (rows == 0 || !(need_dx || need_dw)) return {dx, dw};
   const cuda::BackwardNeeds needs = {need_dx, need_dw};
   const cuda::BackwardLayout layout =
-      cuda::lay_out_backward(in.call, in.shape, in.offsets.data(), in.machine, needs, cuda::kDenseWorkspace);
+      cuda::lay_out_backward(in.call, in.shape, in.offsets.data(), in.machine, needs, workspace_bytes);
   const Tables tables = in.tables();
   const Tensor workspace = device_bytes(x, layout.total);
   // x may be a transposed view, whose gradient the kernels write row by row.
-  const Tensor by_rows = !need_dx || dx.stride(1) == 1 ? dx : torch::stable::new_empty(x, {rows, x.size(1)});
+  const Tensor by_rows = !need_dx || dx.stride(1) == 1 ? dx : torch::stable::new_empty(dx, {rows, x.size(1)});
   const auto launches = cuda::backward_launches(
       in.call, in.shape, layout, needs,
       {data<int64_t>(tables.offsets), data<int32_t>(tables.tile_begin), data<float>(saved.grad_lse),
@@ -124,23 +158,48 @@ Tensor target_cos(const Tensor& x, const Tensor& w, const Tensor& labels, const 
   return cos_t;
 }
 
-// The bytes that cos_lse would launch its kernels with on an H100, its results and workspace at address 0: what the
-// NVRTC path is compared with. Tensors of any device; nothing is launched.
-Tensor forward_parameters(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets,
-                          const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
-                          int64_t rule, int64_t k, int64_t skip, int64_t guard_kind, double guard_value,
-                          int64_t ignore_index, bool allow_tf32) {
-  const auto* begin = data<int64_t>(offsets);
-  const int64_t baskets = offsets.size(0) - 1;
-  const RuleParams checked = check_rule(rule, k, skip, guard_kind, guard_value, begin, baskets);
-  const cuda::ForwardCall call = describe_call(x, w, labels, guard, aliases, allow_tf32, baskets, checked,
-                                               {scale, rule, k, skip, guard_kind, guard_value, ignore_index});
-  const cuda::ForwardShape shape = cuda::shape_of(call);
-  const cuda::ForwardParams params =
-      cuda::pack_forward(call, shape, cuda::plan_forward(shape, begin, cuda::machine_of(90, 132)), {});
+template <class Params>
+Tensor bytes_of(const Params& params) {
   Tensor bytes = torch::stable::empty({static_cast<int64_t>(sizeof params)}, ScalarType::Byte);
   std::memcpy(bytes.data_ptr(), &params, sizeof params);
   return bytes;
+}
+
+// The bytes that cos_lse and margin_softmax would launch their kernels with on an H100, results and workspace at
+// address 0: what the NVRTC path is compared with. Tensors of any device; nothing is launched.
+cuda::ForwardParams parameters(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets,
+                               const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases,
+                               bool allow_tf32, const RuleArguments& a, const RowPlaces& places = {},
+                               bool mined_in_lse = true) {
+  const auto* begin = data<int64_t>(offsets);
+  const int64_t baskets = offsets.size(0) - 1;
+  const RuleParams checked = check_rule(a.rule, a.k, a.skip, a.guard_kind, a.guard_value, begin, baskets);
+  cuda::ForwardCall call = describe_call(x, w, labels, guard, aliases, allow_tf32, baskets, checked, a, places);
+  call.mined_in_lse = mined_in_lse;
+  const cuda::ForwardShape shape = cuda::shape_of(call);
+  return cuda::pack_forward(call, shape, cuda::plan_forward(shape, begin, cuda::machine_of(90, 132)), {});
+}
+
+Tensor forward_parameters(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets,
+                          const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
+                          int64_t rule, int64_t k, int64_t skip, int64_t guard_kind, double guard_value,
+                          int64_t ignore_index, bool allow_tf32, const std::optional<Tensor>& row_basket,
+                          const std::optional<Tensor>& row_alias, bool mined_in_lse) {
+  return bytes_of(parameters(x, w, labels, offsets, guard, aliases, allow_tf32,
+                             {scale, rule, k, skip, guard_kind, guard_value, ignore_index},
+                             {row_basket, row_alias, x.size(0)}, mined_in_lse));
+}
+
+Tensor margin_parameters(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets,
+                         const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
+                         int64_t rule, int64_t k, int64_t skip, int64_t guard_kind, double guard_value,
+                         int64_t ignore_index, double m1, double m2, double m3, int64_t boundary, int64_t target_grad,
+                         bool allow_tf32) {
+  const auto margin = rounded<float>(check_margin(m1, m2, m3, boundary, target_grad));
+  return bytes_of(cuda::MarginParams{parameters(x, w, labels, offsets, guard, aliases, allow_tf32,
+                                                {scale, rule, k, skip, guard_kind, guard_value, ignore_index}),
+                                     margin,
+                                     {}});
 }
 
 // The label that an earlier launch found out of range, and how many classes there were: [2] int64 on the CPU, the first
@@ -160,17 +219,23 @@ STABLE_TORCH_LIBRARY_FRAGMENT(bbs_kernels, m) {
   m.def("take_bad_label() -> Tensor");
   m.def(
       "forward_parameters(Tensor x, Tensor w, Tensor labels, Tensor offsets, Tensor? guard, Tensor? aliases, "
-      "float scale, int rule, int k, int skip, int guard_kind, float guard_value, int ignore_index, bool allow_tf32) "
-      "-> Tensor");
+      "float scale, int rule, int k, int skip, int guard_kind, float guard_value, int ignore_index, bool allow_tf32, "
+      "Tensor? row_basket=None, Tensor? row_alias=None, bool mined_in_lse=True) -> Tensor");
+  m.def(
+      "margin_parameters(Tensor x, Tensor w, Tensor labels, Tensor offsets, Tensor? guard, Tensor? aliases, "
+      "float scale, int rule, int k, int skip, int guard_kind, float guard_value, int ignore_index, float m1, "
+      "float m2, float m3, int boundary, int target_grad, bool allow_tf32) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(bbs_kernels, CompositeExplicitAutograd, m) {
   m.impl("take_bad_label", TORCH_BOX(&take_bad_label));
   m.impl("forward_parameters", TORCH_BOX(&forward_parameters));
+  m.impl("margin_parameters", TORCH_BOX(&margin_parameters));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(bbs_kernels, CUDA, m) {
   m.impl("cos_lse", TORCH_BOX(&cos_lse));
+  m.impl("margin_softmax", TORCH_BOX(&margin_softmax));
   m.impl("cos_lse_backward", TORCH_BOX(&cos_lse_backward));
   m.impl("target_cos", TORCH_BOX(&target_cos));
 }

@@ -6,9 +6,13 @@
 // row has no target here (cos_t 0) and its own basket is row_basket's, -1 for an ignored row. row_alias [B]: alias of
 // the row's class, aliases[label] when None. mined_in_lse=False: lse is of the own basket alone. dx is then a partial
 // sum and has the dtype of lse, not of x. Backward takes lse, cos_t and mined_idx of all shards together.
-// allow_tf32: CUDA only, fp32 operands multiplied as tf32.
-// cos_lse_backward_sgd updates w and momentum instead of returning dw.
-// release_workspace gives the memory that the CPU ops keep from step to step back and returns its bytes.
+// allow_tf32: CUDA only, fp32 operands multiplied as tf32. workspace_bytes: CUDA only, how much a backward holds of
+// probabilities and normalised centres at a time; forward hands it on.
+// margin_softmax is cos_lse and, on its B rows, the loss under the combined margin family with its derivatives; codes
+// of boundary and target_grad: csrc/common/combined_margin.h. cos_lse_backward_sgd updates w and momentum instead of
+// returning dw. release_workspace gives the memory that the CPU ops keep from step to step back and returns its bytes.
+// basket_of and first_class look labels and baskets up in the offsets, on the device of their first argument; their
+// body is bbs_kernels/_offsets.py.
 // An output that is not needed (need_dx, need_dw) comes back with shape [0].
 #include <torch/csrc/stable/library.h>
 
@@ -19,14 +23,22 @@ STABLE_TORCH_LIBRARY(bbs_kernels, m) {
       "cos_lse(Tensor x, Tensor w, Tensor labels, Tensor offsets, Tensor? guard, Tensor? aliases, float scale, "
       "int rule, int k, int skip, int guard_kind, float guard_value, int ignore_index, Tensor? class_index=None, "
       "int stash_bytes=0, bool allow_tf32=False, Tensor? row_basket=None, Tensor? row_alias=None, "
-      "bool mined_in_lse=True) -> (Tensor lse, Tensor cos_t, Tensor mined_idx, Tensor mined_cos, "
+      "bool mined_in_lse=True, int workspace_bytes=67108864) -> (Tensor lse, Tensor cos_t, Tensor mined_idx, Tensor "
+      "mined_cos, "
       "Tensor stash)");
+  m.def(
+      "margin_softmax(Tensor x, Tensor w, Tensor labels, Tensor offsets, Tensor? guard, Tensor? aliases, float scale, "
+      "int rule, int k, int skip, int guard_kind, float guard_value, int ignore_index, float m1, float m2, float m3, "
+      "int boundary, int target_grad, Tensor? class_index=None, int stash_bytes=0, bool allow_tf32=False, "
+      "int workspace_bytes=67108864) -> "
+      "(Tensor loss, Tensor grad_lse, Tensor grad_cos_t, Tensor lse, Tensor cos_t, Tensor mined_idx, "
+      "Tensor mined_cos, Tensor stash)");
   m.def(
       "cos_lse_backward(Tensor grad_lse, Tensor grad_cos_t, Tensor x, Tensor w, Tensor labels, Tensor offsets, "
       "Tensor lse, Tensor cos_t, Tensor mined_idx, Tensor mined_cos, Tensor stash, Tensor? guard, Tensor? aliases, "
       "float scale, int rule, int guard_kind, float guard_value, int ignore_index, Tensor? class_index, bool need_dx, "
-      "bool need_dw, bool allow_tf32=False, Tensor? row_basket=None, Tensor? row_alias=None) -> (Tensor dx, Tensor "
-      "dw)");
+      "bool need_dw, bool allow_tf32=False, Tensor? row_basket=None, Tensor? row_alias=None, "
+      "int workspace_bytes=67108864) -> (Tensor dx, Tensor dw)");
   m.def(
       "cos_lse_backward_sgd(Tensor grad_lse, Tensor grad_cos_t, Tensor x, Tensor(a!) w, Tensor labels, "
       "Tensor offsets, Tensor lse, Tensor cos_t, Tensor mined_idx, Tensor mined_cos, Tensor stash, Tensor? guard, "
@@ -37,6 +49,8 @@ STABLE_TORCH_LIBRARY(bbs_kernels, m) {
   m.def(
       "target_cos(Tensor x, Tensor w, Tensor labels, Tensor offsets, int ignore_index, Tensor? class_index=None, "
       "bool allow_tf32=False) -> Tensor");
+  m.def("basket_of(Tensor labels, Tensor offsets) -> Tensor");
+  m.def("first_class(Tensor basket, Tensor offsets) -> Tensor");
   m.def("release_workspace() -> int");
   m.impl("release_workspace", TORCH_BOX(&bbs::ops::release_workspace));
 }

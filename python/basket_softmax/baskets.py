@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from bbs_kernels import functional as core
 
 
 class LocalLabels(NamedTuple):
@@ -40,17 +43,19 @@ class Baskets:
             raise TypeError(f"baskets must be a dict of name: size or a list of sizes, got {baskets!r}")
         elif not isinstance(baskets, Mapping):
             baskets = {str(i): size for i, size in enumerate(baskets)}
+        checked = {}
         for name, size in baskets.items():
             if not isinstance(name, str):
                 raise TypeError(f"baskets: a name must be a string, got {name!r}")
-            if isinstance(size, bool) or not isinstance(size, int):
+            if isinstance(size, bool) or not isinstance(size, Integral):  # NumPy's integers too
                 raise TypeError(f"baskets[{name!r}] must be an int, the number of classes, got {size!r}")
             if size < 0:
                 raise ValueError(f"baskets[{name!r}] must be >= 0, got {size}")
-        if not baskets:
+            checked[name] = int(size)
+        if not checked:
             raise ValueError("baskets is empty, allowed is at least one basket")
-        self.names: tuple[str, ...] = tuple(baskets)
-        self.sizes: tuple[int, ...] = tuple(baskets.values())
+        self.names: tuple[str, ...] = tuple(checked)
+        self.sizes: tuple[int, ...] = tuple(checked.values())
         self.offsets: Tensor = torch.tensor([0, *accumulate(self.sizes)])  # [K + 1] int64, always on the CPU
 
     @property
@@ -108,10 +113,9 @@ class Baskets:
             raise ValueError(f"basket has shape {tuple(basket.shape)}, allowed is {tuple(labels.shape)}")
         valid = labels != ignore_index
         known = (basket >= 0) & (basket < len(self))
-        edges = self.offsets.to(labels.device, non_blocking=True)
         slot = torch.where(known, basket, 0)
-        first = edges[slot]
-        exists = known & (labels >= 0) & (labels < edges[slot + 1] - first)
+        first = core.first_class(slot, self.offsets)
+        exists = known & (labels >= 0) & (labels < core.first_class(slot + 1, self.offsets) - first)
         wrong = valid & ~exists
         if labels.device.type == "cpu" and not torch.compiler.is_compiling() and bool(wrong.any()):
             i = int(wrong.nonzero()[0])
@@ -136,9 +140,9 @@ class Baskets:
         """
         _check_labels(labels)
         valid = labels != ignore_index
-        edges = self.offsets.to(labels.device, non_blocking=True)
-        basket = torch.bucketize(labels, edges[1:-1].contiguous(), right=True)
-        return LocalLabels(torch.where(valid, labels - edges[basket], labels), torch.where(valid, basket, -1))
+        basket = core.basket_of(labels, self.offsets)
+        local = labels - core.first_class(basket, self.offsets)
+        return LocalLabels(torch.where(valid, local, labels), torch.where(valid, basket, -1))
 
 
 def _check_labels(labels: Tensor) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from bbs_kernels import functional as core
 from bbs_kernels.margin_call import call_margin, takes_context
+from bbs_kernels.margins import family_arguments
 from bbs_kernels.rules import Rule
 
 
@@ -20,6 +21,16 @@ class RowResults(NamedTuple):
     cos_t: Tensor
     mined_idx: Tensor
     mined_cos: Tensor
+
+
+class Kernels(Protocol):
+    """Where rows are computed: `bbs_kernels.functional`, or a `FusedSGD`, whose backward also moves the weight."""
+
+    def cos_lse(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """lse, cos_t, mined_idx, mined_cos."""
+
+    def margin_softmax(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """losses, cos_t, mined_idx, mined_cos; for margins of the combined family."""
 
 
 def basket_softmax(
@@ -86,16 +97,18 @@ def row_results(
     ignore_index: int,
     training: bool,
     with_context: bool | None = None,
-    cos_lse: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = core.cos_lse,
+    kernels: Kernels = core,
     **core_arguments: Any,
 ) -> RowResults:
-    """The rows before the reduction; `core_arguments` go to `bbs_kernels.functional.cos_lse`."""
+    """The rows before the reduction; `core_arguments` go to `kernels`. Gradients flow through the losses."""
+    core_arguments |= {"scale": scale, "ignore_index": ignore_index, "training": training}
+    if family_arguments(margin) is not None:
+        return RowResults(
+            *kernels.margin_softmax(embeddings, weight, labels, offsets, margin=margin, **core_arguments)
+        )
     if with_context is None:
         with_context = takes_context(margin)
-    lse, cos_t, mined_idx, mined_cos = cos_lse(
-        embeddings, weight, labels, offsets, scale=scale, ignore_index=ignore_index, training=training,
-        **core_arguments,
-    )  # fmt: skip
+    lse, cos_t, mined_idx, mined_cos = kernels.cos_lse(embeddings, weight, labels, offsets, **core_arguments)
     valid = labels != ignore_index
     with torch.autocast(embeddings.device.type, enabled=False):
         psi = call_margin(margin, with_context, cos_t, embeddings, labels, valid, training)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bbs_kernels import functional as core
-from bbs_kernels.fused_sgd import SgdSettings, cos_lse_with_sgd
+from bbs_kernels.fused_sgd import SgdSettings, cos_lse_with_sgd, margin_softmax_with_sgd
 
 from .losses import BasketSoftmaxLoss
 
@@ -96,6 +96,15 @@ class FusedSGD(torch.optim.Optimizer):
             return None
         self._refuse_other_uses(x, w)
         return self._begin_update
+
+    def margin_softmax(
+        self, x: Tensor, w: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`bbs_kernels.functional.margin_softmax` whose backward also updates `w`."""
+        step = self.step_in_backward(x, w)
+        if step is None:
+            return core.margin_softmax(x, w, *args, **kwargs)
+        return margin_softmax_with_sgd(x, w, *args, step=step, **kwargs)
 
     def refuse_scaled(self, gradient: Tensor) -> None:
         """A hook on the loss: the factor of a GradScaler would become part of the update, and nothing could undo it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,3 +74,10 @@ def test_constructor_messages():
     ]:
         with pytest.raises(error, match=message):
             bs.Baskets(baskets)
+
+
+def test_sizes_may_be_numpy_integers():
+    baskets = bs.Baskets({"a": np.int64(3), "b": np.int32(2)})
+    assert baskets.sizes == (3, 2)
+    assert all(type(size) is int for size in baskets.sizes)
+    assert bs.BasketSoftmaxLoss(baskets, np.int64(8)).weight.shape == (5, 8)

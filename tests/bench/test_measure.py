@@ -13,7 +13,7 @@ from bbs_bench.cases import Case, make_data
 from bbs_bench.clock import CpuClock, clock_for
 from bbs_bench.measure import measure
 from bbs_bench.memory import extra_mib
-from bbs_bench.providers import OURS, PROVIDERS, Step
+from bbs_bench.providers import OURS, OURS_SGD, PROVIDERS, Step
 from bbs_bench.results import LeftOut, Timing
 from bbs_bench.settings import CpuSetting, CudaSetting
 
@@ -137,3 +137,11 @@ def test_files_of_a_gpu(tmp_path, capsys):
     assert '"reason": "no kernel"' in text
     assert (tmp_path / "results.csv").read_text().startswith("case,dtype,provider,")
     assert (tmp_path / "results.png").stat().st_size > 0
+
+
+def test_a_step_with_the_optimiser_is_set_beside_ours_with_one() -> None:
+    steps = dict.fromkeys((OURS, OURS_SGD, "eager PyTorch", "eager PyTorch, SGD"))
+    assert [measure_module._counterpart(name, steps) for name in steps] == [OURS, OURS, OURS, OURS_SGD]
+    assert (
+        measure_module._counterpart("eager PyTorch, SGD", {OURS: None}) == OURS
+    )  # a GPU has no fused step yet

@@ -11,7 +11,7 @@ from bbs_kernels._load import CPU_LIBRARY, CUDA_LIBRARY
 
 pytestmark = pytest.mark.skipif(not CUDA_LIBRARY.exists(), reason="built without CUDA")
 
-OPS = ["cos_lse", "cos_lse_backward", "target_cos"]
+OPS = ["cos_lse", "margin_softmax", "cos_lse_backward", "target_cos"]
 # In a process of its own: the package would register the ops of the NVRTC path. Under a CPU build of torch one symbol
 # is missing, the current stream; nothing calls it here.
 LOAD = f"""
@@ -36,7 +36,8 @@ offsets = torch.tensor([0, 60, 60, 100])
 labels, aliases, guard = torch.zeros(8, dtype=torch.int64), torch.arange(100), torch.zeros(8)
 machine = _core.machine_of(90, 132)
 memory = dict.fromkeys(
-    ("offsets", "tile_begin", "bad_label", "lse", "cos_target", "mined_idx", "mined_cos", "workspace"), 0
+    ("offsets", "tile_begin", "bad_label", "lse", "cos_target", "mined_idx", "mined_cos", "workspace", "loss",
+     "grad_lse", "grad_cos_t"), 0
 )
 RULES = ((0, 0, 0, 0, None, None), (3, 5, 1, 2, None, aliases), (2, 0, 0, 3, guard, None))
 for dtype, tf32 in ((torch.float32, False), (torch.float32, True), (torch.float16, False), (torch.bfloat16, False)):
@@ -48,6 +49,19 @@ for dtype, tf32 in ((torch.float32, False), (torch.float32, True), (torch.float1
             packed = _core.pack_forward(got, offsets.tolist(), machine, memory)
             want = torch.ops.bbs_kernels.forward_parameters(
                 x, w, labels, offsets, g, a, *numbers.values(), tf32
+            )
+            assert packed == bytes(want.tolist()), (dtype, w.stride(), rule)
+            shard = dict(row_basket=torch.zeros_like(labels), row_alias=torch.ones_like(labels), mined_in_lse=False)
+            part = calls.forward_call(x, w, labels, offsets, g, a, **numbers, allow_tf32=tf32, **shard)
+            packed = _core.pack_forward(part, offsets.tolist(), machine, memory)
+            want = torch.ops.bbs_kernels.forward_parameters(
+                x, w, labels, offsets, g, a, *numbers.values(), tf32, *shard.values()
+            )
+            assert packed == bytes(want.tolist()), (dtype, w.stride(), rule)
+            margin = (1.1, 0.3, 0.1, 1, 1)
+            packed = _core.pack_forward(got, offsets.tolist(), machine, memory, margin=margin)
+            want = torch.ops.bbs_kernels.margin_parameters(
+                x, w, labels, offsets, g, a, *numbers.values(), *margin, tf32
             )
             assert packed == bytes(want.tolist()), (dtype, w.stride(), rule)
 print("same")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bbs_kernels import functional
+from bbs_kernels import ArcFace, functional
 from bbs_kernels.rules import Ema, TopK
 
 from .problem import make
@@ -142,6 +142,16 @@ def test_labels_must_be_sampled() -> None:
     labels[4] = 2
     with pytest.raises(RuntimeError, match=r"labels\[4\] = 2 is not in class_index"):
         call(class_index=torch.tensor([0, 5]), labels=labels)
+
+
+def test_workspace_bytes_must_not_be_negative() -> None:
+    with pytest.raises(RuntimeError, match="workspace_bytes is -1, allowed are values from 0"):
+        call(workspace_bytes=-1)
+    with pytest.raises(RuntimeError, match="workspace_bytes is -1"):
+        functional.margin_softmax(
+            GOOD.x, GOOD.w, GOOD.labels, GOOD.offsets, margin=ArcFace(), scale=64.0, mining=TopK(2, 1),
+            workspace_bytes=-1,
+        )  # fmt: skip
 
 
 def test_no_second_derivative() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.library import opcheck
 
-from bbs_kernels import functional
+from bbs_kernels import ArcFace, CombinedMargin, functional
 from bbs_kernels.rules import Absolute, All, Below, Ema, Own, Relative, TopK
 
 from .problem import Problem, make
@@ -62,6 +62,39 @@ def test_opcheck_dtypes_and_layouts(dtypes: tuple, kind: str) -> None:
     opcheck(OPS.cos_lse.default, (x.requires_grad_(), w.requires_grad_(), *rest))
 
 
+MARGIN = (1.0, 0.5, 0.1, 0, 0)  # m1, m2, m3, boundary, target_grad
+
+
+@pytest.mark.parametrize("mining", RULES, ids=str)
+@pytest.mark.parametrize("gradients", ["", "x", "w", "xw"])
+def test_opcheck_margin_softmax(mining, gradients: str) -> None:
+    problem = small(mining=mining, mates=True)
+    x, w, *rest, class_index, stash_bytes = op_arguments(problem)
+    inputs = (x.requires_grad_("x" in gradients), w.requires_grad_("w" in gradients))
+    opcheck(OPS.margin_softmax.default, (*inputs, *rest, *MARGIN, class_index, stash_bytes))
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float64, None), (torch.float16, torch.float32)])
+@pytest.mark.parametrize("kind", ["transposed", "every second column"])
+@pytest.mark.parametrize("stash_bytes", [0, 1000])
+def test_opcheck_margin_softmax_dtypes_layouts_and_stash(dtypes: tuple, kind: str, stash_bytes: int) -> None:
+    problem = small(dtype=dtypes[0], w_dtype=dtypes[1])
+    x, w, *rest, class_index, _ = op_arguments(problem)
+    x, w = layout(x, kind).detach(), layout(w, kind).detach()
+    opcheck(
+        OPS.margin_softmax.default,
+        (x.requires_grad_(), w.requires_grad_(), *rest, *MARGIN, class_index, stash_bytes),
+    )
+
+
+def test_opcheck_margin_softmax_no_rows() -> None:
+    x, w, *rest, class_index, stash_bytes = op_arguments(make(rows=0, depth=5, sizes=(6, 7)))
+    opcheck(
+        OPS.margin_softmax.default,
+        (x.requires_grad_(), w.requires_grad_(), *rest, *MARGIN, class_index, stash_bytes),
+    )
+
+
 @pytest.mark.parametrize("gradients", ["", "xw"])
 def test_opcheck_sampled_classes(gradients: str) -> None:
     problem = small(ignored=0.0)
@@ -108,6 +141,18 @@ def test_opcheck_target_cos() -> None:
     opcheck(OPS.target_cos.default, (problem.x, problem.w, problem.labels, problem.offsets, -1))
 
 
+def test_opcheck_look_ups() -> None:
+    offsets = torch.tensor([0, 3, 3, 8])
+    opcheck(OPS.basket_of.default, (torch.tensor([0, 2, 3, 7, -1]), offsets))
+    opcheck(OPS.first_class.default, (torch.tensor([0, 3, 1, 1]), offsets))
+
+
+@pytest.mark.parametrize("op", ["cos_lse", "margin_softmax", "cos_lse_backward"])
+def test_the_schema_has_the_default_workspace(op: str) -> None:
+    (argument,) = (a for a in getattr(OPS, op).default._schema.arguments if a.name == "workspace_bytes")
+    assert argument.default_value == functional.DEFAULT_WORKSPACE_BYTES
+
+
 @pytest.mark.parametrize("stash_bytes", [1000, 1 << 20])
 def test_opcheck_with_a_stash(stash_bytes: int) -> None:
     problem = small(dtype=torch.float64)
@@ -143,6 +188,56 @@ def test_compile_fullgraph(mining, dynamic: bool) -> None:
             grads.append((value.detach(), x.grad, w.grad))
         for a, b in zip(*grads, strict=True):
             assert torch.allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("margin", [ArcFace(0.5), CombinedMargin(1.1, 0.3, 0.1, "easy")], ids=str)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compile_fullgraph_with_the_fused_margin(margin, dynamic: bool) -> None:
+    torch._dynamo.reset()
+
+    def loss(x, w, labels, offsets):
+        losses, *_ = functional.margin_softmax(
+            x, w, labels, offsets, margin=margin, scale=64.0, mining=TopK(3, 1)
+        )
+        return functional.reduce_rows(losses, labels != -1)
+
+    compiled = torch.compile(loss, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+    for rows in (9, 17) if dynamic else (9,):
+        problem = make(rows=rows, depth=5, sizes=(6, 7))
+        x, w = problem.x.requires_grad_(), problem.w.requires_grad_()
+        results = []
+        for f in (loss, compiled):
+            value = f(x, w, problem.labels, problem.offsets)
+            results.append((value.detach(), *torch.autograd.grad(value, (x, w))))
+        for a, b in zip(*results, strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("mining", [Own(), TopK(3, 1)], ids=str)
+def test_gradcheck_of_the_fused_margin(mining) -> None:
+    problem = make(
+        rows=7, depth=4, sizes=(4, 5), dtype=torch.float64, mining=mining, spread=0.1, copies=0.0, scale=4.0,
+        ignored=0.2,
+    )  # fmt: skip
+
+    def f(x, w):
+        return functional.margin_softmax(
+            x, w, problem.labels, problem.offsets, margin=ArcFace(0.3), scale=4.0, mining=mining
+        )[0]
+
+    x, w = problem.x.clone().requires_grad_(), problem.w.clone().requires_grad_()
+    assert torch.autograd.gradcheck(f, (x, w), eps=1e-7, atol=1e-5)
+
+
+def test_the_fused_margin_has_no_second_derivative() -> None:
+    problem = small()
+    x, w = problem.x.requires_grad_(), problem.w.requires_grad_()
+    losses, *_ = functional.margin_softmax(
+        x, w, problem.labels, problem.offsets, margin=ArcFace(0.5), scale=64.0, mining=Own()
+    )
+    (dx,) = torch.autograd.grad(losses.sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        dx.sum().backward()
 
 
 @pytest.mark.slow

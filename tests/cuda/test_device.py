@@ -60,6 +60,49 @@ def test_a_graph_replays_the_step():
     assert all(torch.equal(a, b) for a, b in zip(replayed, want, strict=True))
 
 
+def test_a_graph_replays_an_ema_guard_and_local_labels():
+    """Nothing of the step copies the offsets: pageable memory may not be copied during capture."""
+    loss, (x, labels) = head(), batch()
+    loss.mining = bs.TopK(k=5, guard=bs.Ema(1.0))
+    local, basket = loss.baskets.to_local(labels)
+    seen = torch.full_like(loss.ema, torch.inf)
+
+    def whole_step():
+        x.grad = loss.weight.grad = None
+        value = loss(x, local, basket=basket)
+        value.backward()
+        return value.detach(), x.grad, loss.weight.grad, loss.ema
+
+    for _ in range(3):
+        whole_step()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = whole_step()
+    loss.ema.copy_(seen)
+    graph.replay()
+    torch.cuda.synchronize()
+    replayed = [t.clone() for t in captured]
+    loss.ema.copy_(seen)
+    want = whole_step()
+    assert all(torch.equal(a, b) for a, b in zip(replayed, want, strict=True))
+    assert loss.ema.isfinite().all()
+
+
+def test_the_workspace_of_a_backward_is_bounded():
+    loss, (x, labels) = head(100_000), batch(512, 100_000)
+    results, extra = [], []
+    for limit in (256 << 20, 1 << 20):
+        loss.workspace_bytes = limit
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        results.append(step(loss, x, labels))
+        torch.cuda.synchronize()
+        extra.append(torch.cuda.max_memory_allocated() - before)
+    assert extra[0] - extra[1] > 16 << 20
+    assert torch.equal(results[0][2], results[1][2])
+    torch.testing.assert_close(results[0][1], results[1][1])
+
+
 def test_compiles_without_a_graph_break():
     loss, (x, labels) = head(), batch()
     want = step(loss, x, labels)

@@ -9,6 +9,9 @@ from torch import Tensor
 import basket_softmax as bs
 from bbs_kernels import functional as core
 from bbs_kernels import reference
+from bbs_kernels._load import OPS
+from bbs_kernels.margins import BOUNDARIES, TARGET_GRADS, family_arguments
+from support.row_losses import FAMILIES, assert_rows
 from support.tolerances import assert_gradient, assert_losses
 
 BASKETS = {"a": 700, "b": 400, "empty": 0, "c": 130}
@@ -58,6 +61,21 @@ def test_loss_and_gradients(dtype, mining):
     precision = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}[dtype]
     assert_gradient("dx", x.grad.double().cpu(), want[1], eager[1], precision)
     assert_gradient("dw", loss.weight.grad.double().cpu(), want[2], eager[2], precision)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("target_grad", TARGET_GRADS)
+def test_losses_of_the_combined_family(family, boundary, target_grad):
+    margin = bs.CombinedMargin(*family, boundary, target_grad)
+    x, labels = batch(head(), torch.float32)
+    rule = bs.TopK(5).op_arguments()
+    offsets = head().baskets.offsets
+    arguments = (x.detach(), head().weight.detach(), labels, offsets, None, None, 64.0, *rule, -1)
+    out = OPS.margin_softmax(*arguments, *family_arguments(margin))
+    assert_rows(*(t.cpu() for t in out[:5]), margin, 64.0)
+    for got, want in zip(out[3:], OPS.cos_lse(*arguments), strict=True):
+        assert torch.equal(got, want)
 
 
 def test_tf32_follows_the_matmul_precision():

@@ -207,3 +207,16 @@ def test_reported_guard_is_over_the_baskets_that_have_one() -> None:
     guards = torch.tensor([0.8 * 0.5] * int((basket == 0).sum()) + [0.8 * 0.25] * int((basket == 2).sum()))
     assert (basket == 1).any()
     torch.testing.assert_close(head.stats()["guard"], guards.mean())
+
+
+@pytest.mark.parametrize("cast", [lambda m: m.half(), lambda m: m.to(torch.bfloat16)], ids=["half", "to"])
+def test_sixteen_bit_centres_are_refused_and_leave_the_head_as_it_was(cast) -> None:
+    head = bs.BasketSoftmaxLoss([5, 4], 8)
+    before = head.weight.detach().clone()
+    with pytest.raises(
+        TypeError, match=r"the dtype of the centres is torch.*float16, allowed are float32 and float64"
+    ):
+        cast(head)
+    assert head.weight.dtype == torch.float32
+    assert torch.equal(head.weight, before)
+    assert head.double().weight.dtype == torch.float64

@@ -69,3 +69,13 @@ def test_all_rows_ignored() -> None:
     head, batch = planted()
     head(batch.x, torch.full_like(batch.labels, -1))
     assert all((value == 0).all() for value in head.stats().values())
+
+
+def test_another_rule_between_step_and_stats_does_not_mix() -> None:
+    head = bs.BasketSoftmaxLoss([5, 4], 8, mining=bs.TopK(2, guard=bs.Ema(0.9)))
+    head(torch.randn(4, 8), torch.tensor([0, 1, 6, -1]))
+    before = head.stats()
+    head.mining = bs.All()
+    after = head.stats()
+    assert after.keys() == before.keys() - {"guard", "ema"}  # the running means went with the guard
+    assert torch.equal(after["mined_share"], before["mined_share"])

@@ -31,6 +31,25 @@ def test_plan_follows_the_layout(dtype):
     assert not odd["vectors"]
 
 
+@pytest.mark.parametrize("needs", [(True, True), (True, False), (False, True)])
+def test_workspace_of_a_backward(needs):
+    """Small enough limits all give the smallest plan: a run per tile of 128 classes."""
+    x, w = torch.randn(200, 64), torch.randn(1000, 64)
+    call = call_of(x, w, offsets=(0, 600, 1000))
+    names = ("offsets", "tile_begin", "grad_lse", "grad_cos_t", "lse", "mined_idx", "mined_cos", "workspace")
+    gradients = [(0, *t.stride()) if need else None for t, need in zip((x, w), needs, strict=True)]
+    memory = {**dict.fromkeys(names, 0), **dict(zip(("dx", "dw"), gradients, strict=True))}
+    sizes, runs = [], []
+    for limit in (0, 1, 700_000, 64 << 20):
+        plan = _core.plan_backward(call, [0, 600, 1000], MACHINE, memory, limit)
+        size = _core.backward_workspace(call, [0, 600, 1000], MACHINE, *needs, limit)
+        assert size == plan["workspace"]
+        sizes.append(size)
+        runs.append(plan["runs"])
+    assert sizes[0] == sizes[1] < sizes[2] < sizes[3]
+    assert runs[0] == runs[1] == 9 > runs[2] > runs[3] == 1
+
+
 def test_operands():
     w = torch.randn(100, 64)
     wanted = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 3}

@@ -57,6 +57,18 @@ def test_bits_of_torch_sgd(settings, mining, dtype):
         assert torch.equal(mine, theirs.state[plain.weight]["momentum_buffer"])
 
 
+@pytest.mark.parametrize("margin", [bs.CosFace(0.2), bs.SphereFace(1.3), torch.sin, lambda c: c - 0.2])
+def test_bits_with_margins_in_and_out_of_the_kernels(margin):
+    fused, plain = make(margin=margin), make(margin=margin)
+    ours, theirs = bs.optim.FusedSGD(fused, lr=0.1, momentum=0.9), torch.optim.SGD([plain.weight], 0.1, 0.9)
+    for x, labels in batches(3):
+        for loss, optimizer in ((fused, ours), (plain, theirs)):
+            optimizer.zero_grad()
+            loss(x, labels).backward()
+            optimizer.step()
+    assert torch.equal(fused.weight, plain.weight)
+
+
 def test_learning_rate_schedule():
     fused, plain = make(), make()
     ours = bs.optim.FusedSGD(fused, lr=0.2, momentum=0.9)

@@ -116,6 +116,7 @@ class Backward(Forward):
                 "x": self.x, "w": self.w, "labels": p.labels.astype(np.int64),
                 "aliases": None if p.aliases is None else p.aliases.astype(np.int64),
                 "guard": None if p.guard_rows is None else p.guard_rows.astype(np.float32),
+                "row_basket": p.row_basket, "row_alias": p.row_alias,
             }
         )  # fmt: skip
         memory = given(
@@ -127,7 +128,8 @@ class Backward(Forward):
                 "mined_idx": out.mined_idx.astype(np.int64), "mined_cos": out.mined_cos.astype(np.float32),
             }
         )  # fmt: skip
-        dx = dev.alloc((max(1, rows * dim),), self.x.dtype.str, name="dx")
+        dx_type = self.x.dtype.str if p.row_basket is None else "f4"  # of a shard: partial sums
+        dx = dev.alloc((max(1, rows * dim),), dx_type, name="dx")
         lines = dim if self.transposed else len(p.w)
         dw = dev.alloc((max(1, lines * self.dw_stride * self.w_bytes),), "u1", name="dw")
         workspace = dev.alloc((max(1, self.dense["workspace"]),), "u1", name="workspace")
@@ -141,9 +143,9 @@ class Backward(Forward):
 
     def _read_dx(self, dx: ptxvm.Buffer) -> np.ndarray:
         rows, dim = self.p.x.shape
-        assert dx.valid_mask()[: rows * dim * self.x.itemsize].all(), "an element of dx was never written"
         values = dx.numpy()[: rows * dim].reshape(rows, dim)
-        return (ptxvm.from_bf16(values) if self.operand == "bf16" else values).astype(np.float64)
+        assert dx.valid_mask()[: values.nbytes].all(), "an element of dx was never written"
+        return (ptxvm.from_bf16(values) if values.dtype == np.uint16 else values).astype(np.float64)
 
     def _read_dw(self, dw: ptxvm.Buffer) -> np.ndarray:
         lines = self.p.w.shape[1] if self.transposed else len(self.p.w)

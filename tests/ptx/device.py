@@ -52,17 +52,24 @@ def arguments(call: Forward) -> dict:
         "guard_value": p.guard_value,
         "ignore_index": p.ignore_index,
         "allow_tf32": call.operand == "tf32",
+        "row_basket": None if p.row_basket is None else torch.from_numpy(p.row_basket).cuda(),
+        "row_alias": None if p.row_alias is None else torch.from_numpy(p.row_alias).cuda(),
     }
 
 
 def forward(call: Forward) -> Result:
     OPS.take_bad_label()
-    out = OPS.cos_lse(**arguments(call), class_index=None, stash_bytes=0)
+    if call.margin:
+        family = dict(zip(("m1", "m2", "m3", "boundary", "target_grad"), call.margin, strict=True))
+        given = {name: v for name, v in arguments(call).items() if not name.startswith("row_")}
+        *losses, lse, cos_t, idx, cos, _ = OPS.margin_softmax(**given, **family)
+        call.losses = [t.cpu().numpy() for t in losses]
+    else:
+        lse, cos_t, idx, cos, _ = OPS.cos_lse(**arguments(call), mined_in_lse=call.p.mined_in_lse)
     torch.cuda.synchronize()
     call.stats = {}
     call.bad_label, call.bad_label_classes = OPS.take_bad_label().tolist()
-    lse, cos_t, idx, cos = (t.cpu().numpy() for t in out[:4])
-    return Result(lse, cos_t, idx, cos)
+    return Result(*(t.cpu().numpy() for t in (lse, cos_t, idx, cos)))
 
 
 def backward(call: Backward) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -43,6 +43,7 @@ def kernel_source(operand: str, w_bytes: int, transposed: bool, resident: bool, 
     sweep = f"SweepTypes<{types}, {str(resident).lower()}, {str(vectors).lower()}>"
     return f"""
 #include "cos_lse_sweep.cuh"
+#include "merge_margin.cuh"
 #include "merge_splits.cuh"
 #include "order_rows.cuh"
 #include "prepare_rows.cuh"
@@ -77,7 +78,10 @@ def stored(operand: str, values: np.ndarray) -> np.ndarray:
 
 
 class Forward:
-    """One forward call. `p` holds fp64 values; they are stored in the operand's type, w in fp32 if w_bytes is 4."""
+    """One forward call. `p` holds fp64 values; they are stored in the operand's type, w in fp32 if w_bytes is 4.
+
+    With a `margin` (m1, m2, m3, boundary, target_grad) `losses` holds loss, grad_lse and grad_cos_t after `run`.
+    """
 
     def __init__(
         self,
@@ -90,8 +94,9 @@ class Forward:
         arch: str = "sm_80",
         multiprocessors: int = 2,
         w_padding: int = 0,
+        margin: tuple[float, float, float, int, int] | None = None,
     ) -> None:
-        self.p, self.operand = p, operand
+        self.p, self.operand, self.margin = p, operand, margin
         element = 2 if operand in ("bf16", "fp16") else 4
         self.w_bytes = w_bytes or element
         self.transposed = transposed
@@ -130,6 +135,9 @@ class Forward:
             "skip": p.skip,
             "scale": p.scale,
             "guard_value": p.guard_value,
+            "row_basket": pointers.get("row_basket", p.row_basket is not None),
+            "row_alias": pointers.get("row_alias", p.row_alias is not None),
+            "mined_in_lse": p.mined_in_lse,
         }
 
     def run(self, *, seed: int = 0, sweep_text: str | None = None, checks: dict | None = None) -> Result:
@@ -143,12 +151,15 @@ class Forward:
         k = p.k if p.rule == "topk" else 0
 
         def given(array: np.ndarray | None, name: str) -> dict:
-            return {} if array is None else {name: dev.alloc(np.ascontiguousarray(array), name=name)}
+            if array is None:
+                return {}
+            return {name: dev.alloc(np.ascontiguousarray(array if array.size else np.zeros(1)), name=name)}
 
         inputs = {
             **given(self.x, "x"), **given(self.w, "w"), **given(p.labels.astype(np.int64), "labels"),
             **given(None if p.aliases is None else p.aliases.astype(np.int64), "aliases"),
             **given(None if p.guard_rows is None else p.guard_rows.astype(np.float32), "guard"),
+            **given(p.row_basket, "row_basket"), **given(p.row_alias, "row_alias"),
         }  # fmt: skip
         slots = max(1, rows * baskets * k)
         outputs = {
@@ -156,26 +167,35 @@ class Forward:
             "mined_idx": dev.alloc((slots,), "i8", name="mined_idx"),
             "mined_cos": dev.alloc((slots,), "f4", name="mined_cos"),
         }  # fmt: skip
+        losses = {
+            name: dev.alloc((rows,), "f4", name=name)
+            for name in ("loss", "grad_lse", "grad_cos_t")
+            if self.margin
+        }
         memory = {
             **outputs,
+            **losses,
             **given(np.array(self.offsets, np.int64), "offsets"),
             **given(np.array(plan["tile_begin"], np.int32), "tile_begin"),
             **given(np.array([NO_LABEL, 0], np.int64), "bad_label"),
             "workspace": dev.alloc((max(1, plan["workspace"]),), "u1", name="workspace"),
         }
-        packed = _core.pack_forward(
-            self._call({name: buffer.ptr for name, buffer in inputs.items()}), self.offsets, self.machine,
-            {name: buffer.ptr for name, buffer in memory.items()}, self.streaming,
-        )  # fmt: skip
+
+        def packed(margin: tuple | None) -> bytes:
+            return _core.pack_forward(
+                self._call({name: buffer.ptr for name, buffer in inputs.items()}), self.offsets, self.machine,
+                {name: buffer.ptr for name, buffer in memory.items()}, self.streaming, margin=margin,
+            )  # fmt: skip
+
         self.stats = {}
 
-        def launch(name: str, kernel: object) -> None:
+        def launch(name: str, kernel: object, margin: tuple | None = None) -> None:
             shape = plan[name]
             self.stats[name] = dev.launch(
                 kernel,
                 shape["grid"],
                 shape["block"],
-                [packed],
+                [packed(margin)],
                 shared=shape["shared"],
                 seed=seed,
                 checks=checks,
@@ -185,7 +205,9 @@ class Forward:
         launch("order_rows", "order_rows")
         changed = sweep_text and ptxvm.Module.from_ptx(sweep_text).kernel("cos_lse_sweep")
         launch("cos_lse_sweep", changed or "cos_lse_sweep")
-        launch("merge_splits", "merge_splits")
+        merge = "merge_margin" if self.margin else "merge_splits"
+        launch(merge, merge, self.margin)
+        self.losses = [buffer.numpy() for buffer in losses.values()]
         self.bad_label, self.bad_label_classes = map(int, memory["bad_label"].numpy())
         lse, cos_t, idx, cos = (buffer.numpy() for buffer in outputs.values())
         shape = (rows, baskets, k)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,14 +12,14 @@ from torch import Tensor, nn
 
 from bbs_kernels import ArcFace, TopK
 from bbs_kernels import functional as core
-from bbs_kernels.class_parallel import draw_rows, draw_shard
+from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.margin_call import takes_context
 from bbs_kernels.rules import Rule, check_rule, ema_guard
 from bbs_kernels.sharding import KINDS, Sharding
 
 from ..baskets import Baskets
 from ..functional import row_results
-from .class_means import ClassMeans
+from .class_means import ClassMeans, first_centres
 from .grow import Growth, grow_parameter, growth_here, growth_of_shards
 from .layout import layout_problem, note_layout
 from .parallel import NOT_IN_DDP, ClassParallel, parallel_loss, refuse_fsdp
@@ -50,6 +51,8 @@ class BasketSoftmaxLoss(nn.Module):
             sparse tensor: use `FusedSGD`, `torch.optim.SGD` without momentum, or `torch.optim.SparseAdam`.
         stash_bytes: CPU only: cosines kept from forward to backward, at most this many bytes; results do not
             depend on it.
+        workspace_bytes: CUDA only: how much a backward pass holds at a time beside its gradients, see
+            `bbs_kernels.functional.cos_lse`.
         process_group: the classes are spread over its ranks (a `ProcessGroup`, or a `DeviceMesh` of one dimension):
             `weight` is this rank's shard, the loss that of the batches of all ranks. None: all classes are here.
         shard: "basket", a slice of every basket per rank, so that work stays even whatever a batch holds, or
@@ -87,6 +90,7 @@ class BasketSoftmaxLoss(nn.Module):
         aliases: Tensor | None = None,
         sample_rate: float = 1.0,
         stash_bytes: int = core.DEFAULT_STASH_BYTES,
+        workspace_bytes: int = core.DEFAULT_WORKSPACE_BYTES,
         process_group: Any = None,
         shard: str = "basket",
         grad_average: bool = True,
@@ -104,10 +108,7 @@ class BasketSoftmaxLoss(nn.Module):
             self._parallel = ClassParallel(self.baskets, process_group, shard, grad_average, equal_batches)
         rows = self.num_classes if self._parallel is None else self._parallel.shard.num_local
         self.weight = nn.Parameter(torch.empty(rows, embedding_size, device=device, dtype=dtype))
-        if self.weight.dtype not in (torch.float32, torch.float64):
-            raise TypeError(
-                f"dtype is {self.weight.dtype}, allowed are float32 and float64: centres stay in full precision"
-            )
+        _check_centres("dtype", self.weight.dtype)
         self.margin = ArcFace(0.5) if margin is None else margin
         self.scale = scale
         self.mining = TopK() if mining is None else mining
@@ -121,6 +122,7 @@ class BasketSoftmaxLoss(nn.Module):
             raise ValueError(f"sample_rate is {sample_rate}, allowed is (0, 1]")
         self.sample_rate = float(sample_rate)
         self.stash_bytes = stash_bytes
+        self.workspace_bytes = workspace_bytes
         self.register_buffer("aliases", self._checked_aliases(aliases), persistent=False)
         self._last: LastStep | None = None
         self._fused: FusedSGD | None = None
@@ -218,9 +220,9 @@ class BasketSoftmaxLoss(nn.Module):
             with_context=self._margin_takes_context, scale=self.scale, mining=self.mining, aliases=self.aliases,
             ignore_index=self.ignore_index, ema=self._buffers.get("ema"), training=self.training,
             class_index=self._sampled(labels), stash_bytes=self.stash_bytes,
-            cos_lse=core.cos_lse if self._fused is None else self._fused.cos_lse,
+            workspace_bytes=self.workspace_bytes, kernels=core if self._fused is None else self._fused,
         )  # fmt: skip
-        self._last = LastStep(labels, *(t.detach() for t in rows))
+        self._last = LastStep(self.mining, labels, *(t.detach() for t in rows))
         return self._hooked(
             core.reduce_rows(rows.losses, labels != self.ignore_index, sample_weight, self.reduction)
         )
@@ -244,7 +246,7 @@ class BasketSoftmaxLoss(nn.Module):
         """
         if self._last is None:
             raise RuntimeError("stats() before the first forward: there is no step to report yet")
-        return summarise(self._last, self.baskets, self.mining, self.ignore_index, self._buffers.get("ema"))
+        return summarise(self._last, self.baskets, self.ignore_index, self._buffers.get("ema"))
 
     @torch.no_grad()
     def full_weight(self) -> Tensor:
@@ -299,7 +301,7 @@ class BasketSoftmaxLoss(nn.Module):
         if parallel is not None:
             parallel.check_listed(self.mining)
         growth = self._growth(size)
-        fresh = self._fresh_rows(init, size, growth)
+        fresh = first_centres(self, init, size, growth)
         grow_parameter(self.weight, growth, fresh, self._fused if optimizer is None else optimizer)
         self.baskets, self._parallel = grown, parallel
         if self.aliases is not None:
@@ -316,31 +318,6 @@ class BasketSoftmaxLoss(nn.Module):
         return growth_of_shards(
             old, Sharding((*old.sizes, size), old.world, old.kind), ranks.rank, ranks.group
         )
-
-    @torch.no_grad()
-    def _fresh_rows(self, init: str | Tensor | ClassMeans, size: int, growth: Growth) -> Tensor:
-        first, rows = growth.first, growth.new.stop - growth.new.start
-        if isinstance(init, Tensor):
-            if init.shape != (size, self.embedding_size):
-                raise ValueError(
-                    f"init has shape {tuple(init.shape)}, allowed is {(size, self.embedding_size)}"
-                )
-            return init.detach()[first : first + rows]
-        if not isinstance(init, ClassMeans) and init != "random":
-            raise ValueError(f"init is {init!r}, allowed are 'random', a tensor [size, D] and a ClassMeans")
-        drawn = self.weight.new_empty((rows, self.embedding_size))
-        if self._parallel is None:
-            nn.init.normal_(drawn, std=0.01)
-        else:
-            draw_rows(drawn, [((first, first + rows), 0)], size, std=0.01)
-        if not isinstance(init, ClassMeans):
-            return drawn
-        if (init.size, init.num_classes) != (size, self.num_classes):
-            raise ValueError(
-                f"init was made for {init.size} classes beside {init.num_classes}, allowed is {size} beside "
-                f"{self.num_classes}"
-            )
-        return init.rows(drawn)
 
     def logits(self, embeddings: Tensor, classes: slice | Tensor) -> Tensor:
         """Scaled cosines s * c_ij of chosen classes, without margin, for inspection.
@@ -399,21 +376,17 @@ class BasketSoftmaxLoss(nn.Module):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         note_layout(destination, prefix, self.baskets, self._parallel)
 
-    def _load_from_state_dict(
-        self,
-        state_dict: Any,
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing: Any,
-        unexpected: Any,
-        errors: Any,
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, *rest: Any) -> None:
         problem = layout_problem(local_metadata, self.baskets, self._parallel)
-        if problem is not None:
-            errors.append(problem)
-            return
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
+        if problem is None:
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+        else:
+            rest[-1].append(problem)  # the list of errors
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BasketSoftmaxLoss:
+        # .half(), .to(torch.bfloat16) and their like, also of a model that holds the head.
+        _check_centres("the dtype of the centres", fn(self.weight.detach()[:0]).dtype)
+        return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
         # Results of the last step are graph leftovers, and an optimiser belongs to its own checkpoint.
@@ -425,7 +398,15 @@ def _unit(v: Tensor) -> Tensor:
     return torch.where(norm < 1e-12, 0.0, v / norm.clamp_min(1e-12))
 
 
+def _check_centres(name: str, dtype: torch.dtype) -> None:
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"{name} is {dtype}, allowed are float32 and float64: centres stay in full precision; "
+            "16-bit embeddings and autocast are fine"
+        )
+
+
 def _positive_int(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value <= 0:
         raise ValueError(f"{name} is {value!r}, allowed is a positive int")
-    return value
+    return int(value)

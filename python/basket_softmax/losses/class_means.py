@@ -6,7 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from bbs_kernels.class_parallel import draw_rows
+
+from .grow import Growth
 
 if TYPE_CHECKING:
     from .basket import BasketSoftmaxLoss
@@ -98,3 +102,32 @@ class ClassMeans:
     def counts(self) -> Tensor:
         """How many embeddings came of each of this rank's classes."""
         return self._counts[:-1]
+
+
+@torch.no_grad()
+def first_centres(
+    loss: BasketSoftmaxLoss, init: str | Tensor | ClassMeans, size: int, growth: Growth
+) -> Tensor:
+    """The centres of this rank's classes of a new basket; `init` as for `BasketSoftmaxLoss.add_basket`.
+
+    Raises:
+        ValueError: `init` is something else, of another shape, or made for another basket.
+    """
+    first, rows, depth = growth.first, growth.new.stop - growth.new.start, loss.embedding_size
+    if isinstance(init, Tensor):
+        if init.shape != (size, depth):
+            raise ValueError(f"init has shape {tuple(init.shape)}, allowed is {(size, depth)}")
+        return init.detach()[first : first + rows]
+    if not isinstance(init, ClassMeans) and init != "random":
+        raise ValueError(f"init is {init!r}, allowed are 'random', a tensor [size, D] and a ClassMeans")
+    if isinstance(init, ClassMeans) and (init.size, init.num_classes) != (size, loss.num_classes):
+        raise ValueError(
+            f"init was made for {init.size} classes beside {init.num_classes}, allowed is {size} beside "
+            f"{loss.num_classes}"
+        )
+    drawn = loss.weight.new_empty((rows, depth))
+    if loss._parallel is None:
+        nn.init.normal_(drawn, std=0.01)
+    else:
+        draw_rows(drawn, [((first, first + rows), 0)], size, std=0.01)
+    return init.rows(drawn) if isinstance(init, ClassMeans) else drawn

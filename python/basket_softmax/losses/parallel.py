@@ -110,7 +110,7 @@ def parallel_loss(
     rows = core_parallel.cos_lse(
         embeddings, head.weight, batch, shard, ranks, scale=head.scale, mining=head.mining, aliases=head.aliases,
         ema=head._buffers.get("ema"), training=head.training, sample=_sampler(head, shard.num_local),
-        stash_bytes=head.stash_bytes, grad_factor=parallel.grad_factor,
+        stash_bytes=head.stash_bytes, workspace_bytes=head.workspace_bytes, grad_factor=parallel.grad_factor,
         step=None if head._fused is None else head._fused.step_in_backward(embeddings, head.weight),
     )  # fmt: skip
     with torch.autocast(embeddings.device.type, enabled=False):
@@ -130,7 +130,9 @@ def parallel_loss(
     if head.reduction == "none":
         value = core_parallel.own_rows(value, batch, ranks)
     own_lists = (rows.mined_idx, rows.mined_cos)
-    return value, LastStep(batch.labels, losses.detach(), rows.cos_t.detach(), *own_lists, rows.totals)
+    return value, LastStep(
+        head.mining, batch.labels, losses.detach(), rows.cos_t.detach(), *own_lists, rows.totals
+    )
 
 
 def _sampler(head: BasketSoftmaxLoss, classes: int) -> Callable[[Tensor], Tensor] | None:

@@ -15,12 +15,13 @@ from ..baskets import Baskets
 
 
 class LastStep(NamedTuple):
-    """labels, losses, cos_t [B]; mined_idx, mined_cos [B, K, k]; all detached.
+    """mining: the rule it ran under; labels, losses, cos_t [B]; mined_idx, mined_cos [B, K, k]; all detached.
 
     With the classes on several ranks the lists are those of the rank's own rows, and mined_totals [B, K + 1] has the
     sums over the lists of every row: the number mined per basket, and their cosines.
     """
 
+    mining: Rule
     labels: Tensor
     losses: Tensor
     cos_t: Tensor
@@ -29,10 +30,9 @@ class LastStep(NamedTuple):
     mined_totals: Tensor | None = None
 
 
-def summarise(
-    last: LastStep, baskets: Baskets, mining: Rule, ignore_index: int, ema: Tensor | None
-) -> dict[str, Tensor]:
+def summarise(last: LastStep, baskets: Baskets, ignore_index: int, ema: Tensor | None) -> dict[str, Tensor]:
     """The dictionary of `BasketSoftmaxLoss.stats`."""
+    mining = last.mining
     valid = last.labels != ignore_index
     basket = core.basket_of(last.labels, baskets.offsets)
     stats = {
