@@ -17,6 +17,7 @@ OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]]
     "plain": lambda p: torch.optim.SGD(p, lr=0.5),
     "momentum": lambda p: torch.optim.SGD(p, lr=0.5, momentum=0.9, weight_decay=1e-3),
     "adamw": lambda p: torch.optim.AdamW(p, lr=1e-2, amsgrad=True),
+    "adafactor": lambda p: torch.optim.Adafactor(p, lr=1e-2),
     "adagrad": lambda p: torch.optim.Adagrad(p, lr=1e-2),
 }
 
@@ -53,7 +54,9 @@ class Run:
 
     def tensors(self) -> list[Tensor]:
         """Everything that a further step depends on."""
-        state = [v for p in self.optimizer.state.values() for v in p.values() if isinstance(v, Tensor)]
+        state = [
+            v for p in self.optimizer.state.values() for _, v in sorted(p.items()) if isinstance(v, Tensor)
+        ]
         head = [v for v in self.head.state_dict().values() if isinstance(v, Tensor)]
         return [t.detach().clone() for t in (*self.backbone.parameters(), *head, *state)]
 

@@ -152,6 +152,26 @@ def goes_on_elsewhere(group: dist.ProcessGroup, folder: str, kind: str, optimize
     return head.full_weight()
 
 
+def no_rows_for_all(group: dist.ProcessGroup, folder: str) -> None:
+    """Adafactor's column variances are those of one rank's classes: refused in both directions."""
+    head, _ = trained(group, "basket", "momentum")
+    made = torch.optim.Adafactor(head.parameters())
+    go(head, made, 2, dist.get_rank(group))
+    with pytest.raises(bs.checkpoint.CheckpointError, match=r"'col_var' has shape .* cannot be sharded"):
+        bs.checkpoint.save(folder, head, made)
+    if dist.get_rank(group) == 0:
+        alone, _ = trained(None, "basket", "momentum")
+        other = torch.optim.Adafactor(alone.parameters())
+        go(alone, other, 2, 0)
+        bs.checkpoint.save(folder, alone, other)
+    dist.barrier(group)
+    before = head.full_weight()
+    with pytest.raises(bs.checkpoint.CheckpointError, match=r"'col_var' has shape .* cannot be sharded"):
+        bs.checkpoint.load(folder, head, made)
+    assert torch.equal(head.full_weight(), before)
+    bs.checkpoint.load(folder, head)
+
+
 def states_know_their_part(group: dist.ProcessGroup, kind: str) -> None:
     """A plain state_dict is one rank's part: the other ranks' and one process's are refused, its own loads."""
     world, rank = dist.get_world_size(group), dist.get_rank(group)

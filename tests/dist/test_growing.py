@@ -60,6 +60,10 @@ def test_training_goes_on_at_another_number_of_ranks(
             torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
 
 
+def test_state_that_cannot_be_sharded(workers, tmp_path: Path) -> None:
+    workers.run(3, "growing.no_rows_for_all", str(tmp_path))
+
+
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_plain_state_dict_knows_its_part(workers, world: int, kind: str) -> None:

@@ -93,6 +93,7 @@ def load(
             loss.weight,
             objects["optimizer"],
             rows,
+            place.world,
             lambda tensors: read_rows(folder, place, manifest, loss.baskets, tensors),
         )
     read_rows(folder, place, manifest, loss.baskets, {"weight": loss.weight.detach()})

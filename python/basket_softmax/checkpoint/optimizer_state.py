@@ -64,6 +64,7 @@ def restore(
     weight: nn.Parameter,
     rest: dict[str, Any],
     rows: dict[str, tuple[torch.dtype, tuple[int, ...]]],
+    world: int,
     fill: Callable[[dict[str, Tensor]], None],
 ) -> None:
     """Put the state back; `fill` reads the rows, by full name, into tensors that are made here.
@@ -72,7 +73,7 @@ def restore(
         rows: dtype and shape of one row of each tensor that the checkpoint holds, by full name.
 
     Raises:
-        CheckpointError: `weight` is another parameter of `optimizer` than it was.
+        CheckpointError: `weight` is another parameter of `optimizer` than it was, or the state cannot be sharded.
     """
     here, there = position_of(optimizer, weight), rest["position"]
     if here != there:
@@ -80,6 +81,7 @@ def restore(
             f"the loss's weight is parameter {here} of the optimizer, in the checkpoint it is parameter {there}: the "
             "optimizer holds other parameters, or in another order"
         )
+    _refuse_tables(rest["state"].get(there, {}), world)
     tensors = {
         name: weight.detach().new_empty((len(weight), *shape), dtype=dtype)
         for name, (dtype, shape) in rows.items()
@@ -117,15 +119,18 @@ def _agreed(
                 f"optimizer state differs between ranks: rank {number} has {sorted(found)}, others {sorted(names)}; "
                 "save after a whole step"
             )
-    if place.world > 1:
-        for key, value in chosen.items():
-            if isinstance(value, Tensor) and value.numel() != 1:
-                raise CheckpointError(
-                    f"optimizer state {key!r} has shape {tuple(value.shape)}: it belongs neither to one class nor to "
-                    "all ranks alike, so it cannot be sharded; this optimiser can be saved in one process only"
-                )
+    _refuse_tables(chosen, place.world)
     empty = {
         k: rows.get(k, weight.detach().new_empty((len(weight), *shape), dtype=dtype))
         for k, (dtype, shape) in names.items()
     }
     return empty, chosen
+
+
+def _refuse_tables(small: dict[str, Any], world: int) -> None:
+    for key, value in small.items():
+        if world > 1 and isinstance(value, Tensor) and value.numel() != 1:
+            raise CheckpointError(
+                f"optimizer state {key!r} has shape {tuple(value.shape)}: it belongs neither to one class nor to all "
+                "ranks alike, so it cannot be sharded; this optimiser resumes in one process only"
+            )
