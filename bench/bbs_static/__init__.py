@@ -2,8 +2,9 @@
 
 Data flows left to right:
 
-    kernels → compiler → sass, binary → machine → gate → report
+    work, units → kernels → compiler → sass, binary → machine → gate → page
     plan → traffic → roofline ↗
 
-`kernels` is the table to extend with a new kernel; `command` is the command line (bench/static_report.py).
+`kernels` is the table; a new kernel is a row of `forward_units` or `backward_units`. `command` is the command line
+(bench/static_report.py).
 """

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from .kernels import Kernel
 from .sass import Loop, main_loop, parse
 from .tools import Tools
+from .units import Kernel
 
 HMMA_PER_K_STEP = 32  # of a 64 x 64 warp tile: 4 x 8 mma, whatever the type
 FFMA_LOOP_K_STEPS = 0.5  # an iteration multiplies 16 bytes of each operand, half a k-step
@@ -79,7 +79,7 @@ def measure_loop(loop: Loop, opcode: str) -> Cycles:
     return Cycles(loop.cycles, k_steps, multiplies, loop.cycles_of(opcode), flops, loop.mix())
 
 
-def inspect(cubin: Path, kernels: tuple[Kernel, ...], tools: Tools) -> list[Binary]:
+def inspect(cubin: Path, kernels: tuple[Kernel, ...], tools: Tools, traced: tuple[str, ...]) -> list[Binary]:
     from cuxray.analyze.access import analyze_accesses
     from cuxray.analyze.spillmap import spill_map
     from cuxray.parse import resusage, sass
@@ -96,13 +96,13 @@ def inspect(cubin: Path, kernels: tuple[Kernel, ...], tools: Tools) -> list[Bina
         spills = spill_map(lined[name])
         loop = main_loop(listing[name], kernel.multiply) if kernel.has_main_loop else None
         accesses = None
-        if loop and kernel.traces_accesses:
-            kept = cubin.with_suffix(
-                f".{hashlib.sha256(name.encode()).hexdigest()[:8]}.{version('cuxray')}.json"
-            )
+        if loop and kernel.is_traced(traced):
+            # Named after the machine code: the same code from other sources needs no new analysis.
+            code = hashlib.sha256(f"{listing[name]}{kernel.threads}".encode()).hexdigest()[:16]
+            kept = cubin.with_name(f"accesses.{code}.{version('cuxray')}.json")
             if not kept.exists():  # half a minute of data flow analysis
-                traced = _accesses_in(loop, analyze_accesses(lined[name], (kernel.threads, 1, 1)))
-                kept.write_text(json.dumps(asdict(traced)), encoding="utf-8")
+                verdicts = analyze_accesses(lined[name], (kernel.threads, 1, 1))
+                kept.write_text(json.dumps(asdict(_accesses_in(loop, verdicts))), encoding="utf-8")
             accesses = Accesses(**json.loads(kept.read_text(encoding="utf-8")))
         found.append(
             Binary(

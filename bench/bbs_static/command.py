@@ -13,14 +13,12 @@ import click
 from .compiler import ROOT
 from .gate import Finding, check
 from .gpus import BY_ARCH
-from .kernels import BASELINE, UNITS
+from .kernels import BASELINE, KERNELS, UNITS
 from .machine import execute_once
 from .page import put_roofline, report_page
 from .results import Row, add_executed, compare, measure
 from .roofline import roofline
 from .tools import Tools, find_tools
-
-KERNELS = {kernel.name: kernel for unit in UNITS for kernel in unit.kernels}
 
 
 @click.command()
@@ -40,16 +38,29 @@ KERNELS = {kernel.name: kernel for unit in UNITS for kernel in unit.kernels}
     help="Repeatable; default: all.",
 )
 @click.option("--only", default="", help="Kernels whose name contains this, and CUTLASS's.")
+@click.option(
+    "--traced",
+    multiple=True,
+    help="Repeatable; follow and execute the accesses of main loops of kernels whose name contains this only, which is "
+    "what takes the time; default: of all.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
-@click.option("--executed/--no-executed", default=True, help="Run each sweep in the PTX machine as well.")
+@click.option("--executed/--no-executed", default=True, help="Run each main loop in the PTX machine as well.")
 def main(
-    output: Path, docs: bool, gate: bool, arches: tuple[str, ...], only: str, jobs: int, executed: bool
+    output: Path,
+    docs: bool,
+    gate: bool,
+    arches: tuple[str, ...],
+    only: str,
+    traced: tuple[str, ...],
+    jobs: int,
+    executed: bool,
 ) -> None:
     """Read registers, spills, occupancy, bank conflicts, coalescing and issue cycles of every CUDA kernel from its
     machine code, beside CUTLASS's GEMM of the same tile. No GPU is needed and nothing is timed.
     """
     tools = find_tools()
-    rows = collect(tools, arches or tuple(BY_ARCH), only, jobs, executed)
+    rows = collect(tools, arches or tuple(BY_ARCH), only, traced or ("",), jobs, executed)
     findings = check(rows, KERNELS)
     write(rows, findings, tools.versions(), output)
     if docs:
@@ -63,16 +74,18 @@ def main(
         raise SystemExit(1)
 
 
-def collect(tools: Tools, arches: tuple[str, ...], only: str, jobs: int, executed: bool) -> list[Row]:
+def collect(
+    tools: Tools, arches: tuple[str, ...], only: str, traced: tuple[str, ...], jobs: int, executed: bool
+) -> list[Row]:
     units = [u for u in UNITS if u.cutlass or any(only in kernel.name for kernel in u.kernels)]
     tasks = [(unit, arch) for arch in arches for unit in units]
     wanted = {name for name in KERNELS if only in name or name == BASELINE}
     with ProcessPoolExecutor(jobs) as pool:
-        running = [pool.submit(measure, unit, arch, tools) for unit, arch in tasks]
+        running = [pool.submit(measure, unit, arch, tools, traced) for unit, arch in tasks]
         counts = {
-            name: pool.submit(execute_once, kernel.sweep)
+            name: pool.submit(execute_once, kernel.work)
             for name, kernel in KERNELS.items()
-            if executed and name in wanted and kernel.sweep and kernel.traces_accesses
+            if executed and name in wanted and kernel.work and kernel.is_traced(traced)
         }
         rows = []
         with click.progressbar(running, label="kernels", length=len(running)) as bar:

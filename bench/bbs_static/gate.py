@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .kernels import BASELINE, Kernel, Sweep
 from .results import Row
+from .units import BASELINE, Kernel
+from .work import Sweep, Work
 
 # Issue cycles per HMMA of the main loop, as a multiple of CUTLASS's for the same tile and arch.
 WITHOUT_NORMS, WITH_NORMS, CONVERTED = 1.1, 1.3, 1.5
@@ -23,11 +24,13 @@ class Finding:
     reason: str = ""
 
 
-def ratio_bound(sweep: Sweep) -> float | None:
+def ratio_bound(work: Work) -> float | None:
     """tf32 and fp32 have none: CUTLASS's kernel is a 16-bit one."""
-    if sweep.element != 2:
+    if work.element != 2:
         return None
-    return CONVERTED if sweep.converts else WITH_NORMS if sweep.norms else WITHOUT_NORMS
+    if not isinstance(work, Sweep):  # a product of the backward reads what was rounded before
+        return WITHOUT_NORMS
+    return CONVERTED if work.converts else WITH_NORMS if work.norms else WITHOUT_NORMS
 
 
 def check(rows: list[Row], kernels: dict[str, Kernel]) -> list[Finding]:
@@ -47,11 +50,10 @@ def _findings(row: Row, kernel: Kernel, baseline: Row | None) -> Iterator[Findin
     yield finding(
         "spilled bytes", str(row.spilled_bytes), "0", row.spilled_bytes == 0, f"{row.registers} registers"
     )
-    sweep = kernel.sweep
-    if not sweep or not kernel.has_main_loop:
+    if not kernel.work or not kernel.has_main_loop:
         return
     yield finding("main loop found", str(row.cycles_per_iteration is not None), "True", bool(row.multiplies))
-    if kernel.traces_accesses:
+    if row.bank_conflicts is not None:
         yield finding("bank conflicts, traced", str(row.bank_conflicts), "0", row.bank_conflicts == 0)
         yield finding("uncoalesced accesses, traced", str(row.uncoalesced), "0", row.uncoalesced == 0)
     if row.executed_wavefronts is not None:
@@ -63,7 +65,7 @@ def _findings(row: Row, kernel: Kernel, baseline: Row | None) -> Iterator[Findin
             "sectors of operand loads, executed", f"{row.executed_sectors:g}", f"{row.ideal_sectors:g}",
             row.executed_sectors == row.ideal_sectors,
         )  # fmt: skip
-    bound = ratio_bound(sweep)
+    bound = ratio_bound(kernel.work)
     if bound is not None and row.ratio_to_cutlass is not None:
         yield finding(
             "issue cycles per HMMA / CUTLASS's", f"{row.ratio_to_cutlass:.3f}", f"{bound:g}",

@@ -1,22 +1,27 @@
-"""The operand accesses of a sweep as they are executed: bank conflicts and coalescing, counted in the PTX machine.
+"""The operand accesses of a main loop as they are executed: bank conflicts and coalescing, counted in the PTX machine.
 
 cuxray follows the shared addresses of the main loops, but the rows of an operand lie a parameter apart, which no static
-analysis can know. Here the PTX of the same instantiation runs on a full tile and every access has its real address.
+analysis can know. Here the PTX of the same instantiation runs on full tiles and every access has its real address.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from . import plan  # noqa: F401  puts the tests' executor on the path
-from .compiler import CACHE, source_hash
-from .kernels import Sweep
+from .backward_units import BACKWARD
+from .compiler import CACHE, ROOT, source_hash
+from .forward_units import FORWARD
+from .work import Sweep, Work
 
-# Beside the tiles: read and written once per tile, not in the main loop.
+# Beside the tiles of a sweep: read and written once per tile, not in the main loop.
 ONCE_A_TILE = ("sweep_state.cuh", "sweep_epilogue.cuh", "topk_list.cuh")
-LOADS = "tile_load.cuh"
+SWEEP_LOADS = "tile_load.cuh"
+RANGE = "gemm_range.cuh"  # the whole loop of a product, loads included
 
 
 @dataclass(frozen=True)
@@ -31,41 +36,51 @@ class Executed:
     ideal_sectors: float
 
 
-def execute_once(sweep: Sweep) -> Executed:
+def execute_once(work: Work) -> Executed:
     """From the cache where these sources have run before."""
-    key = hashlib.sha256(f"{sweep}{source_hash()}".encode()).hexdigest()[:16]
+    sources = "".join(unit.source for unit in (FORWARD if isinstance(work, Sweep) else BACKWARD))
+    key = hashlib.sha256(f"{work}{source_hash(sources)}".encode()).hexdigest()[:16]
     kept = CACHE / f"executed.{key}.json"
     if kept.exists():
         return Executed(**json.loads(kept.read_text(encoding="utf-8")))
-    executed = execute(sweep)
+    executed = execute(work)
     CACHE.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(asdict(executed)), encoding="utf-8")
     return executed
 
 
-def execute(sweep: Sweep) -> Executed:
+def execute(work: Work) -> Executed:
+    sys.path.append(str(ROOT / "tests" / "ptx"))  # the tests' problems and executors
     import cases
+    import numpy as np
+    from backward_executor import Backward
     from executor import Forward
 
-    problem = cases.planted(sweep.operand, 128, 64, [256], rule="own")
-    call = Forward(
-        problem,
-        sweep.operand,
-        w_bytes=sweep.w_bytes,
-        transposed=sweep.transposed,
-        streaming=not sweep.resident,
-        multiprocessors=1,
-    )
-    call.run(checks={"sectors": True, "race": False, "uninit": False})
-    stats = call.stats["cos_lse_sweep"]
+    layout: dict[str, Any] = {"w_bytes": work.w_bytes, "transposed": work.transposed, "multiprocessors": 1}
+    checks = {"sectors": True, "race": False, "uninit": False}
+    if isinstance(work, Sweep):
+        problem = cases.planted(work.operand, 128, 64, [256], rule="own")
+        forward = Forward(problem, work.operand, streaming=not work.resident, **layout)
+        forward.run(checks=checks)
+        return _count(
+            forward.stats["cos_lse_sweep"],
+            lambda source: not any(name in source for name in ONCE_A_TILE),
+            lambda source: SWEEP_LOADS in source,
+        )
+    problem = cases.planted(work.operand, 128, 128, [256], rule="own")
+    backward = Backward(problem, work.operand, np.ones(128), np.ones(128), **layout)
+    backward.run(checks=checks)
+    return _count(backward.stats[work.kernel], lambda source: RANGE in source, lambda source: RANGE in source)
+
+
+def _count(stats: Any, in_loop: Callable[[str], bool], loads: Callable[[str], bool]) -> Executed:
+    """`stats`: of one launch. The accesses whose chain of source lines is in the loop, and is one of its loads."""
     bank = [
         (float(wavefronts), float(ideal))
         for (_, _, source), (_, wavefronts, ideal) in stats.bank.items()
-        if not any(name in (source or "") for name in ONCE_A_TILE)
+        if in_loop(source or "")
     ]
-    sectors = [
-        (n, ideal) for (_, _, source), (_, n, ideal) in stats.sectors.items() if LOADS in (source or "")
-    ]
+    sectors = [(n, ideal) for (_, _, source), (_, n, ideal) in stats.sectors.items() if loads(source or "")]
     return Executed(
         len(bank), sum(w for w, _ in bank), sum(i for _, i in bank),
         len(sectors), sum(n for n, _ in sectors), sum(i for _, i in sectors),

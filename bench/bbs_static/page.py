@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .gate import Finding
-from .kernels import BASELINE
 from .results import REFERENCE, Row
 from .roofline import Point
+from .units import BASELINE
 
 COMMAND = "python bench/static_report.py --docs"
 ROOFLINE_MARKS = ("<!-- roofline: begin, written by bench/static_report.py -->", "<!-- roofline: end -->")
@@ -54,7 +54,8 @@ def report_page(rows: list[Row], findings: list[Finding], versions: dict[str, st
         "tile and warps), compiled in the same run:\n",
         _worst_ratios(rows, arches),
         "## Main loops\n",
-        "A k-step is 32 bytes of each operand: 32 HMMA of a warp, or 1024 FFMA. *MMA share*: of the issue cycles, "
+        "A k-step is 32 bytes of each operand: 32 HMMA of a warp, or 1024 FFMA. The sweeps are the forward, "
+        "gradient_rows and gradient_classes the products of the backward. *MMA share*: of the issue cycles, "
         "those of HMMA (FFMA for fp32). *Flops/cycle*: of one warp; the rate of the tensor cores bounds what "
         "several warps reach together. *Conflicts*: shared accesses of the loop that cuxray finds in conflict, "
         "of those it can trace; and wavefronts beyond the fewest, executed. *Sectors*: 32-byte sectors of operand "
@@ -71,9 +72,10 @@ def report_page(rows: list[Row], findings: list[Finding], versions: dict[str, st
         parts += [f'=== "{arch}"\n', _indent(_resources([r for r in rows if r.arch == arch]))]
     parts += [
         "## Bytes, computed\n",
-        f"From the launch plan for B = {REFERENCE.rows}, C = {REFERENCE.classes:,}, one basket, one sweep. "
-        "*Asked for*: by the blocks, of L2. *Minimum*: x, w, labels and outputs once. Every block of 128 rows reads "
-        "w; blocks that walk the same tiles at the same time are answered by L2, which is not counted here.\n",
+        f"From the launch plan for B = {REFERENCE.rows}, C = {REFERENCE.classes:,}, one basket: one sweep, or one "
+        "product of a backward over all its runs. *Asked for*: by the blocks, of L2. *Minimum*: operands and outputs "
+        "once. Every block of 128 rows reads w; every 128 columns of D of a product read the coefficients; blocks that "
+        "walk the same tiles at the same time are answered by L2, which is not counted here.\n",
         _bytes([r for r in rows if r.arch == "sm_90" or "sm_90" not in arches]),
     ]
     return "\n".join(parts)
@@ -86,8 +88,9 @@ def _indent(text: str) -> str:
 def _worst_ratios(rows: list[Row], arches: list[str]) -> str:
     groups = (
         ("16-bit W, no norms", 1.1, lambda n: "no norms" in n),
-        ("16-bit W", 1.3, lambda n: "fp32 W" not in n and "no norms" not in n),
-        ("fp32 W, converted", 1.5, lambda n: "fp32 W" in n),
+        ("16-bit W", 1.3, lambda n: n.startswith("sweep") and "fp32 W" not in n and "no norms" not in n),
+        ("fp32 W, converted", 1.5, lambda n: n.startswith("sweep") and "fp32 W" in n),
+        ("products of the backward", 1.1, lambda n: n.startswith("gradient_")),
     )
     lines: list[Sequence[object]] = []
     for arch in arches:

@@ -1,12 +1,13 @@
-"""What the launch plan decides for a sweep, asked of `_core`, as production asks it."""
+"""What the launch plan decides, asked of `_core`, as production asks it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from bbs_kernels import _core  # type: ignore[attr-defined]  # compiled
 
-from .kernels import Sweep
+from .work import Dense, Operands, Sweep
 
 OPERANDS = {"bf16": 0, "fp16": 1, "tf32": 2, "fp32": 3}  # Operand of csrc/cuda/plan.h
 OWN = 1  # Rule of csrc/common/rule.h
@@ -35,20 +36,39 @@ class Launch:
         return self.row_blocks * self.splits
 
 
-def plan_sweep(sweep: Sweep, problem: Problem, arch: str, multiprocessors: int, streaming: bool) -> Launch:
-    strides = (1, problem.classes) if sweep.transposed else (problem.dim, 1)
-    call = {
-        "x": (0, problem.rows, problem.dim, problem.dim, 1, 2 if sweep.operand in ("bf16", "fp16") else 4),
-        "w": (0, problem.classes, problem.dim, *strides, sweep.w_bytes),
-        "operand": OPERANDS[sweep.operand],
+@dataclass(frozen=True)
+class DenseLaunch:
+    """`grid`: of the first run, which no other exceeds."""
+
+    problem: Problem
+    grid: tuple[int, int, int]
+    runs: int
+    splits: int
+    row_blocks: int
+    shared_bytes: int
+
+
+def _call(of: Operands, problem: Problem) -> dict[str, Any]:
+    strides = (1, problem.classes) if of.transposed else (problem.dim, 1)
+    return {
+        "x": (0, problem.rows, problem.dim, problem.dim, 1, of.element),
+        "w": (0, problem.classes, problem.dim, *strides, of.w_bytes),
+        "operand": OPERANDS[of.operand],
         "baskets": 1,
         "rule": OWN,
         "scale": 1.0,
         "guard_value": 0.0,
         **dict.fromkeys(("labels", "aliases", "guard_rows", "ignore_index", "guard_kind", "k", "skip"), 0),
     }
-    machine = _core.machine_of(int(arch.removeprefix("sm_")), multiprocessors)
-    plan = _core.plan_forward(call, [0, problem.classes], machine, streaming)
+
+
+def _machine(arch: str, multiprocessors: int) -> tuple[int, int, int]:
+    return _core.machine_of(int(arch.removeprefix("sm_")), multiprocessors)
+
+
+def plan_sweep(sweep: Sweep, problem: Problem, arch: str, multiprocessors: int, streaming: bool) -> Launch:
+    machine = _machine(arch, multiprocessors)
+    plan = _core.plan_forward(_call(sweep, problem), [0, problem.classes], machine, streaming)
     row_blocks, splits, _ = plan["cos_lse_sweep"]["grid"]
     return Launch(
         problem, plan["resident"], row_blocks, splits, plan["tiles"], plan["cos_lse_sweep"]["shared"]
@@ -61,3 +81,22 @@ def launch_of(sweep: Sweep, problem: Problem, arch: str, multiprocessors: int) -
     if launch.resident == sweep.resident:
         return launch
     return launch_of(sweep, replace(problem, dim=problem.dim // 2), arch, multiprocessors)
+
+
+def dense_launch_of(dense: Dense, problem: Problem, arch: str, multiprocessors: int) -> DenseLaunch:
+    """The first run of a backward that wants both gradients, with the default limit of workspace."""
+    call = _call(dense, problem)
+    dw_strides = call["w"][3:5]
+    memory = {
+        **dict.fromkeys(
+            ("offsets", "tile_begin", "grad_lse", "grad_cos_t", "lse", "mined_idx", "mined_cos"), 0
+        ),
+        "workspace": 0,
+        "dx": (0, problem.dim, 1),
+        "dw": (0, *dw_strides),
+    }
+    plan = _core.plan_backward(call, [0, problem.classes], _machine(arch, multiprocessors), memory)
+    grid, shared = next(
+        (grid, shared) for name, grid, _, shared, _ in plan["launches"] if name == dense.kernel
+    )
+    return DenseLaunch(problem, grid, plan["runs"], plan["splits"], plan["row_blocks"], shared)

@@ -8,11 +8,12 @@ from typing import Any
 from .binary import Binary, inspect
 from .compiler import compile_cubin
 from .gpus import BY_ARCH
-from .kernels import Kernel, Unit
 from .machine import Executed
-from .plan import Problem, launch_of
+from .plan import DenseLaunch, Launch, Problem, dense_launch_of, launch_of
 from .tools import Tools
-from .traffic import traffic
+from .traffic import Traffic, product_traffic, sweep_traffic
+from .units import Kernel, Unit
+from .work import Dense, Sweep
 
 REFERENCE = Problem(rows=1024, classes=1_000_000)  # what launch plans, occupancy and bytes refer to
 
@@ -52,21 +53,18 @@ class Row:
     untraced: dict[str, int] = field(default_factory=dict)
 
 
-def measure(unit: Unit, arch: str, tools: Tools) -> list[Row]:
+def measure(unit: Unit, arch: str, tools: Tools, traced: tuple[str, ...]) -> list[Row]:
     """Compiles a unit and reads its kernels. The PTX machine's counts are added later: they are of no one arch."""
     cubin = compile_cubin(unit, arch, tools, tools.versions()["nvcc"])
-    return [_row(binary, arch) for binary in inspect(cubin, unit.kernels, tools)]
+    return [_row(binary, arch) for binary in inspect(cubin, unit.kernels, tools, traced)]
 
 
 def _row(binary: Binary, arch: str) -> Row:
     from cuxray import archspec, occupancy
 
     kernel, spec = binary.kernel, archspec.lookup(arch)
-    launch = None
-    dynamic = kernel.shared
-    if kernel.sweep:
-        launch = launch_of(kernel.sweep, REFERENCE, arch, BY_ARCH[arch].multiprocessors)
-        dynamic = launch.shared_bytes
+    launch, moved = _launch(kernel, arch)
+    dynamic = launch.shared_bytes if launch else kernel.shared
     fits = occupancy.compute(
         spec, binary.registers, kernel.threads, smem_static=binary.static_shared, smem_dynamic=dynamic
     )
@@ -95,10 +93,21 @@ def _row(binary: Binary, arch: str) -> Row:
         row.shared_untraced = accesses.shared_untraced
         row.uncoalesced = accesses.uncoalesced
         row.untraced = accesses.untraced
-    if kernel.sweep and launch:
-        moved = traffic(kernel.sweep, launch)
+    if moved:
         row.flops, row.requested_bytes, row.minimum_bytes = moved.flops, moved.requested, moved.minimum
     return row
+
+
+def _launch(kernel: Kernel, arch: str) -> tuple[Launch | DenseLaunch | None, Traffic | None]:
+    """The reference problem's launch, and what it moves where the kernel's main loop moves it."""
+    multiprocessors = BY_ARCH[arch].multiprocessors
+    if isinstance(kernel.work, Sweep):
+        sweep = launch_of(kernel.work, REFERENCE, arch, multiprocessors)
+        return sweep, sweep_traffic(kernel.work, sweep)
+    if isinstance(kernel.work, Dense):
+        dense = dense_launch_of(kernel.work, REFERENCE, arch, multiprocessors)
+        return dense, product_traffic(kernel.work, dense) if kernel.has_main_loop else None
+    return None, None
 
 
 def add_executed(row: Row, executed: Executed) -> None:
@@ -107,9 +116,9 @@ def add_executed(row: Row, executed: Executed) -> None:
 
 
 def compare(rows: list[Row], baseline: str, kernels: dict[str, Kernel]) -> None:
-    """Sets the ratios to the baseline of the same arch, for sweeps that use the same instruction as it does."""
+    """Sets the ratios to the baseline of the same arch, for loops that use the same instruction as it does."""
     reference: dict[str, Any] = {r.arch: r.cycles_per_multiply for r in rows if r.kernel == baseline}
     for row in rows:
-        sweep = kernels[row.kernel].sweep
-        if sweep and row.cycles_per_multiply and sweep.element == 2 and reference.get(row.arch):
+        work = kernels[row.kernel].work
+        if work and row.cycles_per_multiply and work.element == 2 and reference.get(row.arch):
             row.ratio_to_cutlass = row.cycles_per_multiply / reference[row.arch]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .gpus import BY_ARCH, Gpu
-from .kernels import Sweep
 from .plan import Problem, plan_sweep
-from .traffic import traffic
+from .traffic import sweep_traffic
+from .work import Sweep
 
 ARCHES = ("sm_80", "sm_90", "sm_89")
 BATCHES = (128, 1024, 4096)
@@ -62,7 +62,7 @@ def _point(gpu: Gpu, w_bytes: int, problem: Problem, flops_per_cycle: dict[tuple
     asked = Sweep("bf16", w_bytes, transposed=False, resident=True)
     launch = plan_sweep(asked, problem, gpu.arch, gpu.multiprocessors, streaming=False)
     sweep = asked if launch.resident else Sweep("bf16", w_bytes, transposed=False, resident=False)
-    moved = traffic(sweep, launch)
+    moved = sweep_traffic(sweep, launch)
     at_once = gpu.multiprocessors * _blocks_per_multiprocessor(launch.shared_bytes, gpu.arch)
     per_cycle = flops_per_cycle.get((sweep.name, gpu.arch), 0.0)
     issue_rate = per_cycle * SCHEDULERS * min(launch.blocks, at_once) * gpu.boost_ghz * 1e9

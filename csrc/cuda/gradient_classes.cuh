@@ -76,8 +76,8 @@ __device__ __forceinline__ void add_pairs(const DenseParams& p, ClassState& s, f
       const int count = end - base < 32 ? static_cast<int>(end - base) : 32;
 #pragma unroll 4
       for (int n = 0; n < count; ++n) {
-        const float u = __shfl_sync(kAllLanes, coefficient, n);
-        const int row = __shfl_sync(kAllLanes, position, n);
+        const float u = __shfl_sync(0xffffffffu, coefficient, n);
+        const int row = __shfl_sync(0xffffffffu, position, n);
         const float4 x =
             real ? x_hat_four<Op>(p.rows, row, first_column + lane * 4) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         v.x = __fmaf_rn(u, x.x, v.x);
@@ -87,7 +87,7 @@ __device__ __forceinline__ void add_pairs(const DenseParams& p, ClassState& s, f
       }
     }
 #pragma unroll
-    for (int d = 16; d > 0; d /= 2) dot += __shfl_xor_sync(kAllLanes, dot, d);
+    for (int d = 16; d > 0; d /= 2) dot += __shfl_xor_sync(0xffffffffu, dot, d);
     cell = v;
     if (lane == 0) s.dot[column] += dot;
   }

@@ -14,16 +14,19 @@ from click.testing import CliRunner
 
 from bbs_static import command, gate, page, sass, tools
 from bbs_static.binary import measure_loop
-from bbs_static.command import KERNELS
-from bbs_static.kernels import BASELINE, UNITS, Sweep
-from bbs_static.plan import Problem, launch_of
+from bbs_static.compiler import CUDA, included
+from bbs_static.kernels import KERNELS, UNITS
+from bbs_static.plan import Problem, dense_launch_of, launch_of
 from bbs_static.results import Row, compare
 from bbs_static.roofline import roofline
-from bbs_static.traffic import traffic
+from bbs_static.traffic import product_traffic, sweep_traffic
+from bbs_static.units import BASELINE
+from bbs_static.work import PRODUCTS, Dense, Sweep
 
 SAMPLE = Path(__file__).with_name("sample.sass").read_text(encoding="utf-8")
 NO_NORMS = "sweep bf16, W by rows, resident, no norms"
 CONVERTED = "sweep bf16, fp32 W by rows, resident"
+PRODUCT = "gradient_classes bf16, fp32 W by rows"
 
 
 def row(kernel: str, **changes) -> Row:
@@ -79,10 +82,27 @@ def test_cycles_of_a_loop():
 def test_table_names_every_kernel_once():
     kernels = [kernel for unit in UNITS for kernel in unit.kernels]
     assert len({kernel.name for kernel in kernels}) == len(kernels)
-    sweeps = {kernel.sweep for kernel in kernels if kernel.sweep}
+    sweeps = {kernel.work for kernel in kernels if isinstance(kernel.work, Sweep)}
     launched = {s for s in sweeps if s.norms}
     assert len(launched) == 6 * 2 * 3  # types, layouts, ways to load: as choose_sweep instantiates them
     assert {s.w_bytes for s in sweeps - launched} == {2}
+    dense = [kernel.work for kernel in kernels if isinstance(kernel.work, Dense)]
+    counts = {name: sum(d.kernel == name for d in dense) for name in {d.kernel for d in dense}}
+    # as launch_typed of backward_types.inl does
+    assert counts == {"gradient_rows": 4, "gradient_classes": 12, "coefficients": 24, "normalize_classes": 12}
+
+
+def test_every_kernel_of_the_sources_is_in_the_table():
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(CUDA.glob("*.cuh")))
+    written = set(re.findall(r"__global__ void __launch_bounds__\([^)]*\)\s*(\w+)\(", text))
+    assert written == {kernel.symbol.partition(".")[0] for kernel in KERNELS.values()} - {"cutlass6Kernel"}
+
+
+def test_headers_of_a_unit_are_those_it_reaches():
+    names = {unit.name: {path.name for path in included(unit.source)} for unit in UNITS if not unit.cutlass}
+    assert {"cos_lse_sweep.cuh", "ptx.cuh", "rule.h"} <= names["forward_bf16_w16_rows"]
+    assert "gradient_rows.cuh" not in names["forward_bf16_w16_rows"]
+    assert {"gradient_rows.cuh", "gemm_range.cuh", "cos_lse_sweep.cuh"} <= names["backward_bf16_w16_rows"]
 
 
 @pytest.mark.parametrize(
@@ -93,8 +113,25 @@ def test_table_names_every_kernel_once():
         ("INS0_4Fp16ELi4ELb1EEELb0ELb0ELb1EEEEEv", "sweep fp16, fp32 W by columns, any stride"),
     ],
 )
-def test_mangled_name_finds_its_kernel(mangled, name):
+def test_mangled_name_finds_its_sweep(mangled, name):
     symbol = f"_ZN3bbs4cuda13cos_lse_sweepINS0_10SweepTypesINS0_9TileTypes{mangled}NS0_13ForwardParamsE"
+    assert [kernel.name for kernel in KERNELS.values() if re.search(kernel.symbol, symbol)] == [name]
+
+
+@pytest.mark.parametrize(
+    ("mangled", "name"),
+    [
+        ("13gradient_rowsINS0_9GemmTypesINS0_4Tf32EEEEEv", "gradient_rows tf32"),
+        ("16gradient_classesINS0_9TileTypesINS0_4Bf16ELi4ELb0EEEEEv", PRODUCT),
+        ("12coefficientsINS0_10SweepTypesINS0_9TileTypesINS0_4Bf16ELi2ELb0EEELb0ELb0ELb1EEEEEv",
+         "coefficients bf16, W by rows, any stride"),
+        ("14backward_pairsINS0_9TileTypesINS0_4Fp32ELi4ELb1EEELi16EEEv",
+         "backward_pairs fp32, W by columns, 16 values a lane"),
+        ("11finish_rowsINS0_4Fp32EEEv", "finish_rows fp32"),
+    ],
+)  # fmt: skip
+def test_mangled_name_finds_its_kernel_of_the_backward(mangled, name):
+    symbol = f"_ZN3bbs4cuda{mangled}NS0_11DenseParamsE"
     assert [kernel.name for kernel in KERNELS.values() if re.search(kernel.symbol, symbol)] == [name]
 
 
@@ -106,6 +143,8 @@ def test_gate_holds_at_the_bounds():
             row(NO_NORMS.removesuffix(", no norms"), cycles_per_multiply=7.79),
             row(CONVERTED, cycles_per_multiply=8.99),
             row("sweep tf32, W by rows, resident", cycles_per_multiply=30.0),
+            row(PRODUCT, cycles_per_multiply=6.59),
+            row("coefficients bf16, W by rows", multiplies=None, cycles_per_multiply=None),
         ]
     )
 
@@ -115,6 +154,9 @@ def test_gate_holds_at_the_bounds():
     [
         (NO_NORMS, {"cycles_per_multiply": 6.7}, "issue cycles per HMMA / CUTLASS's"),
         (CONVERTED, {"cycles_per_multiply": 9.1}, "issue cycles per HMMA / CUTLASS's"),
+        (PRODUCT, {"cycles_per_multiply": 6.7}, "issue cycles per HMMA / CUTLASS's"),
+        (PRODUCT, {"uncoalesced": 1}, "uncoalesced accesses, traced"),
+        ("coefficients bf16, W by rows", {"spilled_bytes": 8}, "spilled bytes"),
         (CONVERTED, {"bank_conflicts": 1}, "bank conflicts, traced"),
         (NO_NORMS, {"executed_wavefronts": 9.0, "ideal_wavefronts": 8.0, "executed_sectors": 4.0,
                     "ideal_sectors": 4.0}, "wavefronts, executed"),
@@ -149,11 +191,35 @@ def test_resident_launch_falls_to_a_width_that_fits():
 
 def test_traffic_of_one_row_block_asks_for_the_minimum_of_w():
     sweep = Sweep("bf16", 2, transposed=False, resident=True)
-    moved = traffic(sweep, launch_of(sweep, Problem(128, 100_000), "sm_90", 132))
+    moved = sweep_traffic(sweep, launch_of(sweep, Problem(128, 100_000), "sm_90", 132))
     assert moved.flops == 2 * 128 * 100_000 * 512
     assert moved.minimum == 100_000 * 1024 + 128 * 1024 + 128 * 16
-    assert moved.requested_w == 100_000 * 1024
-    assert moved.requested_x == 132 * 128 * 1024
+    assert moved.asked["w"] == 100_000 * 1024
+    assert moved.asked["x"] == 132 * 128 * 1024
+
+
+def test_traffic_of_one_block_of_a_product_asks_for_the_minimum():
+    for kernel in PRODUCTS:
+        product = Dense("bf16", 4, False, kernel)
+        launch = dense_launch_of(product, Problem(128, 128, 128), "sm_90", 132)
+        assert (launch.runs, launch.splits, launch.row_blocks) == (1, 1, 1)
+        moved = product_traffic(product, launch)
+        assert moved.flops == 2 * 128**3
+        # 16-bit operands, then partial sums in fp32, or w read and dw written in fp32
+        assert moved.minimum == moved.requested == 128**2 * (4 + (4 if kernel == "gradient_rows" else 8))
+
+
+def test_traffic_of_runs_and_blocks():
+    rows, classes = (Dense("bf16", 2, False, kernel) for kernel in PRODUCTS)
+    problem = Problem(1024, 100_000)
+    launch = dense_launch_of(rows, problem, "sm_90", 132)
+    assert launch.grid == (8, 4, launch.splits)
+    asked = product_traffic(rows, launch).asked
+    assert asked["p"] == 4 * 1024 * 100_000 * 2
+    assert asked["other"] == 8 * 100_000 * 1024
+    assert asked["out"] == 1024 * 512 * 4 * launch.splits * (2 * launch.runs - 1)
+    asked = product_traffic(classes, dense_launch_of(classes, problem, "sm_90", 132)).asked
+    assert asked == {"p": 4 * 1024 * 100_000 * 2, "other": 782 * 1024 * 1024, "out": 2 * 100_000 * 1024}
 
 
 def test_roofline_turns_from_memory_to_tensor_cores():
