@@ -58,6 +58,13 @@ def module(source: str, arch: str) -> ptxvm.Module:
     return ptxvm.Module.from_ptx(ptx(source, arch))
 
 
+def kernel_of(name: str, mutated: tuple[str, str] | None) -> object:
+    """What Device.launch takes: the kernel of the device's module, or of `mutated`."""
+    if mutated is None or mutated[0] != name:
+        return name
+    return ptxvm.Module.from_ptx(mutated[1]).kernel(name)
+
+
 def round_to(operand: str, values: np.ndarray) -> np.ndarray:
     """fp64 values as the main loop multiplies them."""
     v = values.astype(np.float32)
@@ -140,8 +147,10 @@ class Forward:
             "mined_in_lse": p.mined_in_lse,
         }
 
-    def run(self, *, seed: int = 0, sweep_text: str | None = None, checks: dict | None = None) -> Result:
-        """`sweep_text`: PTX in place of the compiler's, for mutations of the sweep."""
+    def run(
+        self, *, seed: int = 0, mutated: tuple[str, str] | None = None, checks: dict | None = None
+    ) -> Result:
+        """`mutated`: a kernel's name, and PTX to take it from in place of the compiler's."""
         if device.chosen():
             return device.forward(self)
         p, plan = self.p, self.plan
@@ -189,10 +198,10 @@ class Forward:
 
         self.stats = {}
 
-        def launch(name: str, kernel: object, margin: tuple | None = None) -> None:
+        def launch(name: str, margin: tuple | None = None) -> None:
             shape = plan[name]
             self.stats[name] = dev.launch(
-                kernel,
+                kernel_of(name, mutated),
                 shape["grid"],
                 shape["block"],
                 [packed(margin)],
@@ -201,12 +210,10 @@ class Forward:
                 checks=checks,
             )
 
-        launch("prepare_rows", "prepare_rows")
-        launch("order_rows", "order_rows")
-        changed = sweep_text and ptxvm.Module.from_ptx(sweep_text).kernel("cos_lse_sweep")
-        launch("cos_lse_sweep", changed or "cos_lse_sweep")
-        merge = "merge_margin" if self.margin else "merge_splits"
-        launch(merge, merge, self.margin)
+        launch("prepare_rows")
+        launch("order_rows")
+        launch("cos_lse_sweep")
+        launch("merge_margin" if self.margin else "merge_splits", self.margin)
         self.losses = [buffer.numpy() for buffer in losses.values()]
         self.bad_label, self.bad_label_classes = map(int, memory["bad_label"].numpy())
         lse, cos_t, idx, cos = (buffer.numpy() for buffer in outputs.values())
