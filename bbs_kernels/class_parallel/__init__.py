@@ -8,7 +8,7 @@ from .core import ParallelRows, cos_lse
 from .ranks import Ranks
 from .rows import Batch, all_rows, gather_batch, own_rows
 from .shard import ClassShard
-from .weights import draw_shard, full_rows, own_part
+from .weights import draw_rows, draw_shard, full_rows, own_part
 
 __all__ = [
     "Batch",
@@ -17,6 +17,7 @@ __all__ = [
     "Ranks",
     "all_rows",
     "cos_lse",
+    "draw_rows",
     "draw_shard",
     "full_rows",
     "gather_batch",

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .lost_rank import explained
+
 # torch 2.13 has new names for these two and warns at the old ones.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
@@ -21,9 +23,11 @@ _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_sc
 class Pending:
     """A result on its way: `wait()` returns it."""
 
-    def __init__(self, work: Any, out: Tensor) -> None:
+    def __init__(self, ranks: Ranks, work: Any, out: Tensor) -> None:
+        self.rank, self.world = ranks.rank, ranks.world
         self._work, self._out = work, out
 
+    @explained("the exchange of candidates")
     def wait(self) -> Tensor:
         if self._work is not None:
             self._work.wait()
@@ -76,6 +80,7 @@ class Ranks:
             "a class-parallel head cannot be pickled, its process group belongs to this process: save state_dict()"
         )
 
+    @explained("the exchange of batch sizes")
     def row_counts(self, rows: int, wanted: bool, device: torch.device) -> RowCounts:
         """What every rank brings. Reading it waits for the device: the one host synchronisation of a step."""
         mine = torch.tensor([rows, int(wanted)], device=device)
@@ -84,6 +89,7 @@ class Ranks:
         found = every.view(self.world, 2).tolist()
         return RowCounts(tuple(n for n, _ in found), any(w for _, w in found))
 
+    @explained("the gathering of rows")
     def gather_rows(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
         """[counts[rank], …] of every rank as [B, …]."""
         most, shape = max(counts), rows.shape[1:]
@@ -94,6 +100,7 @@ class Ranks:
             return out
         return torch.cat([out[r * most : r * most + n] for r, n in enumerate(counts)])
 
+    @explained("the sum of the gradients")
     def sum_own_rows(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
         """[B, …] of every rank, added up, of which each rank gets its own rows [counts[rank], …]."""
         most, own = max(counts), counts[self.rank]
@@ -104,6 +111,7 @@ class Ranks:
             _reduce_scatter(out, rows.contiguous(), group=self.group)
         return out[:own]
 
+    @explained("the exchange of candidates")
     def send_rows_home(self, rows: Tensor, counts: Sequence[int]) -> Pending:
         """[B, …] of every rank to the ranks that own the rows: each gets [world, counts[rank], …]. Asynchronous."""
         own = counts[self.rank]
@@ -113,14 +121,16 @@ class Ranks:
             work = dist.all_to_all_single(
                 out, rows.contiguous(), [own] * self.world, list(counts), group=self.group, async_op=True
             )
-        return Pending(work, out.view(self.world, own, *rows.shape[1:]))
+        return Pending(self, work, out.view(self.world, own, *rows.shape[1:]))
 
+    @explained("the sum over ranks")
     def all_reduce(self, values: Tensor, op: Any = dist.ReduceOp.SUM) -> Tensor:
         """`values` of all ranks reduced, in place; the same on every rank."""
         if values.numel():
             dist.all_reduce(values, op, group=self.group)
         return values
 
+    @explained("a broadcast")
     def broadcast(self, values: Tensor, source: int) -> Tensor:
         """`values` of rank `source` of the group, in place."""
         if values.numel():

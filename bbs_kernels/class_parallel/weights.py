@@ -37,18 +37,22 @@ def draw_shard(weight: Tensor, shard: ClassShard, std: float) -> None:
     The numbers of all classes are drawn, block by block, so that every rank's generator moves on alike. The same seed
     on every rank gives the same centres at every world size.
     """
-    depth = weight.shape[1]
+    ranges = list(zip(shard.sharding.ranges(shard.rank), shard.offsets.tolist(), strict=False))
+    draw_rows(weight, ranges, shard.num_classes, std)
+
+
+@torch.no_grad()
+def draw_rows(rows: Tensor, ranges: list[tuple[tuple[int, int], int]], total: int, std: float) -> None:
+    """As `draw_shard` for `total` rows, of which `ranges` names those to keep: ((start, stop), place in `rows`)."""
+    depth = rows.shape[1]
     # torch draws a large tensor 16 numbers at a time and the end of it anew: whole sixteens, and no short last block.
     block = 16 * max(_BLOCK // (16 * depth), 1)
-    edges = [*range(0, shard.num_classes, block), shard.num_classes]
+    edges = [*range(0, total, block), total]
     if len(edges) > 2 and edges[-1] - edges[-2] < 16:
         edges.pop(-2)
-    ranges = list(zip(shard.sharding.ranges(shard.rank), shard.offsets.tolist(), strict=False))
     for first, last in pairwise(edges):
-        rows = torch.empty((last - first, depth), dtype=weight.dtype).normal_(std=std)
+        drawn = torch.empty((last - first, depth), dtype=rows.dtype).normal_(std=std)
         for (start, stop), at in ranges:
             low, high = max(start, first), min(stop, last)
             if low < high:
-                weight[at + low - start : at + high - start] = rows[low - first : high - first].to(
-                    weight.device
-                )
+                rows[at + low - start : at + high - start] = drawn[low - first : high - first].to(rows.device)

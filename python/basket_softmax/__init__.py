@@ -4,8 +4,8 @@
     loss = bs.BasketSoftmaxLoss(baskets={"webface": 10572, "glint": 360232}, embedding_size=512)
     value = loss(embeddings, labels)
 
-Rules, guards and margins come from `bbs_kernels`, the kernels' package; `compat`, `data`, `evaluation` and
-`demo` are loaded when first used.
+Rules, guards and margins come from `bbs_kernels`, the kernels' package; `checkpoint`, `compat`, `data`,
+`evaluation` and `demo` are loaded when first used.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from bbs_kernels import (
 from . import functional, optim
 from .adaface import AdaFace
 from .baskets import Baskets, LocalLabels
-from .losses import ArcFaceLoss, BasketSoftmaxLoss, CombinedMarginLoss, CosFaceLoss
+from .losses import ArcFaceLoss, BasketSoftmaxLoss, ClassMeans, CombinedMarginLoss, CosFaceLoss
 
-_LAZY = ("compat", "data", "demo", "evaluation")
+_LAZY = ("checkpoint", "compat", "data", "demo", "evaluation")
 
 __all__ = [
     "Absolute",
@@ -46,6 +46,7 @@ __all__ = [
     "BasketSoftmaxLoss",
     "Baskets",
     "Below",
+    "ClassMeans",
     "CombinedMargin",
     "CombinedMarginLoss",
     "CosFace",
@@ -59,6 +60,7 @@ __all__ = [
     "TopK",
     "arccos",
     "check",
+    "checkpoint",
     "compat",
     "data",
     "demo",

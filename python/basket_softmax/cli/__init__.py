@@ -10,6 +10,7 @@ from importlib import metadata
 
 import click
 
+from .checkpoint import checkpoint
 from .demo import demo
 from .info import info
 
@@ -37,5 +38,6 @@ def main() -> None:
     """Basket-based Softmax: training on many datasets whose identities overlap."""
 
 
+main.add_command(checkpoint)
 main.add_command(demo)
 main.add_command(info)

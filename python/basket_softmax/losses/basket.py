@@ -15,11 +15,13 @@ from bbs_kernels import functional as core
 from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.margin_call import takes_context
 from bbs_kernels.rules import Rule, check_rule, ema_guard
-from bbs_kernels.sharding import KINDS
+from bbs_kernels.sharding import KINDS, Sharding
 
 from ..baskets import Baskets
 from ..functional import row_results
-from .grow import grow_parameter
+from .class_means import ClassMeans, first_centres
+from .grow import Growth, grow_parameter, growth_here, growth_of_shards
+from .layout import layout_problem, note_layout
 from .parallel import NOT_IN_DDP, ClassParallel, parallel_loss, refuse_fsdp
 from .sampling import sample_classes
 from .statistics import LastStep, summarise
@@ -272,45 +274,50 @@ class BasketSoftmaxLoss(nn.Module):
         self,
         name: str,
         size: int,
-        init: str | Tensor = "random",
+        init: str | Tensor | ClassMeans = "random",
         optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         """Append a dataset to a running head; old centres and the optimiser's state stay as they are.
 
+        Under a process group every rank calls it with the same arguments, between two steps. The shards become those
+        of a new head: with shard="contiguous" rows move between ranks, optimiser state and all.
+
         Args:
             name: of the new basket, not used so far.
             size: its number of classes.
-            init: "random" (N(0, 0.01)) or the new centres, [size, D].
+            init: "random" (N(0, 0.01)), the new centres [size, D] (all of them on every rank), or a
+                `ClassMeans`. Seed all ranks alike for "random".
             optimizer: the one that trains `weight`: its state (momentum, moments) is padded with zeros. A
                 `FusedSGD` is known to the loss and need not be given.
 
         Raises:
             ValueError: the name is taken, `init` is something else, or `mining` would list too many classes.
         """
-        if self._parallel is not None:
-            raise RuntimeError(
-                "add_basket() of a class-parallel head, allowed is a head without process_group"
-            )
         if name in self.baskets.names:
             raise ValueError(f"basket {name!r} exists already: {', '.join(map(repr, self.baskets.names))}")
         grown = Baskets({**dict(zip(self.baskets.names, self.baskets.sizes, strict=True)), name: size})
         core.check_listed(self.mining, grown.sizes)
-        fresh = self.weight.new_empty((size, self.embedding_size))
-        if isinstance(init, Tensor):
-            if init.shape != fresh.shape:
-                raise ValueError(f"init has shape {tuple(init.shape)}, allowed is {tuple(fresh.shape)}")
-            fresh.copy_(init.detach())
-        elif init == "random":
-            nn.init.normal_(fresh, std=0.01)
-        else:
-            raise ValueError(f"init is {init!r}, allowed are 'random' and a tensor [size, D]")
-        grow_parameter(self.weight, fresh, self._fused if optimizer is None else optimizer)
-        self.baskets = grown
+        parallel = None if self._parallel is None else self._parallel.grown(grown)
+        if parallel is not None:
+            parallel.check_listed(self.mining)
+        growth = self._growth(size)
+        fresh = first_centres(self, init, size, growth)
+        grow_parameter(self.weight, growth, fresh, self._fused if optimizer is None else optimizer)
+        self.baskets, self._parallel = grown, parallel
         if self.aliases is not None:
-            self.aliases = torch.cat([self.aliases, self.aliases.new_full((size,), -1)])
+            self.aliases = growth.extend(self.aliases)
+            self.aliases[growth.new] = -1
         if "ema" in self._buffers:
             self.ema = torch.cat([self.ema, self.ema.new_full((1,), math.inf)])
         self._last = None
+
+    def _growth(self, size: int) -> Growth:
+        if self._parallel is None:
+            return growth_here(self.num_classes, size)
+        old, ranks = self._parallel.shard.sharding, self._parallel.ranks
+        return growth_of_shards(
+            old, Sharding((*old.sizes, size), old.world, old.kind), ranks.rank, ranks.group
+        )
 
     def logits(self, embeddings: Tensor, classes: slice | Tensor) -> Tensor:
         """Scaled cosines s * c_ij of chosen classes, without margin, for inspection.
@@ -364,6 +371,17 @@ class BasketSoftmaxLoss(nn.Module):
         if self._parallel is not None:
             aliases = self._parallel.own_part(aliases)
         return aliases.detach().clone().to(self.weight.device)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        note_layout(destination, prefix, self.baskets, self._parallel)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, *rest: Any) -> None:
+        problem = layout_problem(local_metadata, self.baskets, self._parallel)
+        if problem is None:
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+        else:
+            rest[-1].append(problem)  # the list of errors
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BasketSoftmaxLoss:
         # .half(), .to(torch.bfloat16) and their like, also of a model that holds the head.

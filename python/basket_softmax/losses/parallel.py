@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,14 @@ class ClassParallel:
         )
         self.grad_factor = float(self.ranks.world) if grad_average else 1.0
         self.equal_batches = equal_batches
+
+    def grown(self, baskets: Baskets) -> ClassParallel:
+        """The same ranks and settings for other baskets."""
+        twin = copy.copy(self)
+        twin.shard = core_parallel.ClassShard(
+            Sharding(baskets.sizes, self.ranks.world, self.shard.sharding.kind), self.ranks.rank
+        )
+        return twin
 
     def check_listed(self, mining: Rule) -> None:
         """Raise ValueError, on every rank alike, when some shard would list more classes of a row than kernels hold."""

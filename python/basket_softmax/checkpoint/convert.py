@@ -1,0 +1,102 @@
+"""A checkpoint as one file; one file, or insightface's, as a checkpoint. One process, the full centres in memory."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bbs_kernels.sharding import Sharding
+
+from ..baskets import Baskets
+from .errors import CheckpointError
+from .insightface import NAMES, RankFiles
+from .manifest import Manifest
+from .ranks import Place
+from .store import Contents, open_checkpoint, read_objects, read_rows, write
+
+Progress = Callable[[int], None]
+
+
+def merge(folder: Path, output: Path, progress: Progress | None = None) -> Manifest:
+    """Write the head of a checkpoint as a state_dict with the full `weight` [C, D], which a head in one process loads.
+
+    The optimiser's state and `extra` are left out. `progress` is called with the bytes of each block that is checked.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it is damaged.
+    """
+    # Whoever wrote it, one process reads it whole.
+    manifest = open_checkpoint(folder, Place(Sharding((0,), 1)), lambda _: None, progress)
+    baskets = Baskets(dict(manifest.baskets))
+    place = Place(Sharding(baskets.sizes, 1))
+    info = manifest.rows["weight"]
+    weight = torch.empty((manifest.num_classes, *info.shape), dtype=getattr(torch, info.dtype))
+    read_rows(folder, place, manifest, baskets, {"weight": weight})
+    state = OrderedDict(weight=weight, **read_objects(folder, place, manifest, "head")["head"])
+    metadata = {"version": 1, "baskets": {"names": list(baskets.names), "sizes": list(baskets.sizes)}}
+    state._metadata = OrderedDict({"": metadata})  # type: ignore[attr-defined]
+    new = output.with_name(output.name + ".new")
+    with open(new, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, output)
+    return manifest
+
+
+def split(sources: Sequence[Path], folder: Path, baskets: Baskets | None) -> Baskets:
+    """Write a checkpoint without optimiser state from one `.pt` file or from all of insightface's.
+
+    Args:
+        sources: a `.pt` file with a tensor [C, D] or a state_dict that has it as `weight`; or insightface's files of
+            all ranks, or their folder.
+        folder: as for `save`.
+        baskets: may be None for a file that knows them, as those of `merge` do.
+
+    Returns:
+        The baskets.
+
+    Raises:
+        CheckpointError: the sources hold no centres, or not those of these baskets.
+    """
+    weight, small, known = _read(sources)
+    if baskets is None:
+        if known is None:
+            raise CheckpointError("the source does not know its baskets: give their names and sizes")
+        baskets = known
+    elif known is not None and known != baskets:
+        raise CheckpointError(f"the source holds {known}, given are {baskets}")
+    if baskets.num_classes != len(weight):
+        raise CheckpointError(f"the source holds {len(weight)} classes, {baskets} have {baskets.num_classes}")
+    place = Place(Sharding(baskets.sizes, 1))
+    write(folder, place, Contents(baskets, {"weight": weight}, {"head": small, "extra": None}))
+    return baskets
+
+
+def _read(sources: Sequence[Path]) -> tuple[Tensor, dict[str, Any], Baskets | None]:
+    if len(sources) > 1 or sources[0].is_dir() or sources[0].name.startswith(NAMES):
+        files = RankFiles(sources[0] if sources[0].is_dir() else sources)
+        return torch.cat(files.weights), {}, None
+    path = sources[0]
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"{path} cannot be read with weights_only=True: {reason}") from error
+    small = {k: v for k, v in found.items() if k != "weight"} if isinstance(found, dict) else {}
+    weight = found.get("weight") if isinstance(found, dict) else found
+    if (
+        not isinstance(weight, Tensor)
+        or weight.dim() != 2
+        or weight.dtype not in (torch.float32, torch.float64)
+    ):
+        raise CheckpointError(f"{path} holds no tensor [C, D], fp32 or fp64, itself or as 'weight'")
+    noted = getattr(found, "_metadata", {}).get("", {}).get("baskets")
+    known = None if noted is None else Baskets(dict(zip(noted["names"], noted["sizes"], strict=True)))
+    return weight, small, known

@@ -1,0 +1,54 @@
+"""A head's contents, taken for a checkpoint and put back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bbs_kernels.sharding import Sharding
+
+from ..losses import BasketSoftmaxLoss
+from .errors import CheckpointError
+from .ranks import Place
+
+
+def place_of(loss: BasketSoftmaxLoss) -> Place:
+    """Where the rows of `loss.weight` belong."""
+    if loss._parallel is None:
+        return Place(Sharding(loss.baskets.sizes, 1))
+    return Place(loss._parallel.shard.sharding, loss._parallel.ranks.rank, loss._parallel.ranks.group)
+
+
+def optimizer_of(
+    loss: BasketSoftmaxLoss, optimizer: torch.optim.Optimizer | None
+) -> torch.optim.Optimizer | None:
+    """The optimiser whose state belongs to the checkpoint: the given one, or the loss's own `FusedSGD`."""
+    return loss._fused if optimizer is None else optimizer
+
+
+def small_state(loss: BasketSoftmaxLoss) -> dict[str, Any]:
+    """state_dict() without the centres: running means, a margin's parameters and buffers."""
+    return {
+        k: v.detach() if isinstance(v, Tensor) else v for k, v in loss.state_dict().items() if k != "weight"
+    }
+
+
+def check_small_state(loss: BasketSoftmaxLoss, saved: dict[str, Any]) -> None:
+    """That `saved` has the same entries in the same shapes; a CheckpointError that names the first that differs."""
+    here = small_state(loss)
+    for key in sorted(saved.keys() | here.keys()):
+        if key not in saved or key not in here:
+            where = ("the head", "the checkpoint") if key not in saved else ("the checkpoint", "the head")
+            raise CheckpointError(
+                f"{where[0]} has {key!r}, {where[1]} has not: another margin or mining rule?"
+            )
+        shapes = [tuple(getattr(entry[key], "shape", ())) for entry in (saved, here)]
+        if shapes[0] != shapes[1]:
+            raise CheckpointError(f"{key!r} has shape {shapes[0]} in the checkpoint, {shapes[1]} in the head")
+
+
+def restore_small_state(loss: BasketSoftmaxLoss, saved: dict[str, Any]) -> None:
+    """Load what `small_state` gave."""
+    loss.load_state_dict(saved, strict=False)

@@ -1,0 +1,157 @@
+"""`bbs checkpoint merge | split | inspect`: checkpoints of `basket_softmax.checkpoint` from the shell."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from basket_softmax.checkpoint import Manifest
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.group(short_help="Merge, split and inspect checkpoints.")
+def checkpoint() -> None:
+    """Checkpoints of a head, as bs.checkpoint.save writes them: one folder, whatever the number of ranks."""
+
+
+@checkpoint.command(short_help="What a checkpoint holds.")
+@click.argument("folder", type=FOLDER)
+@click.option("--no-check", is_flag=True, help="Do not compare the files with their digests.")
+def inspect(folder: Path, no_check: bool) -> None:
+    """Print the baskets, tensors, ranks and files of the checkpoint in FOLDER, and check the files."""
+    from basket_softmax.checkpoint.folder import verify
+    from basket_softmax.checkpoint.manifest import read_manifest
+
+    with _plain_errors():
+        manifest = read_manifest(folder)
+        if not no_check:
+            with _bar("checking", manifest) as progress:
+                verify(folder, manifest, progress=progress)
+    _show(manifest)
+    click.echo("files not checked" if no_check else "files are those that were written")
+
+
+@checkpoint.command(short_help="A checkpoint as one .pt file.")
+@click.argument("folder", type=FOLDER)
+@click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--force", is_flag=True, help="Replace OUTPUT if it exists.")
+def merge(folder: Path, output: Path, force: bool) -> None:
+    """Write the head in FOLDER to OUTPUT, a state_dict with the full weight.
+
+    A head in one process loads it with load_state_dict. Optimiser state and extra are left out. The full weight must
+    fit into memory.
+    """
+    from basket_softmax.checkpoint.convert import merge as run
+    from basket_softmax.checkpoint.manifest import read_manifest
+
+    if output.exists() and not force:
+        raise click.ClickException(f"{output} exists: choose another name or give --force")
+    with _plain_errors():
+        manifest = read_manifest(folder)
+        with _bar("checking", manifest) as progress:
+            run(folder, output, progress)
+    click.echo(f"{output}: weight [{manifest.num_classes}, {manifest.embedding_size}]")
+
+
+@checkpoint.command(short_help="A checkpoint from one .pt file or from insightface's.")
+@click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--basket",
+    "baskets",
+    multiple=True,
+    metavar="NAME=SIZE",
+    callback=lambda ctx, parameter, values: _baskets(values),
+    help="Name and number of classes; once per basket, in the order of the rows.",
+)
+def split(sources: tuple[Path, ...], folder: Path, baskets: dict[str, int]) -> None:
+    """Write SOURCES as a checkpoint to FOLDER, to be loaded at any number of ranks.
+
+    SOURCES: a .pt file with a tensor [C, D] or a state_dict that has it as 'weight'; or insightface's
+    checkpoint_gpu_*.pt or softmax_fc_gpu_*.pt files of all ranks, or the folder that holds them. Baskets need not be
+    given for a file of `bbs checkpoint merge`.
+    """
+    from basket_softmax import Baskets
+    from basket_softmax.checkpoint.convert import split as run
+    from basket_softmax.checkpoint.manifest import NAME
+
+    if (folder / NAME).exists():
+        raise click.ClickException(f"{folder} holds a checkpoint already: choose another folder")
+    with _plain_errors():
+        written = run(sources, folder, Baskets(baskets) if baskets else None)
+    click.echo(f"{folder}: {_count(written.num_classes, 'class', 'classes')} in {len(written)} baskets")
+
+
+def _baskets(values: Sequence[str]) -> dict[str, int]:
+    baskets: dict[str, int] = {}
+    for value in values:
+        name, _, size = value.rpartition("=")
+        if not name or not size.isdecimal():
+            raise click.BadParameter(f"{value!r} is not NAME=SIZE, such as webface=10572")
+        if name in baskets:
+            raise click.BadParameter(f"{name!r} is given twice")
+        baskets[name] = int(size)
+    return baskets
+
+
+def _show(manifest: Manifest) -> None:
+    click.echo(
+        f"{_count(manifest.num_classes, 'class', 'classes')}, width {manifest.embedding_size}, written by "
+        f"{_count(manifest.world, 'rank', 'ranks')} (shard {manifest.kind!r}), torch {manifest.torch}, {manifest.time}"
+    )
+    first = 0
+    rows: list[tuple[str, ...]] = []
+    for name, size in manifest.baskets:
+        rows.append((name, f"{size:,}", f"{first:,}", f"{first + size - 1:,}" if size else "-"))
+        first += size
+    _table(("basket", "classes", "first", "last"), rows)
+    rows = [
+        (name, info.dtype, " x ".join(map(str, info.shape)) or "1") for name, info in manifest.rows.items()
+    ]
+    _table(("tensor", "dtype", "per class"), rows)
+    _table(
+        ("file", "bytes", "sha-256"), [(k, f"{v.bytes:,}", v.sha256[:16]) for k, v in manifest.files.items()]
+    )
+    click.echo(f"optimiser: {manifest.optimizer or 'none'}; extra: {'yes' if manifest.has_extra else 'no'}")
+    click.echo(f"fingerprint: {manifest.fingerprint}")
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    for row in (head, *rows):
+        click.echo(
+            "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+@contextmanager
+def _bar(label: str, manifest: Manifest) -> Iterator[Any]:
+    """A bar over the bytes of all files; None where nobody would see it move."""
+    stream = sys.stderr
+    if not stream.isatty():
+        yield None
+        return
+    size = sum(info.bytes for info in manifest.files.values())
+    with click.progressbar(length=size, label=label, file=stream) as bar:
+        yield bar.update
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    from basket_softmax.checkpoint import CheckpointError
+
+    try:
+        yield
+    except (CheckpointError, OSError) as error:
+        raise click.ClickException(str(error)) from error

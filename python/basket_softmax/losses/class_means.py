@@ -1,0 +1,133 @@
+"""First centres of a new basket: the mean direction of each of its classes, over one pass through its data."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from bbs_kernels.class_parallel import draw_rows
+
+from .grow import Growth
+
+if TYPE_CHECKING:
+    from .basket import BasketSoftmaxLoss
+
+
+class ClassMeans:
+    """Running sums of unit embeddings per class, of a basket that is about to join `loss`.
+
+        means = bs.ClassMeans(loss, size=360232)
+        with torch.no_grad():
+            for images, labels in first_epoch:
+                means.update(backbone(images), labels)
+        loss.add_basket("glint", 360232, init=means, optimizer=optimizer)
+
+    Under the loss's process group a rank keeps the sums of the classes that it will own, and nothing else.
+
+    Args:
+        loss: the head, as it is before `add_basket`.
+        size: classes of the new basket.
+
+    Raises:
+        ValueError: `size` is not an int >= 0.
+    """
+
+    def __init__(self, loss: BasketSoftmaxLoss, size: int) -> None:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise ValueError(f"size is {size!r}, allowed is an int >= 0")
+        self.size = size
+        self._ranks = None if loss._parallel is None else loss._parallel.ranks
+        growth = loss._growth(size)
+        self.first, rows = growth.first, growth.new.stop - growth.new.start
+        self.num_classes = loss.num_classes
+        # One row more takes what belongs to other ranks or to nobody, so that no step depends on the data.
+        self._sums = loss.weight.detach().new_zeros((rows + 1, loss.embedding_size))
+        self._counts = torch.zeros(rows + 1, dtype=torch.int64, device=loss.weight.device)
+
+    @torch.no_grad()
+    def update(self, embeddings: Tensor, labels: Tensor, ignore_index: int = -1) -> None:
+        """Add a batch; under a process group every rank brings its own, all of them together.
+
+        Args:
+            embeddings: [B, D], any floating dtype. Rows that are zero or not finite are left out.
+            labels: [B] int64 from 0 to size - 1, or `ignore_index`.
+
+        Raises:
+            ValueError: another shape, or (on the CPU) a label out of range.
+        """
+        depth = self._sums.shape[1]
+        if embeddings.dim() != 2 or embeddings.shape[1] != depth or labels.shape != embeddings.shape[:1]:
+            raise ValueError(
+                f"embeddings and labels have shapes {tuple(embeddings.shape)} and {tuple(labels.shape)}, allowed are "
+                f"[B, {depth}] and [B]"
+            )
+        x = embeddings.detach().to(self._sums.dtype)
+        if self._ranks is not None:
+            counts = self._ranks.row_counts(len(x), False, x.device).counts
+            x, labels = self._ranks.gather_rows(x, counts), self._ranks.gather_rows(labels, counts)
+        # After the gathering, so that every rank raises or none.
+        outside = (labels != ignore_index) & ((labels < 0) | (labels >= self.size))
+        if labels.device.type == "cpu" and bool(outside.any()):
+            raise ValueError(
+                f"labels has {int(labels[outside][0])}, allowed are 0 to {self.size - 1} and {ignore_index}"
+            )
+        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        rows = len(self._counts) - 1
+        local = labels - self.first
+        used = (
+            (labels != ignore_index)
+            & (local >= 0)
+            & (local < rows)
+            & ((norm >= 1e-12) & norm.isfinite())[:, 0]
+        )
+        index = torch.where(used, local, rows)
+        self._sums.index_add_(0, index, torch.where(used[:, None], x / norm, 0.0))
+        self._counts.index_add_(0, index, used.long())
+
+    def rows(self, fallback: Tensor) -> Tensor:
+        """The centres of this rank's classes, [rows, D], as long as freshly drawn ones are on average.
+
+        Args:
+            fallback: [rows, D]: what a class gets of which no embedding came, or whose mean has no direction.
+        """
+        norm = torch.linalg.vector_norm(self._sums[:-1], dim=1, keepdim=True)
+        known = (self._counts[:-1, None] > 0) & (norm > 1e-6)
+        length = 0.01 * math.sqrt(self._sums.shape[1])
+        return torch.where(known, self._sums[:-1] * (length / norm), fallback)
+
+    @property
+    def counts(self) -> Tensor:
+        """How many embeddings came of each of this rank's classes."""
+        return self._counts[:-1]
+
+
+@torch.no_grad()
+def first_centres(
+    loss: BasketSoftmaxLoss, init: str | Tensor | ClassMeans, size: int, growth: Growth
+) -> Tensor:
+    """The centres of this rank's classes of a new basket; `init` as for `BasketSoftmaxLoss.add_basket`.
+
+    Raises:
+        ValueError: `init` is something else, of another shape, or made for another basket.
+    """
+    first, rows, depth = growth.first, growth.new.stop - growth.new.start, loss.embedding_size
+    if isinstance(init, Tensor):
+        if init.shape != (size, depth):
+            raise ValueError(f"init has shape {tuple(init.shape)}, allowed is {(size, depth)}")
+        return init.detach()[first : first + rows]
+    if not isinstance(init, ClassMeans) and init != "random":
+        raise ValueError(f"init is {init!r}, allowed are 'random', a tensor [size, D] and a ClassMeans")
+    if isinstance(init, ClassMeans) and (init.size, init.num_classes) != (size, loss.num_classes):
+        raise ValueError(
+            f"init was made for {init.size} classes beside {init.num_classes}, allowed is {size} beside "
+            f"{loss.num_classes}"
+        )
+    drawn = loss.weight.new_empty((rows, depth))
+    if loss._parallel is None:
+        nn.init.normal_(drawn, std=0.01)
+    else:
+        draw_rows(drawn, [((first, first + rows), 0)], size, std=0.01)
+    return init.rows(drawn) if isinstance(init, ClassMeans) else drawn
