@@ -45,8 +45,10 @@ class Step(NamedTuple):
         return self.bytes_into_a_rank() / BANDWIDTH + COLLECTIVES * LATENCY * log2(self.ranks)
 
     def memory(self) -> float:
-        """Bytes of centres, gradient and momentum in fp32, and the gathered embeddings with their partial gradient."""
-        return 12 * self.classes / self.ranks * DEPTH + 6 * self.batch * DEPTH
+        """Bytes of centres, gradient and momentum in fp32; gathered embeddings and their partial gradient; candidates
+        as indices, cosines, and keys that leave and arrive."""
+        shard = 12 * self.classes / self.ranks * DEPTH
+        return shard + self.batch * (6 * DEPTH + 28 * self.baskets * self.listed)
 
 
 def table() -> str:

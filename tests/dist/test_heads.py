@@ -16,14 +16,17 @@ def test_weights(workers, shard: str, dtype: torch.dtype) -> None:
     workers.run(3, "heads_in_use.weights", shard, dtype)
 
 
-@pytest.mark.parametrize(
-    "body", ["evaluation", "averaged", "mesh", "frozen_somewhere", "learnable_margin", "refused", "copied"]
-)
+@pytest.mark.parametrize("body", ["evaluation", "averaged", "mesh", "learnable_margin", "refused", "copied"])
 @pytest.mark.parametrize(
     "world", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow)]
 )
 def test_use(workers, body: str, world: int) -> None:
     workers.run(world, f"heads_in_use.{body}")
+
+
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_frozen_somewhere(workers, world: int) -> None:
+    workers.run(world, "heads_in_use.frozen_somewhere")
 
 
 @pytest.mark.parametrize("mining", [bs.TopK(5, 1), bs.All()], ids=str)

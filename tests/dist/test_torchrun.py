@@ -1,0 +1,66 @@
+"""The example of docs/parallel.md under torchrun, with small baskets: both ranks print the same losses, which fall."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "parallel.md"
+pytestmark = [
+    pytest.mark.dist,
+    pytest.mark.slow,
+    pytest.mark.skipif(not PAGE.is_file(), reason="needs the source tree"),
+]
+
+BEFORE = """
+import os
+import torch
+torch.set_num_threads(1)
+
+class Backbone(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(20, 512)
+
+class Batches:
+    def __iter__(self):
+        rank = int(os.environ["RANK"])
+        g = torch.Generator().manual_seed(rank)
+        images, labels = torch.randn(8 - rank, 20, generator=g), torch.randint(90, (8 - rank,), generator=g)
+        for _ in range(6):
+            yield images, labels
+
+loader = Batches()
+"""
+AFTER = """
+    print("loss", os.environ["RANK"], float(value.detach()), flush=True)
+dist.destroy_process_group()
+"""
+
+
+def test_example(tmp_path: Path) -> None:
+    example = re.search(r"```python\n(.+?)```", PAGE.read_text(), re.S).group(1)
+    assert '{"webface": 10572, "glint": 360232}' in example
+    script = tmp_path / "train.py"
+    script.write_text(BEFORE + example.replace("10572", "57").replace("360232", "33") + AFTER.lstrip("\n"))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    losses = [
+        [float(value) for r, value in re.findall(r"loss (\d) (\S+)", done.stdout) if int(r) == rank]
+        for rank in (0, 1)
+    ]
+    assert len(losses[0]) == 6
+    assert losses[0] == losses[1]
+    assert losses[0][-1] < losses[0][0]
