@@ -54,7 +54,7 @@ def table(document: dict) -> str:
     machine = document["machine"]
     return "\n".join(lines) + (
         f"\n\n{machine['CPU']}; torch {machine['torch']}; medians of {', '.join(map(str, rounds))} interleaved rounds. "
-        "Columns of other libraries: their time over ours, median of the ratios round by round."
+        "Columns of others: their time over ours, with SGD over ours with fused SGD; medians of ratios by round."
     )
 
 

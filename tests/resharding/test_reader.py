@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING, Metadata
 
 from bbs_kernels.resharding import SafeReader
 from bbs_kernels.sharding import Sharding
@@ -29,6 +29,34 @@ def test_code_in_the_index_is_not_run(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not Path("trapped").exists()
     pickle.loads((tmp_path / ".metadata").read_bytes())
     assert Path("trapped").exists(), "the trap works where nothing guards against it"
+
+
+class ByAttribute:
+    """Unpickled as getattr(of, name), which Python 3.11.2 writes for members of an enumeration."""
+
+    def __init__(self, of: object, name: str) -> None:
+        self.call = (getattr, (of, name))
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+
+def test_members_of_an_enumeration_by_attribute(tmp_path: Path) -> None:
+    member = ByAttribute(_MEM_FORMAT_ENCODING, "TORCH_CONTIGUOUS_FORMAT")
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(Metadata({}, planner_data=member)))
+    read = SafeReader(tmp_path).read_metadata().planner_data
+    assert read is _MEM_FORMAT_ENCODING.TORCH_CONTIGUOUS_FORMAT
+
+
+@pytest.mark.parametrize(
+    ("of", "name"), [(torch.Size, "__class__"), (_MEM_FORMAT_ENCODING, "__init__"), (Metadata, "__init__")]
+)
+def test_other_attributes_are_refused(tmp_path: Path, of: type, name: str) -> None:
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(Metadata({}, planner_data=ByAttribute(of, name))))
+    with pytest.raises(
+        pickle.UnpicklingError, match=r"getattr.* does not belong into the index of a checkpoint"
+    ):
+        SafeReader(tmp_path).read_metadata()
 
 
 def test_another_object_is_refused(tmp_path: Path) -> None:
