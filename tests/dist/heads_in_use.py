@@ -226,6 +226,22 @@ class WithHead(nn.Module):
         return self.head(x, labels)
 
 
+def compiled(group: dist.ProcessGroup) -> None:
+    """torch.compile of a whole model leaves the head as it is."""
+    pair = Pair(group, Case())
+    net = nn.Linear(pair.case.depth, pair.case.depth)
+    values = []
+    for wrap in (lambda f: f, lambda f: torch.compile(f, backend="aot_eager")):
+        head = pair.head(True)
+        value = wrap(lambda x, labels, head=head: head(net(x), labels))(
+            pair.problem.x[pair.own], pair.problem.labels[pair.own]
+        )
+        value.backward()
+        values.append((value.detach(), head.weight.grad))
+    assert torch.equal(values[0][0], values[1][0])
+    assert torch.equal(values[0][1], values[1][1])
+
+
 def copied(group: dist.ProcessGroup) -> None:
     """A deep copy is a head of the same ranks; ArcFace and CosFace heads take the same arguments."""
     pair = Pair(group, Case())

@@ -29,6 +29,11 @@ def test_frozen_somewhere(workers, world: int) -> None:
     workers.run(world, "heads_in_use.frozen_somewhere")
 
 
+@pytest.mark.slow
+def test_compiled(workers) -> None:
+    workers.run(2, "heads_in_use.compiled")
+
+
 @pytest.mark.parametrize("mining", [bs.TopK(5, 1), bs.All()], ids=str)
 @pytest.mark.parametrize("world", [1, 3])
 def test_sampled(workers, world: int, mining: object) -> None:

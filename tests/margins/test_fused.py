@@ -177,6 +177,16 @@ def test_which_margins_have_the_formula() -> None:
             core.margin_softmax(None, None, None, None, margin=other)
 
 
+def test_a_shard_gives_no_loss() -> None:
+    """Its log-sum-exp is a part of what the loss is made of."""
+    x, w, labels, offsets = torch.ones(2, 3), torch.ones(4, 3), torch.arange(2), torch.tensor([0, 4])
+    for argument in ({"row_basket": labels}, {"row_alias": labels}, {"mined_in_lse": False}):
+        with pytest.raises(ValueError, match="belong to cos_lse of a shard"):
+            core.margin_softmax(
+                x, w, labels, offsets, margin=bs.ArcFace(), scale=64.0, mining=bs.Own(), **argument
+            )
+
+
 def test_a_subclass_with_its_own_formula_is_called() -> None:
     class Shifted(bs.ArcFace):
         def __call__(self, cos_t: Tensor) -> Tensor:

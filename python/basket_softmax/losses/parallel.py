@@ -93,6 +93,7 @@ def refuse_fsdp(weight: Any) -> None:
         raise RuntimeError(NOT_IN_FSDP)
 
 
+@torch.compiler.disable  # the sizes of messages are read on the host
 def parallel_loss(
     head: BasketSoftmaxLoss,
     parallel: ClassParallel,
