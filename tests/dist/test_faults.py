@@ -20,6 +20,8 @@ ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": os.pathsep.join([str(HERE.parent), *filter(None, sys.path)]),
     "OMP_NUM_THREADS": "1",
+    # Without it all lives of a torchrun share one store, in which a restarted rank may find the address of a dead one.
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
 }
 
 
