@@ -71,20 +71,20 @@ __device__ __forceinline__ void write_factors(const BackwardRowParams& p, const 
   p.rows.row_factor[position] = largest > 0.0f && is_finite(dense) ? dense / largest : 0.0f;
 }
 
-// The sum over the warps, in order, of what each lane holds of a run, to memory.
+// The sum over the warps, in order, of what each lane holds of the run from `first`, to memory.
 template <class Row, int values>
 __device__ __forceinline__ void merge_runs(float (&sums)[kPairsWarps][Row::kSpan], const float (&mine)[values],
-                                           const Row& lanes, float* out, int count) {
+                                           const Row& lanes, float* out, int first, int dim) {
   const int warp = threadIdx.x / 32;
-  __syncthreads();
+  if (first > 0) __syncthreads();  // the sums of the run before are still being read
 #pragma unroll
   for (int v = 0; v < values; ++v) sums[warp][lanes.column(v)] = mine[v];
   __syncthreads();
-  for (int d = threadIdx.x; d < Row::kSpan && d < count; d += kPairsThreads) {
+  for (int d = threadIdx.x; d < Row::kSpan && first + d < dim; d += kPairsThreads) {
     float sum = sums[0][d];
 #pragma unroll
     for (int w = 1; w < kPairsWarps; ++w) sum += sums[w][d];
-    out[d] = sum;
+    out[first + d] = sum;
   }
 }
 
@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(kPairsThreads) backward_pairs(const __grid_con
       if (first == 0 && slot < slots) pairs[slot] = mine;
     }
     if (!p.rows.need_dx) return;  // the first run has found the norms
-    merge_runs<Row>(sums, dx, lanes, p.rows.sparse_dx + int64_t{position} * q.dim + first, q.dim - first);
+    merge_runs<Row>(sums, dx, lanes, p.rows.sparse_dx + int64_t{position} * q.dim, first, q.dim);
   }
   dot = warp_sum(dot);
   if (lane == 0) dots[warp] = dot;

@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(kThreads) coefficients(const __grid_constant__
   float* stage = reinterpret_cast<float*>(shared);
   const int first_row = blockIdx.x * kTileM;
   if (!enter_tile<S>(p, s.sweep, first_row)) return;
-  begin_rows(p.forward, s.sweep, first_row);
+  fill_rows(p.forward, s.sweep, first_row);
   // The log-sum-exp itself, so that scale c - lse is rounded once, where it is small: in units of log2 both sides would
   // be rounded, and p be off by an ulp of s.
   const float lse_log2e = p.rows.lse_log2e[first_row + threadIdx.x];

@@ -83,11 +83,11 @@ static __global__ void __launch_bounds__(kSortThreads) scatter_digits(const __gr
     ranks[n] = start[warp][digit] + before;
     __syncwarp();
     if (real && before == 0) start[warp][digit] += __popc(lanes);
-    __syncwarp();
+    if (n + 1 < kSortItems) __syncwarp();
   }
 
   const int d = threadIdx.x;
-  // Its barrier also ends the counting.
+  // Its barrier also ends the counting, for the warp as well.
   int32_t next = block_scan<kSortThreads>(d < digits ? s.totals[d] : 0, warp_sums).before;
   if (d < digits) {
     next += s.counts[int64_t{d} * s.blocks + blockIdx.x];

@@ -31,9 +31,8 @@ __device__ __forceinline__ void look_up_tile(const ForwardParams& p, SweepState&
   s.walk_basket = basket;
 }
 
-// Fills the state of the rows at sorted positions first_row..., by all threads; ends with a barrier. Returns how many
-// tiles the rows need: all, or under `own` those of the baskets that have a row here.
-__device__ __forceinline__ int begin_rows(const ForwardParams& p, SweepState& s, int first_row) {
+// Fills the state of the rows at sorted positions first_row..., each by one thread. A barrier inside; one must follow.
+__device__ __forceinline__ void fill_rows(const ForwardParams& p, SweepState& s, int first_row) {
   const Problem& q = p.problem;
   for (int w = threadIdx.x; w < kBloomWords; w += blockDim.x) s.bloom[w] = 0;
   if (threadIdx.x == 0) s.hits = s.walk_segment = s.walk_basket = 0;
@@ -51,6 +50,13 @@ __device__ __forceinline__ int begin_rows(const ForwardParams& p, SweepState& s,
     s.pair[0][r] = s.pair[1][r] = {-__int_as_float(0x7f800000), 0.0f};
     s.nan[r] = 0;
   }
+}
+
+// Fills the state of the rows, by all threads; ends with a barrier. Returns how many tiles they need: all, or under
+// `own` those of the baskets that have a row here.
+__device__ __forceinline__ int begin_rows(const ForwardParams& p, SweepState& s, int first_row) {
+  const Problem& q = p.problem;
+  fill_rows(p, s, first_row);
   __syncthreads();
   if (threadIdx.x < 32) {
     const int lane = threadIdx.x;

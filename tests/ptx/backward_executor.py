@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import device
 import numpy as np
-from executor import OP_TYPES, Forward, module, ptxvm
+from executor import OP_TYPES, Forward, kernel_of, module, ptxvm
 from oracle import Problem, Result
 from oracle import forward as oracle_forward
 
@@ -94,7 +94,7 @@ class Backward(Forward):
         return _core.plan_backward(self._call(inputs), self.offsets, self.machine, places, self.limit)
 
     def run(
-        self, *, seed: int = 0, checks: dict | None = None
+        self, *, seed: int = 0, mutated: tuple[str, str] | None = None, checks: dict | None = None
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """dx and dw as fp64; None where not asked for."""
         if device.chosen():
@@ -135,7 +135,7 @@ class Backward(Forward):
         self.stats = {}
         for kernel, grid, block, shared, parameters in self._plan(inputs, memory)["launches"]:
             self.stats[kernel] = dev.launch(
-                kernel, grid, block, [parameters], shared=shared, seed=seed, checks=checks
+                kernel_of(kernel, mutated), grid, block, [parameters], shared=shared, seed=seed, checks=checks
             )
         return self._read_dx(dx) if self.need_dx else None, self._read_dw(dw) if self.need_dw else None
 

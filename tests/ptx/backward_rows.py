@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from executor import CACHE, CUDA, OP_TYPES, module, ptxvm, source_hash, stored
+from executor import CACHE, CUDA, OP_TYPES, kernel_of, module, ptxvm, source_hash, stored
 from oracle import RULES, Problem, Result
 
 NO_PAIR = 0x7FFFFFFF
@@ -56,9 +56,19 @@ def plan_sort(count: int, classes: int) -> dict[str, int]:
 
 
 def sort_pairs(
-    pairs: np.ndarray, classes: int, *, seed: int = 0, arch: str = "sm_80", checks: dict | None = None
+    pairs: np.ndarray,
+    classes: int,
+    *,
+    seed: int = 0,
+    arch: str = "sm_80",
+    mutated: tuple[str, str] | None = None,
+    checks: dict | None = None,
 ) -> np.ndarray:
     plan, count = plan_sort(len(pairs), classes), len(pairs)
+
+    def launch(kernel: str, blocks: int, arg: list[bytes]) -> None:
+        dev.launch(kernel_of(kernel, mutated), blocks, plan["threads"], arg, seed=seed, checks=checks)
+
     dev = ptxvm.Device(module(SORT_SOURCE, arch))
     given = dev.alloc(pairs.view(np.uint8), name="pairs")
     out = dev.alloc((count * PAIR.itemsize,), "u1", name="sorted")
@@ -66,11 +76,11 @@ def sort_pairs(
     library = rows_library()
     for n in range(plan["passes"]):
         arg = [packed(library.bbs_pack_sort_pass, count, classes, n, given.ptr, workspace.ptr)]
-        dev.launch("count_digits", plan["blocks"], plan["threads"], arg, seed=seed, checks=checks)
-        dev.launch("scan_digits", plan["digits"], plan["threads"], arg, seed=seed, checks=checks)
-        dev.launch("scatter_digits", plan["blocks"], plan["threads"], arg, seed=seed, checks=checks)
+        launch("count_digits", plan["blocks"], arg)
+        launch("scan_digits", plan["digits"], arg)
+        launch("scatter_digits", plan["blocks"], arg)
     arg = [packed(library.bbs_pack_gather, count, classes, given.ptr, out.ptr, workspace.ptr)]
-    dev.launch("gather_pairs", plan["gather_blocks"], plan["threads"], arg, seed=seed, checks=checks)
+    launch("gather_pairs", plan["gather_blocks"], arg)
     return out.numpy().view(PAIR)
 
 

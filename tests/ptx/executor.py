@@ -57,6 +57,13 @@ def module(source: str, arch: str) -> ptxvm.Module:
     return ptxvm.Module.from_ptx(ptx(source, arch))
 
 
+def kernel_of(name: str, mutated: tuple[str, str] | None) -> object:
+    """What Device.launch takes: the kernel of the device's module, or of `mutated`."""
+    if mutated is None or mutated[0] != name:
+        return name
+    return ptxvm.Module.from_ptx(mutated[1]).kernel(name)
+
+
 def round_to(operand: str, values: np.ndarray) -> np.ndarray:
     """fp64 values as the main loop multiplies them."""
     v = values.astype(np.float32)
@@ -132,8 +139,10 @@ class Forward:
             "guard_value": p.guard_value,
         }
 
-    def run(self, *, seed: int = 0, sweep_text: str | None = None, checks: dict | None = None) -> Result:
-        """`sweep_text`: PTX in place of the compiler's, for mutations of the sweep."""
+    def run(
+        self, *, seed: int = 0, mutated: tuple[str, str] | None = None, checks: dict | None = None
+    ) -> Result:
+        """`mutated`: a kernel's name, and PTX to take it from in place of the compiler's."""
         if device.chosen():
             return device.forward(self)
         p, plan = self.p, self.plan
@@ -168,11 +177,10 @@ class Forward:
             {name: buffer.ptr for name, buffer in memory.items()}, self.streaming,
         )  # fmt: skip
         self.stats = {}
-
-        def launch(name: str, kernel: object) -> None:
+        for name in ("prepare_rows", "order_rows", "cos_lse_sweep", "merge_splits"):
             shape = plan[name]
             self.stats[name] = dev.launch(
-                kernel,
+                kernel_of(name, mutated),
                 shape["grid"],
                 shape["block"],
                 [packed],
@@ -180,12 +188,6 @@ class Forward:
                 seed=seed,
                 checks=checks,
             )
-
-        launch("prepare_rows", "prepare_rows")
-        launch("order_rows", "order_rows")
-        changed = sweep_text and ptxvm.Module.from_ptx(sweep_text).kernel("cos_lse_sweep")
-        launch("cos_lse_sweep", changed or "cos_lse_sweep")
-        launch("merge_splits", "merge_splits")
         self.bad_label, self.bad_label_classes = map(int, memory["bad_label"].numpy())
         lse, cos_t, idx, cos = (buffer.numpy() for buffer in outputs.values())
         shape = (rows, baskets, k)

@@ -1,85 +1,132 @@
-"""Each barrier and each wait of the sweep is needed, and the tests would notice its loss: every one is taken out of the
-compiler's PTX in turn, and the machine must object, or the result must be wrong."""
+"""Each barrier and each wait is needed, and the tests would notice its loss: every one is taken out of the compiler's
+PTX in turn, and the machine must object, or the result must change. A problem is large enough for every site to
+matter: more k-tiles than stages, several tiles a block, and two ranges of them in one row block."""
 
 from __future__ import annotations
 
 import functools
-import re
 
 import cases
-import ptxvm
+import numpy as np
 import pytest
+from backward_executor import Backward
+from backward_rows import SORT_SOURCE, sort_pairs
 from executor import Forward, ptx
+from mutation import SEEDS, SYNC, WARP_SYNC, unnoticed
+from test_backward import spread, upstream
 from test_forward import TYPES, agree
+from test_sort_pairs import random_pairs
 
 pytestmark = [pytest.mark.ptx, pytest.mark.slow]
 
-SYNC = re.compile(r"^\s*(@%p\d+ )?(bar(rier)?\.(sync|cta\.sync|red|cta\.red)\S*|cp\.async\.wait_\w+)")
-RED = re.compile(r"(?:bar|barrier)\S*red\S*\.pred\s+(%p\d+), \d+, (?:\d+, )?(%p\d+);")
-VARIANTS = {
+CHECKS = {"bank": False}
+STRICT = {"warp_order": "strict", **CHECKS}  # votes and shuffles order no memory
+SWEEPS = {
     "bf16-resident": ("bf16", False),
     "bf16-streaming": ("bf16", True),
     "bf16-w32-streaming": ("bf16-w32", True),
     "fp32-streaming": ("fp32", True),
 }
+FORWARD = [*((variant, "cos_lse_sweep") for variant in SWEEPS), ("bf16-resident", "merge_splits")]
+PRODUCTS = ("gradient_rows", "gradient_classes")
+BACKWARD = [
+    *(
+        ("bf16", kernel)
+        for kernel in ("order_rows", "row_scale", "backward_pairs", "coefficients", *PRODUCTS, "finish_rows")
+    ),
+    ("bf16-wide-columns", "backward_pairs"),
+    ("bf16-w32", "coefficients"),
+    *(("fp32-columns", kernel) for kernel in ("coefficients", "normalize_classes", *PRODUCTS)),
+]
 
 
 @functools.cache
-def call(variant: str) -> Forward:
-    kind, streaming = VARIANTS[variant]
+def forward_call(variant: str, rule: str = "topk") -> Forward:
+    kind, streaming = SWEEPS[variant]
     operand, w_bytes = TYPES[kind]
     dim = 160 if operand == "bf16" else 80  # five k-tiles: more than stages
-    p = cases.with_aliases(cases.planted(operand, 30, dim, [140, 33, 300], rule="topk", k=5, skip=1), 40)
+    p = cases.with_aliases(cases.planted(operand, 30, dim, [140, 33, 300], rule=rule, k=5, skip=1), 40)
     return Forward(p, operand, w_bytes=w_bytes, streaming=streaming, multiprocessors=1)
 
 
 @functools.cache
-def sweep_lines(variant: str) -> tuple[list[str], list[int]]:
-    """The PTX, and the lines of the sweep that synchronise."""
-    made = call(variant)
-    lines = ptx(made.source, made.arch).splitlines()
-    start = next(i for i, line in enumerate(lines) if ".entry" in line and "cos_lse_sweep" in line)
-    end = next(i for i in range(start, len(lines)) if lines[i] == "}")
-    return lines, [i for i in range(start, end) if SYNC.match(lines[i])]
+def backward_call(variant: str) -> Backward:
+    """The rows of the first basket make dW of five k-tiles; the others need a second range of tiles in a row block."""
+    kind, columns = variant.removesuffix("-columns"), variant.endswith("-columns")
+    if kind == "bf16-wide":  # a row in two runs
+        p = cases.planted("bf16", 5, 1040, [20, 30], rule="topk", k=2, skip=1)
+        return Backward(p, "bf16", *upstream(5), transposed=columns, multiprocessors=1)
+    operand, w_bytes = TYPES[kind]
+    first = 140 if operand == "bf16" else 70
+    p = cases.planted(operand, first + 10, 48, [140, 20, 32], rule="topk", k=2, skip=1)
+    p = cases.with_aliases(spread(p, [first, 0, 10]), 40)
+    p.x = cases.round_to(operand, p.x)
+    return Backward(p, operand, *upstream(first + 10), w_bytes=w_bytes, transposed=columns, multiprocessors=1)
 
 
-def without(lines: list[str], at: int) -> str:
-    red = RED.search(lines[at])
-    # A barrier that also reduces leaves each thread with its own predicate.
-    replacement = "" if red is None else f"mov.pred {red[1]}, {red[2]};"
-    return "\n".join([*lines[:at], replacement, *lines[at + 1 :]])
+@functools.cache
+def unchanged(variant: str) -> tuple[np.ndarray, np.ndarray]:
+    return backward_call(variant).run(checks=STRICT)
 
 
-def sites() -> list:
-    found = []
-    for variant in VARIANTS:
-        try:
-            lines, where = sweep_lines(variant)
-        except (FileNotFoundError, OSError):  # no compiler: the tests are skipped anyway
-            continue
-        found += [
-            pytest.param(variant, n, id=f"{variant}-{n}-{lines[i].split()[0].rstrip(';')}")
-            for n, i in enumerate(where)
-        ]
-    return found
+@pytest.mark.parametrize("variant", SWEEPS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_unchanged_forward(variant, seed):
+    made = forward_call(variant)
+    agree(made.p, made.run(seed=seed, checks=CHECKS))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_unchanged(variant, seed):
-    made = call(variant)
-    agree(made.p, made.run(seed=seed))
+@pytest.mark.parametrize(("variant", "kernel"), FORWARD)
+def test_forward_needs_every_barrier_and_wait(variant, kernel):
+    made = forward_call(variant)
+
+    def attempt(seed: int, text: str) -> None:
+        for rule in ("topk", "own"):  # under topk rows need not be asked which tiles they need
+            call = forward_call(variant, rule)
+            agree(call.p, call.run(seed=seed, mutated=(kernel, text), checks=CHECKS))
+
+    sites, left = unnoticed(ptx(made.source, made.arch), kernel, attempt)
+    assert sites
+    assert left == []
 
 
-@pytest.mark.parametrize(("variant", "site"), sites())
-def test_every_barrier_and_wait_is_needed(variant, site):
-    lines, where = sweep_lines(variant)
-    made = call(variant)
-    text = without(lines, where[site])
-    for seed in (0, 1, 2, 3):
-        try:
-            got = made.run(seed=seed, sweep_text=text)
-            agree(made.p, got)
-        except (ptxvm.PTXError, AssertionError):
-            return
-    pytest.fail(f"nothing notices that line {where[site] + 1} is gone: {lines[where[site]].strip()}")
+@pytest.mark.parametrize("variant", sorted({variant for variant, _ in BACKWARD}))
+def test_unchanged_backward(variant):
+    again = backward_call(variant).run(seed=1, checks=STRICT)
+    for got, want in zip(again, unchanged(variant), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(("variant", "kernel"), BACKWARD)
+def test_backward_needs_every_barrier_and_wait(variant, kernel):
+    made = backward_call(variant)
+
+    def attempt(seed: int, text: str) -> None:
+        got = made.run(seed=seed, mutated=(kernel, text), checks=STRICT)
+        for mine, want in zip(got, unchanged(variant), strict=True):
+            np.testing.assert_array_equal(mine, want)
+
+    sites, left = unnoticed(ptx(made.source, made.arch), kernel, attempt)
+    assert sites
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    ("kernel", "pattern"),
+    [
+        *((kernel, SYNC) for kernel in ("count_digits", "scan_digits", "scatter_digits")),
+        ("scatter_digits", WARP_SYNC),
+    ],
+    ids=["count_digits", "scan_digits", "scatter_digits", "scatter_digits-warps"],
+)
+def test_sort_needs_every_barrier(kernel, pattern):
+    pairs = random_pairs(3000, 300)
+    want = pairs[np.argsort(pairs["label"], kind="stable")]
+
+    def attempt(seed: int, text: str) -> None:
+        got = sort_pairs(pairs, 300, seed=seed, mutated=(kernel, text), checks=STRICT)
+        np.testing.assert_array_equal(got, want)
+
+    sites, left = unnoticed(ptx(SORT_SOURCE, "sm_80"), kernel, attempt, pattern)
+    assert sites
+    assert left == []
