@@ -13,9 +13,10 @@ import click
 from .compiler import ROOT
 from .gate import Finding, check
 from .gpus import BY_ARCH
+from .grids import grid_fills
 from .kernels import BASELINE, KERNELS, UNITS
 from .machine import execute_once
-from .page import put_roofline, report_page
+from .page import put_grids, put_roofline, report_page
 from .results import Row, add_executed, compare, measure
 from .roofline import roofline
 from .tools import Tools, find_tools
@@ -28,7 +29,7 @@ from .tools import Tools, find_tools
     default=ROOT / "bench" / "results" / "static",
     help="Folder for report.json and report.csv; default: bench/results/static.",
 )
-@click.option("--docs", is_flag=True, help="Rewrite docs/static-report.md and the roofline of docs/cuda.md.")
+@click.option("--docs", is_flag=True, help="Rewrite docs/static-report.md and the tables of docs/cuda.md.")
 @click.option("--check", "gate", is_flag=True, help="Exit with 1 if a bound is missed.")
 @click.option(
     "--arch",
@@ -119,4 +120,5 @@ def write_docs(rows: list[Row], findings: list[Finding], versions: dict[str, str
     (ROOT / "docs" / "static-report.md").write_text(report_page(rows, findings, versions), encoding="utf-8")
     page = ROOT / "docs" / "cuda.md"
     rates = {(row.kernel, row.arch): row.flops_per_cycle for row in rows if row.flops_per_cycle}
-    page.write_text(put_roofline(page.read_text(encoding="utf-8"), roofline(rates)), encoding="utf-8")
+    text = put_roofline(page.read_text(encoding="utf-8"), roofline(rates))
+    page.write_text(put_grids(text, grid_fills()), encoding="utf-8")

@@ -1,16 +1,18 @@
-"""The two generated parts of the documentation: docs/static-report.md, and the roofline inside docs/cuda.md."""
+"""The generated parts of the documentation: docs/static-report.md, and two tables inside docs/cuda.md."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from .gate import Finding
+from .grids import KERNELS, Fill
 from .results import REFERENCE, Row
 from .roofline import Point
 from .units import BASELINE
 
 COMMAND = "python bench/static_report.py --docs"
 ROOFLINE_MARKS = ("<!-- roofline: begin, written by bench/static_report.py -->", "<!-- roofline: end -->")
+GRID_MARKS = ("<!-- grids: begin, written by bench/static_report.py -->", "<!-- grids: end -->")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -205,10 +207,22 @@ def roofline_table(points: list[Point]) -> str:
 
 
 def put_roofline(page: str, points: list[Point]) -> str:
+    return _put(page, ROOFLINE_MARKS, roofline_table(points))
+
+
+def put_grids(page: str, fills: list[Fill]) -> str:
+    head = ("GPU", "B", "tiles of a run", *(f"`{kernel}`" for kernel in KERNELS))
+    rows = [
+        (f.gpu.name, f.rows, f.run_tiles, *(f"{f.shares[kernel]:.0%}" for kernel in KERNELS)) for f in fills
+    ]
+    return _put(page, GRID_MARKS, table(head, rows))
+
+
+def _put(page: str, marks: tuple[str, str], text: str) -> str:
     """`page` with a new table between the marks."""
-    begin, end = ROOFLINE_MARKS
+    begin, end = marks
     before, found, rest = page.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise ValueError(f"the page lacks the lines {begin!r} and {end!r}")
-    return f"{before}{begin}\n\n{roofline_table(points)}\n{end}{after}"
+    return f"{before}{begin}\n\n{text}\n{end}{after}"

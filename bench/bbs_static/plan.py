@@ -83,9 +83,9 @@ def launch_of(sweep: Sweep, problem: Problem, arch: str, multiprocessors: int) -
     return launch_of(sweep, replace(problem, dim=problem.dim // 2), arch, multiprocessors)
 
 
-def dense_launch_of(dense: Dense, problem: Problem, arch: str, multiprocessors: int) -> DenseLaunch:
-    """The first run of a backward that wants both gradients, with the default limit of workspace."""
-    call = _call(dense, problem)
+def plan_dense(of: Operands, problem: Problem, arch: str, multiprocessors: int) -> dict[str, Any]:
+    """A backward that wants both gradients, with the default limit of workspace."""
+    call = _call(of, problem)
     dw_strides = call["w"][3:5]
     memory = {
         **dict.fromkeys(
@@ -95,7 +95,11 @@ def dense_launch_of(dense: Dense, problem: Problem, arch: str, multiprocessors: 
         "dx": (0, problem.dim, 1),
         "dw": (0, *dw_strides),
     }
-    plan = _core.plan_backward(call, [0, problem.classes], _machine(arch, multiprocessors), memory)
+    return _core.plan_backward(call, [0, problem.classes], _machine(arch, multiprocessors), memory)
+
+
+def dense_launch_of(dense: Dense, problem: Problem, arch: str, multiprocessors: int) -> DenseLaunch:
+    plan = plan_dense(dense, problem, arch, multiprocessors)
     grid, shared = next(
         (grid, shared) for name, grid, _, shared, _ in plan["launches"] if name == dense.kernel
     )

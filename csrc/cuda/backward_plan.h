@@ -52,10 +52,16 @@ inline BackwardPlan plan_backward(const ForwardShape& s, const int64_t* offsets,
       (dx + dw) * rows * element + dx * plan.padded_dim * element + 4 + dw * plan.row_blocks * 4;
   const int64_t fit = workspace_limit / (class_bytes * kTileN + dx * rows * 4);
   const int64_t most = plan.tiles > 0 ? plan.tiles : 1;
-  plan.run_tiles = static_cast<int32_t>(fit < 1 ? 1 : fit > most ? most : fit);
+  int64_t run = fit < 1 ? 1 : fit > most ? most : fit;
+  // Blocks of a tile in the grids of coefficients and gradient_classes, the smaller. A run that gives a last few of the
+  // multiprocessors one block more than the others takes as long as if all had it: whole waves, or else equal runs.
+  const int64_t blocks_of_tile = plan.row_blocks < plan.column_blocks ? plan.row_blocks : plan.column_blocks;
+  const int64_t wave = machine.multiprocessors / (blocks_of_tile > 0 ? blocks_of_tile : 1);
+  const auto share = [](int64_t all, int64_t of) { return (all + of - 1) / of; };
+  if (run < most) run = wave > 0 && run >= wave ? run / wave * wave : share(most, share(most, run));
   // A call without a tile has one run: gradient_rows writes its zeros.
-  plan.runs = static_cast<int32_t>((most + plan.run_tiles - 1) / plan.run_tiles);
-  plan.run_tiles = static_cast<int32_t>((most + plan.runs - 1) / plan.runs);
+  plan.run_tiles = static_cast<int32_t>(run);
+  plan.runs = static_cast<int32_t>(share(most, run));
 
   constexpr int32_t kBlocksByRegisters = 2;
   const int64_t blocks = int64_t{plan.row_blocks} * plan.column_blocks;

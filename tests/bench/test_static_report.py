@@ -12,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bbs_static import command, gate, page, sass, tools
+from bbs_static import command, gate, grids, page, sass, tools
 from bbs_static.binary import measure_loop
 from bbs_static.compiler import CUDA, included
 from bbs_static.kernels import KERNELS, UNITS
@@ -235,6 +235,16 @@ def test_roofline_turns_from_memory_to_tensor_cores():
     assert (a100.bound, a100.issue_ms) == ("tensor cores", 0.0)
 
 
+def test_runs_of_the_backward_are_whole_waves_where_one_fits():
+    """27 tiles by 4 blocks of columns are the 108 multiprocessors of an A100; 33 tiles of an H100 do not fit 64 MiB."""
+    fills = {(f.gpu.arch, f.rows): f for f in grids.grid_fills()}
+    assert [fills["sm_80", rows].run_tiles for rows in (1024, 4096)] == [81, 27]
+    assert min(fills["sm_80", 4096].shares[k] for k in ("coefficients", "gradient_classes")) > 0.99
+    assert fills["sm_80", 4096].shares["gradient_rows"] == pytest.approx(128 / 216)
+    assert [fills["sm_90", rows].run_tiles for rows in (1024, 4096)] == [99, 29]
+    assert fills["sm_90", 4096].shares["gradient_classes"] == pytest.approx(116 / 132, rel=0.01)
+
+
 def test_pages():
     rows = [row(BASELINE), row(NO_NORMS, cycles_per_multiply=9.0)]
     for r in rows:
@@ -247,6 +257,9 @@ def test_pages():
     assert page.put_roofline(f"a\n{begin}\nold\n{end}\nb", []).startswith(f"a\n{begin}\n\n| GPU |")
     with pytest.raises(ValueError, match="lacks the lines"):
         page.put_roofline("a page", [])
+    begin, end = page.GRID_MARKS
+    written = page.put_grids(f"{begin}\n{end}", grids.grid_fills()[:1])
+    assert "| A100 SXM 80 GB | 1024 | 81 | 100% | 89% | 100% |" in written
 
 
 @pytest.mark.parametrize(("cycles", "code"), [(6.5, 0), (9.0, 1)])
