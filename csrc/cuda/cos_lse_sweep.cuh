@@ -213,11 +213,13 @@ __global__ void __launch_bounds__(kThreads) cos_lse_sweep(const __grid_constant_
       if (p.sweep.list_length > 0) {
         const int next = n + 1 < end ? state.tile[(n + 1) % kTileSlots].basket : -1;
         update_lists(p, state, tile, first_row, next != tile.basket, pending);
-        if (next != tile.basket) enter_basket(p, state, next);  // of the rows that the same warp has just listed
+        __syncthreads();
+        if (next != tile.basket) enter_basket(p, state, next);
       }
     }
     cp_async_wait<0>();
   }
+  __syncthreads();
   for (int r = threadIdx.x; r < kTileM; r += kThreads) {
     if (first_row + r >= p.problem.rows) continue;
     LsePair pair = merge(state.pair[0][r], state.pair[1][r], p.problem.scale * kLog2E, PlainExp2());

