@@ -28,6 +28,9 @@ SWEEPS = {
     "fp32-streaming": ("fp32", True),
 }
 FORWARD = [*((variant, "cos_lse_sweep") for variant in SWEEPS), ("bf16-resident", "merge_splits")]
+# Two barriers of the sweep order nothing: a warp enters the baskets of the rows that it has just listed, and the last
+# products are followed by a barrier already. Without both, ptxas spills in the element-wise fp32 sweep on sm_90.
+KEPT = 2
 PRODUCTS = ("gradient_rows", "gradient_classes")
 BACKWARD = [
     *(
@@ -41,11 +44,11 @@ BACKWARD = [
 
 
 @functools.cache
-def forward_call(variant: str) -> Forward:
+def forward_call(variant: str, rule: str = "topk") -> Forward:
     kind, streaming = SWEEPS[variant]
     operand, w_bytes = TYPES[kind]
     dim = 160 if operand == "bf16" else 80  # five k-tiles: more than stages
-    p = cases.with_aliases(cases.planted(operand, 30, dim, [140, 33, 300], rule="topk", k=5, skip=1), 40)
+    p = cases.with_aliases(cases.planted(operand, 30, dim, [140, 33, 300], rule=rule, k=5, skip=1), 40)
     return Forward(p, operand, w_bytes=w_bytes, streaming=streaming, multiprocessors=1)
 
 
@@ -58,7 +61,7 @@ def backward_call(variant: str) -> Backward:
         return Backward(p, "bf16", *upstream(5), transposed=columns, multiprocessors=1)
     operand, w_bytes = TYPES[kind]
     first = 140 if operand == "bf16" else 70
-    p = cases.planted(operand, first + 10, 48, [140, 20, 30], rule="topk", k=2, skip=1)
+    p = cases.planted(operand, first + 10, 48, [140, 20, 32], rule="topk", k=2, skip=1)
     p = cases.with_aliases(spread(p, [first, 0, 10]), 40)
     p.x = cases.round_to(operand, p.x)
     return Backward(p, operand, *upstream(first + 10), w_bytes=w_bytes, transposed=columns, multiprocessors=1)
@@ -81,11 +84,13 @@ def test_forward_needs_every_barrier_and_wait(variant, kernel):
     made = forward_call(variant)
 
     def attempt(seed: int, text: str) -> None:
-        agree(made.p, made.run(seed=seed, mutated=(kernel, text), checks=CHECKS))
+        for rule in ("topk", "own"):  # under topk rows need not be asked which tiles they need
+            call = forward_call(variant, rule)
+            agree(call.p, call.run(seed=seed, mutated=(kernel, text), checks=CHECKS))
 
     sites, left = unnoticed(ptx(made.source, made.arch), kernel, attempt)
     assert sites
-    assert left == []
+    assert len(left) == (KEPT if kernel == "cos_lse_sweep" else 0), left
 
 
 @pytest.mark.parametrize("variant", sorted({variant for variant, _ in BACKWARD}))
