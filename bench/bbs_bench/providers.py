@@ -90,7 +90,15 @@ def ours_fused(case: Case, data: Data) -> Step:
     """FusedSGD: the update is part of backward, and no gradient of the centres is held."""
     loss = _head(case, data)
     optimizer = bs.optim.FusedSGD(loss, **SGD)
-    return Step(lambda: loss(data.x, data.labels), _backward_and_step(data, optimizer))
+
+    def backward(value: Tensor) -> Sequence[Tensor]:
+        data.x.grad = None
+        value.backward()
+        optimizer.step()
+        assert data.x.grad is not None
+        return (data.x.grad,)
+
+    return Step(lambda: loss(data.x, data.labels), backward)
 
 
 def then_sgd(provider: Provider) -> Provider:
@@ -112,17 +120,6 @@ def then_sgd(provider: Provider) -> Provider:
         return Step(step.forward, backward)
 
     return with_step
-
-
-def _backward_and_step(data: Data, optimizer: torch.optim.Optimizer) -> Callable[[Tensor], Sequence[Tensor]]:
-    def backward(value: Tensor) -> Sequence[Tensor]:
-        data.x.grad = None
-        value.backward()
-        optimizer.step()
-        assert data.x.grad is not None
-        return (data.x.grad,)
-
-    return backward
 
 
 def eager(case: Case, data: Data) -> Step | None:

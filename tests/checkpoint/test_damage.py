@@ -22,14 +22,6 @@ from checkpoint.training import Run, same_bits
 Error = bs.checkpoint.CheckpointError
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    run = Run()
-    run.step()
-    run.save(tmp_path)
-    return tmp_path
-
-
 def refused(folder: Path, message: str) -> None:
     run = Run(seed=1)
     run.step()

@@ -13,14 +13,6 @@ from checkpoint.training import BASKETS, WIDTH, Run, same_bits
 Error = bs.checkpoint.CheckpointError
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    run = Run()
-    run.step()
-    run.save(tmp_path)
-    return tmp_path
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
