@@ -16,9 +16,10 @@ def row_aliases(aliases: Tensor, labels: Tensor, ranks: Ranks) -> Tensor:
     Args:
         aliases: [rows of the shard]; labels: [B] rows of the shard, -1 for a class elsewhere.
     """
-    known = (labels >= 0) & (labels < len(aliases))
-    padded = torch.cat([aliases, aliases.new_full((1,), -1)])
-    mine = padded[torch.where(known, labels, len(aliases))].clamp_min(-1)
+    mine = torch.full_like(labels, -1)
+    if len(aliases):
+        known = (labels >= 0) & (labels < len(aliases))
+        mine = torch.where(known, aliases[torch.where(known, labels, 0)], mine).clamp_min(-1)
     return ranks.all_reduce(mine, dist.ReduceOp.MAX)
 
 

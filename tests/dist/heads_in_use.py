@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,8 +48,10 @@ def weights(group: dist.ProcessGroup, shard: str, dtype: torch.dtype) -> None:
         assert torch.equal(head.full_weight(), centres)
         x = torch.randn(3 + rank, depth, dtype=dtype)
         alone.load_full_weight(centres)
-        for classes in (slice(1, 4), torch.tensor([2, 0, 2])):
+        for classes in (slice(1, 4), slice(None), torch.tensor([2, 0, 2]), torch.tensor([-1, 1])):
             assert torch.equal(head.logits(x, classes), alone.logits(x, classes))
+        beyond = torch.tensor([0, sum(sizes)])
+        assert "out of range" in refusal(IndexError, partial(head.logits, x, beyond))
     assert f"allowed is {tuple(centres.shape)}" in refusal(
         ValueError, lambda: head.load_full_weight(centres[1:])
     )

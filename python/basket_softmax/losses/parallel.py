@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from bbs_kernels import class_parallel as core_parallel
 from bbs_kernels import functional as core
 from bbs_kernels.margin_call import call_margin, row_norms
+from bbs_kernels.operands import check_listed
 from bbs_kernels.rules import Rule, TopK
 from bbs_kernels.sharding import Sharding
 
@@ -66,7 +67,7 @@ class ClassParallel:
             return
         offered = TopK(mining.k + mining.skip, 0)
         for rank in range(self.ranks.world):
-            core.check_listed(offered, [stop - start for start, stop in self.shard.sharding.ranges(rank)])
+            check_listed(offered, [stop - start for start, stop in self.shard.sharding.ranges(rank)])
 
     def full_rows(self, own: Tensor) -> Tensor:
         """[C, …] on every rank, from every rank's rows."""
@@ -78,11 +79,19 @@ class ClassParallel:
 
     def chosen_rows(self, own: Tensor, classes: slice | Tensor) -> Tensor:
         """[n, …]: rows of chosen classes on every rank, each from the rank that owns it."""
-        every = torch.arange(self.shard.num_classes, device=own.device)
-        basket = self.shard.basket_of(chosen := every[classes])
-        local = self.shard.local_labels(chosen, basket)
-        padded = torch.cat([own, own.new_zeros((1, *own.shape[1:]))])
-        return self.ranks.all_reduce(padded[torch.where(local < 0, len(own), local)])
+        count = self.shard.num_classes
+        if isinstance(classes, slice):
+            classes = torch.arange(*classes.indices(count), device=own.device)
+        elif bool(
+            ((classes < -count) | (classes >= count)).any()
+        ):  # on every rank alike, before anyone waits
+            raise IndexError(f"classes has an index out of range, allowed are {-count} to {count - 1}")
+        classes = torch.where(classes < 0, classes + count, classes)
+        local = self.shard.local_labels(classes, self.shard.basket_of(classes))
+        chosen = own.new_zeros((len(classes), *own.shape[1:]))
+        if len(own):
+            chosen = torch.where((local < 0)[:, None], chosen, own[local.clamp_min(0)])
+        return self.ranks.all_reduce(chosen)
 
 
 def refuse_fsdp(weight: Any) -> None:
