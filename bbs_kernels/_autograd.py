@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._layout import gradient_like, row_gradient
+from ._layout import gradient_like, row_gradient, sampled_gradient
 from ._load import OPS
 
 _LANES = 16  # rows are packed by 16; the stash holds whole packs
@@ -120,11 +120,10 @@ def _call_backward(
         grad_lse, grad_cos_t, *saved[:-1], *ctx.arguments, class_index, need_dx, need_dw, ctx.allow_tf32,
         row_basket, row_alias, ctx.workspace_bytes,
     )  # fmt: skip
-    if need_dw and class_index is not None:
-        dw = torch.sparse_coo_tensor(
-            class_index[None], dw, w.shape, is_coalesced=True, check_invariants=False
-        )
-    return dx.to(x.dtype) if need_dx else None, dw if need_dw else None
+    return (
+        dx.to(x.dtype) if need_dx else None,
+        sampled_gradient(dw, class_index, w) if need_dw else None,
+    )
 
 
 torch.library.register_autograd("bbs_kernels::cos_lse", _backward, setup_context=_setup)

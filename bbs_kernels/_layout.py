@@ -17,3 +17,10 @@ def gradient_like(t: Tensor, rows: int | torch.SymInt) -> Tensor:
     """An empty gradient [rows, D] in the layout of `t`: a transposed [D, C] parameter gets a transposed one."""
     transposed = t.stride(0) == 1 and t.stride(1) >= t.shape[0] and t.shape[1] > 1
     return t.new_empty((t.shape[1], rows)).t() if transposed else t.new_empty((rows, t.shape[1]))
+
+
+def sampled_gradient(dw: Tensor, class_index: Tensor | None, w: Tensor) -> Tensor:
+    """The gradient of `w` from what the ops return: sparse where only the rows `class_index` took part (Partial FC)."""
+    if class_index is None:
+        return dw
+    return torch.sparse_coo_tensor(class_index[None], dw, w.shape, is_coalesced=True, check_invariants=False)

@@ -101,17 +101,25 @@ def _update(
     ctx: Any, grad_lse: Tensor, grad_cos_t: Tensor, x: Tensor, w: Tensor, *outputs: Tensor
 ) -> Tensor | None:
     """One step on w; `outputs` are those of the op `cos_lse`. Returns dx where it is wanted."""
-    call: functional.CoreCall = ctx.call
     if torch.is_grad_enabled():
         raise RuntimeError("the fused step has no second derivative: call backward without create_graph=True")
-    settings = ctx.step()
+    need_dx = ctx.needs_input_grad[0]
+    dx = step_on_centres(ctx.call, ctx.step(), grad_lse, grad_cos_t, x, w, *outputs, need_dx=need_dx)
+    return dx if need_dx else None
+
+
+def step_on_centres(
+    call: functional.CoreCall, settings: SgdSettings, grad_lse: Tensor, grad_cos_t: Tensor, x: Tensor, w: Tensor,
+    *outputs: Tensor, need_dx: bool,
+) -> Tensor:  # fmt: skip
+    """The op `cos_lse_backward_sgd` for `call`: w [C, D] moves, dx comes back, [0] unless `need_dx`."""
     dx: Tensor = OPS.cos_lse_backward_sgd(
         grad_lse, grad_cos_t, x, w.detach(), call.labels, call.offsets, *outputs, call.guard, call.aliases,
         call.scale, call.rule.rule, call.rule.guard_kind, call.rule.guard_value, call.ignore_index,
-        call.class_index, ctx.needs_input_grad[0], settings.momentum_buffer, settings.first_step, settings.lr,
+        call.class_index, need_dx, settings.momentum_buffer, settings.first_step, settings.lr,
         settings.momentum, settings.dampening, settings.weight_decay, settings.nesterov, call.row_basket,
         call.row_alias,
     )  # fmt: skip
     # Another graph that was built on the old centres must not run its backward on the new ones.
     torch.autograd.graph.increment_version(w)
-    return dx if ctx.needs_input_grad[0] else None
+    return dx

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from .. import functional
+from .._layout import sampled_gradient
 from .._load import OPS
-from ..fused_sgd import SgdSettings
+from ..fused_sgd import SgdSettings, step_on_centres
 from ..rules import Rule, TopK
 from .aliases import mate_counts, row_aliases
 from .guards import row_guards
@@ -130,28 +131,18 @@ class _CosLse(torch.autograd.Function):
         s: _Step = ctx.step
         call, need_dx, need_dw = s.call, s.batch.wanted, ctx.needs_input_grad[1]
         upstream = [torch.zeros_like(lse) if grad is None else grad for grad in grads[:2]]
-        common = (
-            *upstream, call.x, w.detach(), call.labels, call.offsets, lse, cos_t, kept, cos, stash, call.guard,
-            call.aliases, call.scale, call.rule.rule, call.rule.guard_kind, call.rule.guard_value, call.ignore_index,
-            call.class_index,
-        )  # fmt: skip
-        places = (call.row_basket, call.row_alias)
+        outputs = (lse, cos_t, kept, cos, stash)
         dw = None
         if s.sgd is not None:
-            settings = s.sgd()
-            dx = OPS.cos_lse_backward_sgd(
-                *common, need_dx, settings.momentum_buffer, settings.first_step, settings.lr, settings.momentum,
-                settings.dampening, settings.weight_decay, settings.nesterov, *places,
-            )  # fmt: skip
-            torch.autograd.graph.increment_version(w)
+            dx = step_on_centres(call, s.sgd(), *upstream, call.x, w, *outputs, need_dx=need_dx)
         else:
             dx, dw = OPS.cos_lse_backward(
-                *common, need_dx, need_dw, call.allow_tf32, *places, call.workspace_bytes
-            )
-            if need_dw and call.class_index is not None:
-                dw = torch.sparse_coo_tensor(
-                    call.class_index[None], dw, w.shape, is_coalesced=True, check_invariants=False
-                )
+                *upstream, call.x, w.detach(), call.labels, call.offsets, *outputs, call.guard, call.aliases,
+                call.scale, call.rule.rule, call.rule.guard_kind, call.rule.guard_value, call.ignore_index,
+                call.class_index, need_dx, need_dw, call.allow_tf32, call.row_basket, call.row_alias,
+                call.workspace_bytes,
+            )  # fmt: skip
+            dw = sampled_gradient(dw, call.class_index, w) if need_dw else None
         if need_dx:
             dx = (s.ranks.sum_own_rows(dx, s.batch.counts) * s.grad_factor).to(ctx.dtype)
-        return dx if need_dx else None, dw if need_dw else None, None
+        return dx if need_dx else None, dw, None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,11 +13,13 @@ from bbs_kernels import ArcFace, TopK
 from bbs_kernels import functional as core
 from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.margin_call import takes_context
+from bbs_kernels.operands import check_labels, check_listed, check_scale
 from bbs_kernels.rules import Rule, check_rule, ema_guard
 from bbs_kernels.sharding import KINDS, Sharding
 
 from ..baskets import Baskets
 from ..functional import row_results
+from .arguments import check_aliases, check_centres, check_ignore_index, check_sample_rate, positive_int
 from .class_means import ClassMeans, first_centres
 from .grow import Growth, grow_parameter, growth_here, growth_of_shards
 from .layout import layout_problem, note_layout
@@ -100,7 +101,7 @@ class BasketSoftmaxLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.baskets = Baskets(baskets)
-        self.embedding_size = _positive_int("embedding_size", embedding_size)
+        self.embedding_size = positive_int("embedding_size", embedding_size)
         if shard not in KINDS:
             raise ValueError(f"shard is {shard!r}, allowed are {' and '.join(map(repr, KINDS))}")
         self._parallel: ClassParallel | None = None
@@ -108,19 +109,13 @@ class BasketSoftmaxLoss(nn.Module):
             self._parallel = ClassParallel(self.baskets, process_group, shard, grad_average, equal_batches)
         rows = self.num_classes if self._parallel is None else self._parallel.shard.num_local
         self.weight = nn.Parameter(torch.empty(rows, embedding_size, device=device, dtype=dtype))
-        _check_centres("dtype", self.weight.dtype)
+        check_centres("dtype", self.weight.dtype)
         self.margin = ArcFace(0.5) if margin is None else margin
         self.scale = scale
         self.mining = TopK() if mining is None else mining
         self.reduction = core.check_reduction(reduction)
-        if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
-            raise TypeError(f"ignore_index must be an int, got {ignore_index!r}")
-        self.ignore_index = ignore_index
-        if isinstance(sample_rate, bool) or not isinstance(sample_rate, (int, float)):
-            raise TypeError(f"sample_rate must be a number, got {sample_rate!r}")
-        if not 0.0 < sample_rate <= 1.0:
-            raise ValueError(f"sample_rate is {sample_rate}, allowed is (0, 1]")
-        self.sample_rate = float(sample_rate)
+        self.ignore_index = check_ignore_index(ignore_index)
+        self.sample_rate = check_sample_rate(sample_rate)
         self.stash_bytes = stash_bytes
         self.workspace_bytes = workspace_bytes
         self.register_buffer("aliases", self._checked_aliases(aliases), persistent=False)
@@ -152,7 +147,7 @@ class BasketSoftmaxLoss(nn.Module):
 
     @mining.setter
     def mining(self, rule: Rule) -> None:
-        core.check_listed(check_rule(rule), self.baskets.sizes)
+        check_listed(check_rule(rule), self.baskets.sizes)
         if self._parallel is not None:
             self._parallel.check_listed(rule)
         self._mining = rule
@@ -168,7 +163,7 @@ class BasketSoftmaxLoss(nn.Module):
 
     @scale.setter
     def scale(self, scale: float) -> None:
-        core.check_scale(scale)
+        check_scale(scale)
         self._scale = float(scale)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -209,7 +204,7 @@ class BasketSoftmaxLoss(nn.Module):
             raise ValueError(
                 f"embeddings has shape {tuple(embeddings.shape)}, allowed is [B, {self.embedding_size}]"
             )
-        core.check_labels(labels, embeddings.shape[0])
+        check_labels(labels, embeddings.shape[0])
         if basket is not None:
             labels = self.baskets.to_global(labels, basket, ignore_index=self.ignore_index)
         if self._parallel is not None:
@@ -296,7 +291,7 @@ class BasketSoftmaxLoss(nn.Module):
         if name in self.baskets.names:
             raise ValueError(f"basket {name!r} exists already: {', '.join(map(repr, self.baskets.names))}")
         grown = Baskets({**dict(zip(self.baskets.names, self.baskets.sizes, strict=True)), name: size})
-        core.check_listed(self.mining, grown.sizes)
+        check_listed(self.mining, grown.sizes)
         parallel = None if self._parallel is None else self._parallel.grown(grown)
         if parallel is not None:
             parallel.check_listed(self.mining)
@@ -362,12 +357,7 @@ class BasketSoftmaxLoss(nn.Module):
     def _checked_aliases(self, aliases: Tensor | None) -> Tensor | None:
         if aliases is None:
             return None
-        if not isinstance(aliases, Tensor) or aliases.dtype != torch.int64:
-            raise TypeError(
-                f"aliases must be an int64 tensor [C] or None, got {getattr(aliases, 'dtype', aliases)!r}"
-            )
-        if aliases.shape != (self.num_classes,):
-            raise ValueError(f"aliases has shape {tuple(aliases.shape)}, allowed is ({self.num_classes},)")
+        check_aliases(aliases, self.num_classes)
         if self._parallel is not None:
             aliases = self._parallel.own_part(aliases)
         return aliases.detach().clone().to(self.weight.device)
@@ -385,7 +375,7 @@ class BasketSoftmaxLoss(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BasketSoftmaxLoss:
         # .half(), .to(torch.bfloat16) and their like, also of a model that holds the head.
-        _check_centres("the dtype of the centres", fn(self.weight.detach()[:0]).dtype)
+        check_centres("the dtype of the centres", fn(self.weight.detach()[:0]).dtype)
         return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -396,17 +386,3 @@ class BasketSoftmaxLoss(nn.Module):
 def _unit(v: Tensor) -> Tensor:
     norm = torch.linalg.vector_norm(v, dim=1, keepdim=True)
     return torch.where(norm < 1e-12, 0.0, v / norm.clamp_min(1e-12))
-
-
-def _check_centres(name: str, dtype: torch.dtype) -> None:
-    if dtype not in (torch.float32, torch.float64):
-        raise TypeError(
-            f"{name} is {dtype}, allowed are float32 and float64: centres stay in full precision; "
-            "16-bit embeddings and autocast are fine"
-        )
-
-
-def _positive_int(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value <= 0:
-        raise ValueError(f"{name} is {value!r}, allowed is a positive int")
-    return int(value)

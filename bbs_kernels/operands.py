@@ -1,0 +1,96 @@
+"""Checks of what the core is called with; each message names the argument, what came and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .rules import MAX_SLOTS, Rule, TopK
+
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def check_operands(x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor) -> None:
+    """Raise TypeError or ValueError unless shapes, dtypes and devices go together."""
+    for name, value in (("w", w), ("labels", labels), ("offsets", offsets)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    if x.dim() != 2 or x.shape[1] == 0:
+        raise ValueError(f"x has shape {tuple(x.shape)}, allowed is [B, D] with D > 0")
+    if w.dim() != 2 or w.shape[1] != x.shape[1]:
+        raise ValueError(f"w has shape {tuple(w.shape)}, allowed is [C, {x.shape[1]}]: x is {tuple(x.shape)}")
+    if x.dtype not in _FLOATS:
+        raise TypeError(f"x is {x.dtype}, allowed are float64, float32, float16 and bfloat16")
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    if w.dtype != x.dtype and not (half and w.dtype == torch.float32):
+        also = " or float32" if half else ""
+        raise TypeError(f"w is {w.dtype} with x {x.dtype}, allowed is {x.dtype}{also}")
+    if labels.shape != x.shape[:1]:
+        raise ValueError(
+            f"labels has shape {tuple(labels.shape)}, allowed is ({x.shape[0]},): x is {tuple(x.shape)}"
+        )
+    if labels.dtype != torch.int64:
+        raise TypeError(f"labels is {labels.dtype}, allowed is int64")
+    if offsets.dim() != 1 or offsets.shape[0] < 2:
+        raise ValueError(f"offsets has shape {tuple(offsets.shape)}, allowed is [K + 1] with K > 0")
+    if offsets.dtype != torch.int64 or offsets.device.type != "cpu":
+        raise TypeError(f"offsets is {offsets.dtype} on {offsets.device}, allowed is int64 on the CPU")
+    for name, value in (("w", w), ("labels", labels)):
+        if value.device != x.device:
+            raise ValueError(f"{name} is on {value.device}, allowed is the device of x, {x.device}")
+
+
+def check_optional(
+    name: str, value: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype | None, device: torch.device
+) -> None:
+    """Raise TypeError or ValueError unless `value` is None or a tensor of this shape, dtype (None: any) and device."""
+    if value is None:
+        return
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor or None, got {type(value).__name__}")
+    if tuple(value.shape) != shape:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}, allowed is {shape}")
+    if dtype is not None and value.dtype != dtype:
+        raise TypeError(f"{name} is {value.dtype}, allowed is {dtype}")
+    if value.device != device:
+        raise ValueError(f"{name} is on {value.device}, allowed is {device}")
+
+
+def check_scale(scale: float) -> None:
+    """Raise TypeError or ValueError unless `scale` is a finite number above 0."""
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)):
+        raise TypeError(f"scale must be a number, got {scale!r}")
+    if not 0 < scale < math.inf:  # not isfinite: torch.compile makes a scale that changes symbolic
+        raise ValueError(f"scale is {scale}, allowed are finite values above 0")
+
+
+def check_labels(labels: Any, rows: int) -> None:
+    """Raise TypeError or ValueError unless `labels` is an int64 tensor [rows]."""
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels must be an int64 tensor, got {type(labels).__name__}")
+    if labels.dtype != torch.int64:
+        raise TypeError(f"labels is {labels.dtype}, allowed is int64")
+    if labels.shape != (rows,):
+        raise ValueError(f"labels has shape {tuple(labels.shape)}, allowed is ({rows},)")
+
+
+def check_listed(mining: Rule, sizes: Sequence[int]) -> None:
+    """Raise ValueError when a rule would list more classes of a row than the kernels hold."""
+    if not isinstance(mining, TopK):
+        return
+    mined = sum(min(mining.k, size) for size in sizes)
+    if mined > MAX_SLOTS:
+        raise ValueError(
+            f"mining lists up to {mined} classes a row (k = {mining.k} over {len(sizes)} baskets), "
+            f"allowed are {MAX_SLOTS}: use a smaller k"
+        )
+
+
+def check_rule_size(mining: Rule, offsets: Tensor) -> None:
+    """The bound on the mined list, early and by name; under torch.compile the op itself checks it."""
+    if not torch.compiler.is_compiling():
+        check_listed(mining, offsets.diff().tolist())

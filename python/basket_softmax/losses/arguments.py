@@ -1,0 +1,51 @@
+"""What the heads take: each check names the argument, what came and what is allowed."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def positive_int(name: str, value: Any) -> int:
+    """`value` as an int; NumPy's integers are fine."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value <= 0:
+        raise ValueError(f"{name} is {value!r}, allowed is a positive int")
+    return int(value)
+
+
+def check_centres(name: str, dtype: torch.dtype) -> None:
+    """The dtype of class centres."""
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"{name} is {dtype}, allowed are float32 and float64: centres stay in full precision; "
+            "16-bit embeddings and autocast are fine"
+        )
+
+
+def check_ignore_index(ignore_index: Any) -> int:
+    """`ignore_index` itself."""
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+        raise TypeError(f"ignore_index must be an int, got {ignore_index!r}")
+    return ignore_index
+
+
+def check_sample_rate(sample_rate: Any) -> float:
+    """`sample_rate` as a float."""
+    if isinstance(sample_rate, bool) or not isinstance(sample_rate, (int, float)):
+        raise TypeError(f"sample_rate must be a number, got {sample_rate!r}")
+    if not 0.0 < sample_rate <= 1.0:
+        raise ValueError(f"sample_rate is {sample_rate}, allowed is (0, 1]")
+    return float(sample_rate)
+
+
+def check_aliases(aliases: Any, classes: int) -> None:
+    """[C] int64."""
+    if not isinstance(aliases, Tensor) or aliases.dtype != torch.int64:
+        raise TypeError(
+            f"aliases must be an int64 tensor [C] or None, got {getattr(aliases, 'dtype', aliases)!r}"
+        )
+    if aliases.shape != (classes,):
+        raise ValueError(f"aliases has shape {tuple(aliases.shape)}, allowed is ({classes},)")
