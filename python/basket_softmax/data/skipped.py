@@ -19,12 +19,12 @@ class Skipped:
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, reason: str, what: str) -> None:
-        """Counts one more."""
-        self.counts[reason] = self.counts.get(reason, 0) + 1
-        first = self.examples.setdefault(reason, [])
-        if len(first) < _EXAMPLES:
-            first.append(what)
+    def add(self, reason: str, *what: str) -> None:
+        """Counts these."""
+        if what:
+            self.counts[reason] = self.counts.get(reason, 0) + len(what)
+            first = self.examples.setdefault(reason, [])
+            first += what[: _EXAMPLES - len(first)]
 
     def __bool__(self) -> bool:
         return bool(self.counts)
