@@ -34,8 +34,6 @@ NEEDS = {"pydantic": "pydantic", "yaml": "pyyaml", "rich": "rich", "PIL": "pillo
 @click.option(
     "--resume", is_flag=True, help="Go on from the last checkpoint in the output folder, if there is one."
 )
-@click.option(
-)
 @click.option("--print-config", is_flag=True, help="Print the whole config, defaults included, and stop.")
 def train(config: Path | None, baskets: tuple[str, ...], changes: tuple[str, ...], **options: Any) -> None:
     """Train as CONFIG (YAML) says, or with --basket and --output alone.
