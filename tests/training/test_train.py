@@ -41,14 +41,16 @@ def test_load_run_gives_what_was_trained(small):
     train(config)
     run = load_run(config.output)
     assert (run.config, run.step) == (config, 6)
-    assert not run.backbone.training and not run.head.training
+    assert not run.backbone.training
+    assert not run.head.training
     assert [basket.name for basket in run.baskets] == list(run.head.baskets.names) == ["one", "two"]
     assert run.head.weight.shape == (run.head.num_classes, 8) == (12, 8)
     image = config.image.build()(run.baskets[0].image(0))
     assert run.backbone(image[None]).shape == (1, 8)
     same = load_run(config.output / "checkpoints" / "step-00000006")
     assert torch.equal(same.head.weight, run.head.weight)
-    assert all(torch.equal(a, b) for a, b in zip(same.backbone.parameters(), run.backbone.parameters()))
+    for a, b in zip(same.backbone.parameters(), run.backbone.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_load_run_without_the_data(small, folders, tmp_path):

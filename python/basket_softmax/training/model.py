@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..baskets import Baskets
@@ -56,13 +55,3 @@ def aliases_of(config: Config, baskets: list[ImageBasket]) -> Tensor | None:
         return read_aliases(path, baskets)
     except (OSError, ValueError) as error:
         raise DataError(f"loss.aliases: {error}") from error
-
-
-def seed_alike(seed: int) -> None:
-    """Before anything is drawn: one set of weights on every rank."""
-    torch.manual_seed(seed)
-
-
-def seed_apart(seed: int, rank: int) -> None:
-    """Before the first step: what a step draws (dropout, sampled classes) differs between ranks."""
-    torch.manual_seed((seed + 1) * 1_000_003 + rank)

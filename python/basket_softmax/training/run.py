@@ -12,8 +12,9 @@ from .config import Config
 from .datasets import Datasets, fingerprint, open_datasets
 from .logs import CsvLog, TensorBoardLog
 from .meter import Meter
-from .model import aliases_of, build_backbone, build_head, seed_alike, seed_apart
+from .model import aliases_of, build_backbone, build_head
 from .progress import Progress
+from .randomness import seed_alike, seed_apart
 from .ranks import Ranks, joined_ranks
 from .reading import differences, load_config, to_yaml
 from .state import ResumeError, RunFolder, restore, save

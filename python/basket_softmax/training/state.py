@@ -9,19 +9,14 @@ A checkpoint counts once its checkpoint.json is there, which is renamed into pla
 
 from __future__ import annotations
 
-import random
 import re
 import shutil
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
 
 from .. import checkpoint
 from .config import Config
 from .meter import Meter
-from .model import seed_apart
+from .randomness import random_state, seed_apart, set_random_state
 from .reading import to_yaml
 from .step import Trainer
 
@@ -69,7 +64,7 @@ def save(folder: RunFolder, config: Config, trainer: Trainer, meter: Meter, step
         "backbone": trainer.backbone.state_dict(),
         "scaler": trainer.scaler.state_dict(),
         "meter": meter.state_dict(),
-        "random": ranks.from_all(_random_state(ranks.device)),
+        "random": ranks.from_all(random_state(ranks.device)),
         "optimizer": None if optimizers.fused is None else optimizers.main.state_dict(),
     }
     target = folder.checkpoint(step)
@@ -104,31 +99,10 @@ def restore(folder: RunFolder, step: int, trainer: Trainer, meter: Meter, data: 
     if optimizers.fused is not None:
         optimizers.main.load_state_dict(extra["optimizer"])
     if len(extra["random"]) == ranks.world:
-        _set_random_state(extra["random"][ranks.rank], ranks.device)
+        set_random_state(extra["random"][ranks.rank], ranks.device)
     else:  # another number of ranks: no rank can go on with the numbers of another
         seed_apart(trainer.config.seed + step, ranks.rank)
 
 
 class ResumeError(ValueError):
     """A run that cannot go on; the message says why."""
-
-
-def _random_state(device: torch.device) -> dict[str, Any]:
-    """Of every generator that a backbone or a head may draw from."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - the one others draw from
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        "python": random.getstate(),
-        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss],
-    }
-
-
-def _set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    torch.set_rng_state(state["torch"])
-    if device.type == "cuda" and state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"], device)
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
