@@ -58,7 +58,7 @@ class Cosines:
         return a @ b.t()
 
     def exact(self, first: Tensor, second: Tensor) -> Tensor:
-        """[n] cosines of pairs of classes [n], computed in fp64 and rounded to fp32, so that multiples of one centre tie.
+        """[n] cosines of pairs of classes [n], from fp64, rounded to fp32, so that multiples of one centre tie.
 
         The bits depend on the two centres alone, in either order.
         """

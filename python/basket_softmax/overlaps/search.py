@@ -42,7 +42,8 @@ def mutual_nearest(
 
     The result is exact: a fast screen with a proven error bound only leaves out pairs that cannot be nearest, and the
     rest is computed in fp64 and compared as fp32. Among equal cosines the lowest class index is nearest, so the result
-    does not depend on threads, tiles or the screen. Memory: one copy of the centres in bfloat16 (or fp32) and some 100 MB of tiles.
+    does not depend on threads, tiles or the screen. Memory: one copy of the centres in bfloat16 (or fp32), and some
+    100 MB for a tile.
 
     Args:
         centres: [C, D], any floating dtype, on the CPU; prototypes or class centres, of any norm. A row with a norm
