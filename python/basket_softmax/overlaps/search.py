@@ -7,7 +7,7 @@ depend on threads, tiles or the screen. Memory: one copy of the centres in bfloa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
@@ -57,22 +57,17 @@ def mutual_nearest(
         ValueError: not [C, D] on the CPU, a value that is not finite, offsets that do not fit, `minimum` outside
             [-1, 1].
     """
+    if per_basket:
+        return _joined(
+            [found.pairs for found in neighbours(centres, baskets, minimum=minimum, progress=progress)]
+        )
     kept, cosines, classes = _prepare(centres, baskets, minimum)
     scan = Scan(cosines, progress)
-    found = []
-    if per_basket:
-        for a, b in combinations(classes, 2):
-            of_a, of_b = Nearest(a.stop - a.start, minimum), Nearest(b.stop - b.start, minimum)
-            scan(a, b, of_a, of_b)
-            first = _mutual(of_a.index - b.start, of_b.index - a.start)
-            found.append((first + a.start, of_a.index[first]))
-    else:
-        nearest = Nearest(len(kept), minimum)
-        for a in classes:
-            b = slice(a.stop, len(kept))
-            scan(a, b, nearest[a], nearest[b])
-        found.append(_each_once(nearest.index, 0))
-    return _ordered(found, kept, cosines)
+    nearest = Nearest(len(kept), minimum)
+    for a in classes:
+        b = slice(a.stop, len(kept))
+        scan(a, b, nearest[a], nearest[b])
+    return _joined([_found(kept, slice(0, len(kept)), nearest, slice(0, len(kept)), nearest).pairs])
 
 
 @torch.no_grad()
@@ -88,14 +83,42 @@ def mutual_nearest_within(
     A basket's own labels are trusted, so these are different identities: what chance makes of a nearest neighbour.
     Arguments, result and errors as for `mutual_nearest`; progress adds up to the pairs within the baskets.
     """
+    found = neighbours(centres, baskets, within=True, minimum=minimum, progress=progress)
+    return _joined([one.pairs for one in found])
+
+
+class Neighbours(NamedTuple):
+    """What a search found between two baskets, or within one.
+
+    baskets: (a, b), a == b within one. pairs: the mutual ones.
+    alone: [m] fp32 cosines of the other classes of both baskets to their nearest, which has a nearer one itself.
+    among: [m] int64, of how many classes it is the nearest.
+    """
+
+    baskets: tuple[int, int]
+    pairs: MutualPairs
+    alone: Tensor
+    among: Tensor
+
+
+@torch.no_grad()
+def neighbours(
+    centres: Tensor,
+    baskets: Baskets | Tensor | Sequence[int],
+    *,
+    within: bool = False,
+    minimum: float = -1.0,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Neighbours]:
+    """The search behind `mutual_nearest` and `mutual_nearest_within`, one pair of baskets after another."""
     kept, cosines, classes = _prepare(centres, baskets, minimum)
     scan = Scan(cosines, progress)
-    found = []
-    for a in classes:
-        nearest = Nearest(a.stop - a.start, minimum)
-        scan(a, a, nearest, nearest)
-        found.append(_each_once(nearest.index, a.start))
-    return _ordered(found, kept, cosines)
+    numbered = list(enumerate(classes))
+    for (i, a), (j, b) in zip(numbered, numbered, strict=True) if within else combinations(numbered, 2):
+        of_a = Nearest(a.stop - a.start, minimum)
+        of_b = of_a if within else Nearest(b.stop - b.start, minimum)
+        scan(a, b, of_a, of_b)
+        yield _found(kept, a, of_a, b, of_b)._replace(baskets=(i, j))
 
 
 def comparisons(baskets: Baskets | Tensor | Sequence[int], *, within: bool = False) -> int:
@@ -138,25 +161,34 @@ def _offsets(baskets: Baskets | Tensor | Sequence[int]) -> list[int]:
     return offsets
 
 
+def _found(kept: Tensor, a: slice, of_a: Nearest, b: slice, of_b: Nearest) -> Neighbours:
+    """The same table on both sides, with `a` equal to `b`: each pair once."""
+    here, there = _mutual(of_a.index - b.start, of_b.index - a.start), of_a.index
+    both = [(of_a, here, b)] if of_a is of_b else [(of_a, here, b), (of_b, there[here] - b.start, a)]
+    alone, among = [], []
+    for nearest, paired, others in both:
+        lonely = nearest.index >= 0
+        lonely[paired] = False
+        alone.append(nearest.cosine[lonely].float())
+        size = others.stop - others.start - (of_a is of_b)
+        among.append(torch.full((len(alone[-1]),), size))
+    if of_a is of_b:
+        here = here[here + a.start < there[here]]
+    pairs = MutualPairs(kept[here + a.start], kept[there[here]], of_a.cosine[here].float())
+    return Neighbours((0, 0), pairs, torch.cat(alone), torch.cat(among))
+
+
 def _mutual(of_a: Tensor, of_b: Tensor) -> Tensor:
     """Positions i with of_b[of_a[i]] == i; a negative value is nobody."""
     i = torch.nonzero(of_a >= 0).flatten()
     return i[of_b[of_a[i]] == i]
 
 
-def _each_once(nearest: Tensor, start: int) -> tuple[Tensor, Tensor]:
-    """Mutual pairs of a table of its own classes, which begin at `start`; the lower class first."""
-    i = _mutual(nearest - start, nearest - start)
-    first, second = i + start, nearest[i]
-    lower = first < second
-    return first[lower], second[lower]
-
-
-def _ordered(found: Iterable[tuple[Tensor, Tensor]], kept: Tensor, cosines: Cosines) -> MutualPairs:
-    empty = torch.empty(0, dtype=torch.int64)
-    first, second = (torch.cat(part) for part in zip((empty, empty), *found, strict=True))
-    by_class = torch.argsort(first * len(kept) + second)
-    first, second = first[by_class], second[by_class]
-    cosine = cosines.exact(first, second)
-    order = torch.argsort(cosine, descending=True, stable=True)
-    return MutualPairs(kept[first[order]], kept[second[order]], cosine[order].float())
+def _joined(found: Iterable[MutualPairs]) -> MutualPairs:
+    """All of them, by falling cosine, then by class."""
+    nothing = (torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0))
+    first, second, cosine = (torch.cat(part) for part in zip(nothing, *found, strict=True))
+    order = torch.argsort(second, stable=True)
+    order = order[torch.argsort(first[order], stable=True)]
+    order = order[torch.argsort(cosine[order], descending=True, stable=True)]
+    return MutualPairs(first[order], second[order], cosine[order])
