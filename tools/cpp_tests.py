@@ -30,8 +30,8 @@ def main() -> None:
     unknown = set(chosen) - VARIANTS.keys()
     if unknown:
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(VARIANTS)}")
-    missing = [tool for tool in (NEON_COMPILER, NEON_MACHINE[0]) if "neon" in chosen and shutil.which(tool) is None]
-    if missing:
+    missing = [tool for tool in (NEON_COMPILER, NEON_MACHINE[0]) if shutil.which(tool) is None]
+    if "neon" in chosen and missing:
         sys.exit(f"{', '.join(missing)} not found: apt-get install g++-aarch64-linux-gnu qemu-user")
     cmake, ninja = (find_tool(name, ROOT / "build") for name in ("cmake", "ninja"))
     for name in chosen:
@@ -43,7 +43,8 @@ def main() -> None:
         settings = [f"-DBBS_SANITIZE={VARIANTS[name]}", f"-DCMAKE_CXX_COMPILER={compiler}"]
         settings += [f"-DCMAKE_MAKE_PROGRAM={ninja}", *(NEON_SETTINGS if crossing else [])]
         print(f"C++ tests, {name}", flush=True)
-        build, runs = [cmake, "--build", folder], [[*(NEON_MACHINE if crossing else []), folder / program] for program in PROGRAMS]
+        build = [cmake, "--build", folder]
+        runs = [[*(NEON_MACHINE if crossing else []), folder / program] for program in PROGRAMS]
         for command in ([*configure, *settings, "--log-level=WARNING"], build, *runs):
             if subprocess.run([str(part) for part in command]).returncode != 0:
                 sys.exit(f"C++ tests, {name}: failed")
