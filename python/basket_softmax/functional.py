@@ -11,7 +11,10 @@ from torch import Tensor
 from bbs_kernels import functional as core
 from bbs_kernels.margin_call import call_margin, takes_context
 from bbs_kernels.margins import family_arguments
+from bbs_kernels.operands import OperandNames
 from bbs_kernels.rules import Rule
+
+NAMES = OperandNames("embeddings", "weight")  # of the two operands, in messages
 
 
 class RowResults(NamedTuple):
@@ -59,7 +62,7 @@ def basket_softmax(
         labels: [B] int64 global class indices, or `ignore_index`.
         offsets: [K+1] int64 on the CPU; basket b owns the classes offsets[b] ... offsets[b+1]-1.
         margin: psi = margin(cos_t) or margin(cos_t, ctx), see `bbs_kernels.MarginContext`.
-        scale: s > 0.
+        scale: s, above 0 and at most 1e6.
         mining: `All()`, `Own()`, `Below(guard)` or `TopK(k, skip, guard)`.
         aliases: [C] int64; classes with the same non-negative alias are known to be one identity.
         reduction: "mean" (over the weights of the rows not ignored), "sum" or "none" ([B]).
@@ -101,7 +104,7 @@ def row_results(
     **core_arguments: Any,
 ) -> RowResults:
     """The rows before the reduction; `core_arguments` go to `kernels`. Gradients flow through the losses."""
-    core_arguments |= {"scale": scale, "ignore_index": ignore_index, "training": training}
+    core_arguments |= {"scale": scale, "ignore_index": ignore_index, "training": training, "names": NAMES}
     if family_arguments(margin) is not None:
         return RowResults(
             *kernels.margin_softmax(embeddings, weight, labels, offsets, margin=margin, **core_arguments)

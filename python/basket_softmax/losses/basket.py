@@ -42,7 +42,7 @@ class BasketSoftmaxLoss(nn.Module):
         embedding_size: D.
         margin: `ArcFace`, `CosFace`, `CombinedMargin`, `SphereFace`, `AdaFace`, or any callable
             psi = margin(cos_t) or margin(cos_t, ctx). May be assigned at any time, for a margin ramp.
-        scale: s > 0; may be assigned at any time.
+        scale: s, above 0 and at most 1e6; may be assigned at any time.
         mining: `TopK(k=64, skip=1)` (default), `All()`, `Own()` or `Below(guard)`; may be assigned.
         reduction: "mean", "sum" or "none".
         ignore_index: label of rows that take no part.

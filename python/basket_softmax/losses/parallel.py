@@ -18,6 +18,7 @@ from bbs_kernels.rules import Rule, TopK
 from bbs_kernels.sharding import Sharding
 
 from ..baskets import Baskets
+from ..functional import NAMES
 from .sampling import sample_classes
 from .statistics import LastStep
 
@@ -121,7 +122,7 @@ def parallel_loss(
         embeddings, head.weight, batch, shard, ranks, scale=head.scale, mining=head.mining, aliases=head.aliases,
         ema=head._buffers.get("ema"), training=head.training, sample=_sampler(head, shard.num_local),
         stash_bytes=head.stash_bytes, workspace_bytes=head.workspace_bytes, grad_factor=parallel.grad_factor,
-        step=None if head._fused is None else head._fused.step_in_backward(embeddings, head.weight),
+        step=None if head._fused is None else head._fused.step_in_backward(embeddings, head.weight), names=NAMES,
     )  # fmt: skip
     with torch.autocast(embeddings.device.type, enabled=False):
         norms = None
