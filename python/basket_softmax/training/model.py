@@ -49,9 +49,10 @@ def aliases_of(config: Config, baskets: list[ImageBasket]) -> Tensor | None:
     path = config.loss.aliases
     if path is None:
         return None
-    try:
+    held_out = config.validation is not None and config.validation.fraction is not None
+    try:  # the table may well name identities that this run holds out
         from ..data import read_aliases
 
-        return read_aliases(path, baskets)
+        return read_aliases(path, baskets, unknown="skip" if held_out else "raise")
     except (OSError, ValueError) as error:
         raise DataError(f"loss.aliases: {error}") from error
