@@ -5,7 +5,7 @@
     value = loss(embeddings, labels)
 
 Rules, guards and margins come from `bbs_kernels`, the kernels' package; `checkpoint`, `compat`, `data`,
-`evaluation` and `demo` are loaded when first used.
+`evaluation`, `training` and `demo` are loaded when first used.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .adaface import AdaFace
 from .baskets import Baskets, LocalLabels
 from .losses import ArcFaceLoss, BasketSoftmaxLoss, ClassMeans, CombinedMarginLoss, CosFaceLoss
 
-_LAZY = ("checkpoint", "compat", "data", "demo", "evaluation")
+_LAZY = ("checkpoint", "compat", "data", "demo", "evaluation", "training")
 
 __all__ = [
     "Absolute",
@@ -67,6 +67,7 @@ __all__ = [
     "evaluation",
     "functional",
     "optim",
+    "training",
 ]
 
 
