@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from bbs_experiments import store
 from bbs_experiments.cells import CELLS, RULES
 

@@ -40,8 +40,9 @@ def train_once(
     """Train under `rule`, then measure on the characters of `split`; one row of results.json.
 
     The seed draws baskets, weights, order and views; all rules of a seed see the same of each but the order of
-    random numbers that the rule itself consumes. `advance` is called after every step; `steps` shortens a test. `wrong_labels`: this
-    share of the training labels is wrong within its basket (`regimes.with_wrong_labels`), the same ones for every rule.
+    random numbers that the rule itself consumes. `advance` is called after every step; `steps` shortens a test.
+    `wrong_labels`: this share of the training labels is wrong within its basket (`regimes.with_wrong_labels`), the
+    same ones for every rule.
     """
     began = time.perf_counter()
     regime = REGIMES[regime_name]
