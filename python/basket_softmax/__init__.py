@@ -33,6 +33,7 @@ from bbs_kernels import (
 from . import functional, optim
 from .adaface import AdaFace
 from .baskets import Baskets, LocalLabels
+from .linking import IdentityLinker
 from .losses import ArcFaceLoss, BasketSoftmaxLoss, ClassMeans, CombinedMarginLoss, CosFaceLoss
 
 _LAZY = ("checkpoint", "compat", "data", "demo", "evaluation", "training")
@@ -52,6 +53,7 @@ __all__ = [
     "CosFace",
     "CosFaceLoss",
     "Ema",
+    "IdentityLinker",
     "LocalLabels",
     "MarginContext",
     "Own",

@@ -46,7 +46,7 @@ class BasketSoftmaxLoss(nn.Module):
         mining: `TopK(k=64, skip=1)` (default), `All()`, `Own()` or `Below(guard)`; may be assigned.
         reduction: "mean", "sum" or "none".
         ignore_index: label of rows that take no part.
-        aliases: [C] int64; classes with the same non-negative alias are known to be one identity.
+        aliases: [C] int64; classes with the same non-negative alias are known to be one identity; see `set_aliases`.
         sample_rate: Partial FC (An et al. 2022): in training, the classes of the batch and as many others,
             drawn uniformly, as make up this share of all; (0, 1]. Below 1 the gradient of `weight` is a
             sparse tensor: use `FusedSGD`, `torch.optim.SGD` without momentum, or `torch.optim.SparseAdam`.
@@ -264,6 +264,27 @@ class BasketSoftmaxLoss(nn.Module):
         if weight.shape != wanted:
             raise ValueError(f"weight has shape {tuple(weight.shape)}, allowed is {wanted}")
         self.weight.copy_(weight if self._parallel is None else self._parallel.own_part(weight))
+
+    @torch.no_grad()
+    def set_aliases(self, aliases: Tensor | None) -> None:
+        """Replace what is known about identities in a running head; centres, running means and optimisers stay.
+
+        Call it between two steps: after `backward`, before the next forward. Aliases that were there are overwritten in
+        place, so a step that was captured in a CUDA graph sees the new ones.
+
+        Args:
+            aliases: [C] int64 of all classes, also under a process group, where every rank gives the same ones and
+                keeps those of its own classes. Classes with the same non-negative alias are one identity. None: nothing
+                is known.
+
+        Raises:
+            TypeError, ValueError: another dtype or shape; the old aliases are then still in force.
+        """
+        fresh = self._checked_aliases(aliases)
+        if self.aliases is None or fresh is None or self.aliases.shape != fresh.shape:
+            self.aliases = fresh
+        else:
+            self.aliases.copy_(fresh)
 
     def add_basket(
         self,
