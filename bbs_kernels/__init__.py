@@ -9,6 +9,7 @@ from . import _cuda as _cuda  # the CUDA bodies, where the build has none
 from . import _offsets as _offsets  # the bodies of basket_of and first_class
 from . import ema, functional, reference
 from .checks import check
+from .magface import MagFace
 from .margin_call import MarginContext
 from .margins import ArcFace, CombinedMargin, CosFace, SphereFace, arccos
 from .rules import Absolute, All, Below, Ema, Own, Relative, TopK
@@ -22,6 +23,7 @@ __all__ = [
     "CombinedMargin",
     "CosFace",
     "Ema",
+    "MagFace",
     "MarginContext",
     "Own",
     "Relative",

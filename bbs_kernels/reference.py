@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .margin_call import call_margin, takes_context
+from .margin_call import call_margin, row_norms, takes_context, with_penalty
 from .rules import Absolute, All, Below, Own, Relative, Rule, TopK, check_rule, ema_guard
 
 ZERO_NORM = 1e-12  # a row or centre below this norm has cosine 0 and gradient 0
@@ -190,9 +190,12 @@ def basket_softmax(
         ema=ema, training=training, norm_limit=norm_limit,
     )  # fmt: skip
     valid = labels != ignore_index
-    psi = call_margin(margin, takes_context(margin), cos_t, x, labels, valid, training)
+    with_context = takes_context(margin)
+    norms = row_norms(x, valid, cos_t.dtype) if with_context else None
+    psi = call_margin(margin, with_context, cos_t, x, labels, valid, training, norms)
     weight = torch.ones_like(lse) if sample_weight is None else sample_weight.to(lse.dtype)
-    losses = row_losses(lse[valid], psi[valid], scale=scale) * weight[valid]
+    losses = with_penalty(row_losses(lse, psi, scale=scale), margin, norms, labels, valid, training)
+    losses = losses[valid] * weight[valid]
     if reduction == "none":
         return torch.zeros_like(lse).index_copy(0, torch.nonzero(valid).flatten(), losses)
     divisor = weight[valid].sum()

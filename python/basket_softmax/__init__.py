@@ -21,6 +21,7 @@ from bbs_kernels import (
     CombinedMargin,
     CosFace,
     Ema,
+    MagFace,
     MarginContext,
     Own,
     Relative,
@@ -33,13 +34,22 @@ from bbs_kernels import (
 from . import functional, optim
 from .adaface import AdaFace
 from .baskets import Baskets, LocalLabels
-from .losses import ArcFaceLoss, BasketSoftmaxLoss, ClassMeans, CombinedMarginLoss, CosFaceLoss
+from .losses import (
+    AdaFaceLoss,
+    ArcFaceLoss,
+    BasketSoftmaxLoss,
+    ClassMeans,
+    CombinedMarginLoss,
+    CosFaceLoss,
+    MagFaceLoss,
+)
 
 _LAZY = ("checkpoint", "compat", "data", "demo", "evaluation")
 
 __all__ = [
     "Absolute",
     "AdaFace",
+    "AdaFaceLoss",
     "All",
     "ArcFace",
     "ArcFaceLoss",
@@ -53,6 +63,8 @@ __all__ = [
     "CosFaceLoss",
     "Ema",
     "LocalLabels",
+    "MagFace",
+    "MagFaceLoss",
     "MarginContext",
     "Own",
     "Relative",

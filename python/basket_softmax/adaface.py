@@ -25,9 +25,9 @@ class AdaFace(nn.Module):
         h: concentration: z reaches +-1 at 1/h standard deviations from the mean.
         momentum: share of a batch in the running mean and deviation of the norms.
 
-    The buffers `mean` and `std` (scalars) start at 20 and 100 and are part of the state_dict. Under a process group they
-    are those of the rows of all ranks. The authors' code clips every cosine to +-(1 - 1e-3) first; here only theta at the
-    target is, by the same 1e-3.
+    The buffers `mean` and `std` (scalars) start at 20 and 100 and are part of the state_dict. Under a process group
+    they are those of the rows of all ranks. The authors' code clips every cosine to +-(1 - 1e-3) first; here only
+    theta at the target is, by the same 1e-3.
     """
 
     mean: Tensor

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bbs_kernels import functional as core
-from bbs_kernels.margin_call import call_margin, takes_context
+from bbs_kernels.margin_call import call_margin, row_norms, takes_context, with_penalty
 from bbs_kernels.margins import family_arguments
 from bbs_kernels.rules import Rule
 
@@ -111,6 +111,7 @@ def row_results(
     lse, cos_t, mined_idx, mined_cos = kernels.cos_lse(embeddings, weight, labels, offsets, **core_arguments)
     valid = labels != ignore_index
     with torch.autocast(embeddings.device.type, enabled=False):
-        psi = call_margin(margin, with_context, cos_t, embeddings, labels, valid, training)
-        losses = core.row_losses(lse, psi, scale)
+        norms = row_norms(embeddings, valid, cos_t.dtype) if with_context else None
+        psi = call_margin(margin, with_context, cos_t, embeddings, labels, valid, training, norms)
+        losses = with_penalty(core.row_losses(lse, psi, scale), margin, norms, labels, valid, training)
     return RowResults(losses, cos_t, mined_idx, mined_cos)

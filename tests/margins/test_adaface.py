@@ -46,7 +46,7 @@ def test_ends_of_the_quality_scale():
 
 
 def test_most_of_a_batch_lies_inside_the_scale():
-    """h = 0.333 puts three deviations at the ends, so that one norm in three hundred is clipped and not three in four."""
+    """h = 0.333 puts the ends at three deviations: one norm in 300 is clipped, not three in four."""
     margin = bs.AdaFace(0.4).double()
     margin.mean.fill_(20.0)
     margin.std.fill_(2.0)

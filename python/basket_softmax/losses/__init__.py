@@ -3,5 +3,14 @@
 from .basket import BasketSoftmaxLoss
 from .class_means import ClassMeans
 from .single import ArcFaceLoss, CombinedMarginLoss, CosFaceLoss
+from .single_adaptive import AdaFaceLoss, MagFaceLoss
 
-__all__ = ["ArcFaceLoss", "BasketSoftmaxLoss", "ClassMeans", "CombinedMarginLoss", "CosFaceLoss"]
+__all__ = [
+    "AdaFaceLoss",
+    "ArcFaceLoss",
+    "BasketSoftmaxLoss",
+    "ClassMeans",
+    "CombinedMarginLoss",
+    "CosFaceLoss",
+    "MagFaceLoss",
+]
