@@ -1,7 +1,7 @@
 """MagFace: the margin grows with the embedding's norm, and the norm is rewarded, so that norms become a quality.
 
 Unlike in AdaFace the norm is trained: the margin's gradient flows into it, and a penalty g(a) beside the loss keeps it
-from shrinking. Source: Meng, Zhao, Huang and Zhou, "MagFace", CVPR 2021, eq. 3 and 4 and section 3.2.
+from shrinking. Source: Meng, Zhao, Huang and Zhou, "MagFace", CVPR 2021, section 3.
 """
 
 from __future__ import annotations

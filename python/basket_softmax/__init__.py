@@ -17,12 +17,15 @@ from bbs_kernels import (
     Absolute,
     All,
     ArcFace,
+    ASoftmax,
     Below,
     CombinedMargin,
     CosFace,
     Ema,
+    InterclassFilter,
     MagFace,
     MarginContext,
+    NegativeMap,
     Own,
     Relative,
     SphereFace,
@@ -34,6 +37,7 @@ from bbs_kernels import (
 from . import functional, optim
 from .adaface import AdaFace
 from .baskets import Baskets, LocalLabels
+from .curricularface import CurricularFace
 from .losses import (
     AdaFaceLoss,
     ArcFaceLoss,
@@ -41,12 +45,15 @@ from .losses import (
     ClassMeans,
     CombinedMarginLoss,
     CosFaceLoss,
+    CurricularFaceLoss,
     MagFaceLoss,
+    SphereFaceLoss,
 )
 
 _LAZY = ("checkpoint", "compat", "data", "demo", "evaluation")
 
 __all__ = [
+    "ASoftmax",
     "Absolute",
     "AdaFace",
     "AdaFaceLoss",
@@ -61,14 +68,19 @@ __all__ = [
     "CombinedMarginLoss",
     "CosFace",
     "CosFaceLoss",
+    "CurricularFace",
+    "CurricularFaceLoss",
     "Ema",
+    "InterclassFilter",
     "LocalLabels",
     "MagFace",
     "MagFaceLoss",
     "MarginContext",
+    "NegativeMap",
     "Own",
     "Relative",
     "SphereFace",
+    "SphereFaceLoss",
     "TopK",
     "arccos",
     "check",

@@ -25,7 +25,7 @@ def context(norms) -> bs.MarginContext:
 
 @pytest.mark.parametrize("boundary", ["hard", "easy", "none"])
 def test_formula(boundary: str) -> None:
-    """Eq. 3: cos(theta + m(a)), m(a) linear between the bounds; beyond pi as ArcFace has it."""
+    """cos(theta + m(a)), m(a) linear between the bounds; beyond pi as ArcFace has it."""
     margin = bs.MagFace(0.4, 0.9, 10.0, 110.0, boundary=boundary)
     for c in (-0.99, -0.93, -0.7, -0.1, 0.3, 0.8, 0.999):
         got = margin(torch.full((len(NORMS),), c, dtype=torch.float64), context(NORMS)).tolist()

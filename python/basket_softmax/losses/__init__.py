@@ -2,8 +2,8 @@
 
 from .basket import BasketSoftmaxLoss
 from .class_means import ClassMeans
-from .single import ArcFaceLoss, CombinedMarginLoss, CosFaceLoss
-from .single_adaptive import AdaFaceLoss, MagFaceLoss
+from .single import ArcFaceLoss, CombinedMarginLoss, CosFaceLoss, SphereFaceLoss
+from .single_adaptive import AdaFaceLoss, CurricularFaceLoss, MagFaceLoss
 
 __all__ = [
     "AdaFaceLoss",
@@ -12,5 +12,7 @@ __all__ = [
     "ClassMeans",
     "CombinedMarginLoss",
     "CosFaceLoss",
+    "CurricularFaceLoss",
     "MagFaceLoss",
+    "SphereFaceLoss",
 ]

@@ -1,4 +1,4 @@
-"""One dataset, margins that adapt to the row: to the norm of its embedding (AdaFace, MagFace)."""
+"""One dataset, margins that adapt: to the embedding's norm (AdaFace, MagFace), to the training (CurricularFace)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from bbs_kernels import MagFace, Own
 
 from ..adaface import AdaFace
+from ..curricularface import CurricularFace
 from .basket import BasketSoftmaxLoss
 
 
@@ -50,7 +51,7 @@ class MagFaceLoss(BasketSoftmaxLoss):
         scale: s.
         **options: as for `BasketSoftmaxLoss`.
 
-    Source: Meng et al., "MagFace", CVPR 2021, eq. 3.
+    Source: Meng et al., "MagFace", CVPR 2021, section 3.
     """
 
     def __init__(
@@ -68,3 +69,30 @@ class MagFaceLoss(BasketSoftmaxLoss):
     ) -> None:
         margin = MagFace(l_margin, u_margin, l_a, u_a, lambda_g, boundary)
         super().__init__([num_classes], embedding_size, margin, scale, Own(), **options)
+
+
+class CurricularFaceLoss(BasketSoftmaxLoss):
+    """CurricularFace over one dataset: ArcFace at the target, hard negatives weighed by how far training has come.
+
+    Args:
+        num_classes: C.
+        embedding_size: D.
+        margin, momentum: as for `CurricularFace`; margin in radians.
+        scale: s.
+        **options: as for `BasketSoftmaxLoss`.
+
+    Source: Huang et al., "CurricularFace", CVPR 2020, section 3.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_size: int,
+        margin: float = 0.5,
+        momentum: float = 0.01,
+        scale: float = 64.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            [num_classes], embedding_size, CurricularFace(margin, momentum), scale, Own(), **options
+        )
