@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from bbs_kernels import functional as core
-from bbs_kernels.margin_call import call_margin, takes_context
+from bbs_kernels import mapped_lse
+from bbs_kernels.margin_call import MarginContext, call_margin, row_norms, takes_context, with_penalty
 from bbs_kernels.margins import family_arguments
+from bbs_kernels.negative_map import NOT_FUSED, NegativeMap, negatives_of
 from bbs_kernels.operands import OperandNames
 from bbs_kernels.rules import Rule
 
@@ -111,9 +113,24 @@ def row_results(
         )
     if with_context is None:
         with_context = takes_context(margin)
-    lse, cos_t, mined_idx, mined_cos = kernels.cos_lse(embeddings, weight, labels, offsets, **core_arguments)
+    operands = (embeddings, weight, labels, offsets)
+    map_of = negatives_of(margin)
+    if map_of is not None:
+        if kernels is not core:
+            raise ValueError(f"FusedSGD came with the margin {margin!r}, {NOT_FUSED}")
+
+        def negatives(cos_t: Tensor) -> NegativeMap:
+            valid = labels != ignore_index
+            norms = row_norms(embeddings, valid, cos_t.dtype)
+            return map_of(cos_t, MarginContext(norms, labels, training, valid))
+
+        found = mapped_lse.cos_lse(*operands, negatives=negatives, **core_arguments)
+    else:
+        found = kernels.cos_lse(*operands, **core_arguments)
+    lse, cos_t, mined_idx, mined_cos = found
     valid = labels != ignore_index
     with torch.autocast(embeddings.device.type, enabled=False):
-        psi = call_margin(margin, with_context, cos_t, embeddings, labels, valid, training)
-        losses = core.row_losses(lse, psi, scale)
+        norms = row_norms(embeddings, valid, cos_t.dtype) if with_context else None
+        psi = call_margin(margin, with_context, cos_t, embeddings, labels, valid, training, norms)
+        losses = with_penalty(core.row_losses(lse, psi, scale), margin, norms, labels, valid, training)
     return RowResults(losses, cos_t, mined_idx, mined_cos)

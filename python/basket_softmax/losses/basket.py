@@ -13,6 +13,7 @@ from bbs_kernels import ArcFace, TopK
 from bbs_kernels import functional as core
 from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.margin_call import takes_context
+from bbs_kernels.negative_map import NOT_FUSED, negatives_of
 from bbs_kernels.operands import check_labels, check_listed, check_scale
 from bbs_kernels.rules import Rule, check_rule, ema_guard
 from bbs_kernels.sharding import KINDS, Sharding
@@ -40,8 +41,9 @@ class BasketSoftmaxLoss(nn.Module):
     Args:
         baskets: {"webface": 10572, "glint": 360232}, [10572, 360232] or a `Baskets`.
         embedding_size: D.
-        margin: `ArcFace`, `CosFace`, `CombinedMargin`, `SphereFace`, `AdaFace`, or any callable
-            psi = margin(cos_t) or margin(cos_t, ctx). May be assigned at any time, for a margin ramp.
+        margin: `ArcFace`, `CosFace`, `CombinedMargin`, `SphereFace`, `AdaFace`, `MagFace`, `CurricularFace`,
+            `ASoftmax`, `InterclassFilter`, or any callable psi = margin(cos_t) or margin(cos_t, ctx). May be assigned
+            at any time, for a margin ramp.
         scale: s, above 0 and at most 1e6; may be assigned at any time.
         mining: `TopK(k=64, skip=1)` (default), `All()`, `Own()` or `Below(guard)`; may be assigned.
         reduction: "mean", "sum" or "none".
@@ -168,7 +170,10 @@ class BasketSoftmaxLoss(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "margin":
-            self._margin_takes_context = takes_context(value)
+            with_context = takes_context(value)
+            if negatives_of(value) is not None and self._parallel is not None:
+                raise ValueError(f"process_group came with the margin {value!r}, {NOT_FUSED}")
+            self._margin_takes_context = with_context
             self._modules.pop("margin", None)  # nn.Module refuses a plain object where a module was
         if name == "weight" and getattr(self, "_parallel", None) is not None:
             refuse_fsdp(value)

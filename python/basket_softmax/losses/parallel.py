@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bbs_kernels import class_parallel as core_parallel
 from bbs_kernels import functional as core
-from bbs_kernels.margin_call import call_margin, row_norms
+from bbs_kernels.margin_call import call_margin, row_norms, with_penalty
 from bbs_kernels.operands import check_listed
 from bbs_kernels.rules import Rule, TopK
 from bbs_kernels.sharding import Sharding
@@ -134,6 +134,7 @@ def parallel_loss(
             norms=norms,
         )  # fmt: skip
         losses = core.row_losses(rows.lse, psi, head.scale)
+        losses = with_penalty(losses, head.margin, norms, batch.labels, batch.valid, head.training)
     weight = None
     if sample_weight is not None:
         weight = core_parallel.all_rows(sample_weight.to(losses.dtype), batch, ranks, parallel.grad_factor)

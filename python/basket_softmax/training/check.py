@@ -82,7 +82,9 @@ def check(config: Config, progress: Callable[[int, int], None] | None = None) ->
         memory = head_bytes(config, classes, ranks.world)
         available = available_bytes(ranks.device)
         if sum(memory.values()) > available:
-            problems.append(f"the head needs {_size(sum(memory.values()))}: fewer classes per rank, or a smaller width")
+            problems.append(
+                f"the head needs {_size(sum(memory.values()))}: fewer classes per rank, or a smaller width"
+            )
         seconds, validation = None, 0.0
         if not problems:
             trainer = make_trainer(config, data, batches, ranks)
