@@ -53,6 +53,7 @@ def basket_softmax(
     sample_weight: Tensor | None = None,
     ema: Tensor | None = None,
     training: bool = False,
+    subcenters: int = 1,
 ) -> Tensor:
     """Margin softmax over the row's own basket and the mined classes of the others.
 
@@ -72,6 +73,8 @@ def basket_softmax(
         sample_weight: [B] weights of the rows.
         ema: [K] running means for an `Ema` guard (+inf: never seen); updated in place when `training`.
         training: passed on to the margin, and whether `ema` is updated.
+        subcenters: r, 1 to 16: `weight` is [C*r, D], r adjacent rows for each class, whose cosine is the largest of
+            theirs.
 
     Returns:
         A scalar, or [B] with reduction="none"; fp32 (fp64 for fp64 embeddings).
@@ -81,12 +84,12 @@ def basket_softmax(
         RuntimeError: a label out of range.
 
     Source: Meng et al., "Basket-based Softmax", arXiv 2201.09308 (the method); margins: see `ArcFace`,
-    `CosFace`, `CombinedMargin`.
+    `CosFace`, `CombinedMargin`; sub-centres: Deng et al., "Sub-center ArcFace", ECCV 2020.
     """
     core.check_reduction(reduction)
     rows = row_results(
         embeddings, weight, labels, offsets, margin=margin, scale=scale, mining=mining, aliases=aliases,
-        ignore_index=ignore_index, ema=ema, training=training,
+        ignore_index=ignore_index, ema=ema, training=training, subcenters=subcenters,
     )  # fmt: skip
     return core.reduce_rows(rows.losses, labels != ignore_index, sample_weight, reduction)
 

@@ -122,7 +122,8 @@ def parallel_loss(
         embeddings, head.weight, batch, shard, ranks, scale=head.scale, mining=head.mining, aliases=head.aliases,
         ema=head._buffers.get("ema"), training=head.training, sample=_sampler(head, shard.num_local),
         stash_bytes=head.stash_bytes, workspace_bytes=head.workspace_bytes, grad_factor=parallel.grad_factor,
-        step=None if head._fused is None else head._fused.step_in_backward(embeddings, head.weight), names=NAMES,
+        subcenters=head.subcenters, names=NAMES,
+        step=None if head._fused is None else head._fused.step_in_backward(embeddings, head.weight),
     )  # fmt: skip
     with torch.autocast(embeddings.device.type, enabled=False):
         norms = None
@@ -169,8 +170,9 @@ def _refuse_wrappers(head: BasketSoftmaxLoss, parallel: ClassParallel) -> None:
     wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
     if wrapper is not None and any(p is head.weight for p in getattr(wrapper, "_module_parameters", ())):
         raise RuntimeError(NOT_IN_DDP)
-    if head.weight.shape[0] != parallel.shard.num_local:
+    rows = parallel.shard.num_local * head.subcenters
+    if head.weight.shape[0] != rows:
         raise RuntimeError(
-            f"weight has {head.weight.shape[0]} rows, allowed are this rank's {parallel.shard.num_local}: it was "
+            f"weight has {head.weight.shape[0]} rows, allowed are this rank's {rows}: it was "
             "replaced since the head was made"
         )
