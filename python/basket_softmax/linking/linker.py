@@ -181,7 +181,7 @@ class IdentityLinker(nn.Module):
         if added == 0:
             return
         sharding = None
-        if loss._parallel is None:
+        if loss._parallel is None or self._sharding is None:
             growth = growth_here(len(self.excluded), added)
         else:
             sharding, ranks = loss._parallel.shard.sharding, loss._parallel.ranks

@@ -112,7 +112,7 @@ def parallel_loss(
     sample_weight: Tensor | None,
 ) -> tuple[Tensor, LastStep]:
     """`BasketSoftmaxLoss.forward` over the batches of all ranks, and what `stats` reports."""
-    _refuse_wrappers(head, parallel)
+    refuse_wrappers(head.weight, parallel.shard, head.subcenters)
     _check_weight(sample_weight, labels)
     ranks, shard = parallel.ranks, parallel.shard
     batch = core_parallel.gather_batch(
@@ -166,13 +166,13 @@ def _check_weight(sample_weight: Tensor | None, labels: Tensor) -> None:
         )
 
 
-def _refuse_wrappers(head: BasketSoftmaxLoss, parallel: ClassParallel) -> None:
+def refuse_wrappers(weight: Tensor, shard: core_parallel.ClassShard, subcenters: int = 1) -> None:
+    """Raise RuntimeError when `weight`, of a class-parallel head, is inside DDP, or is not the shard any more."""
     wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
-    if wrapper is not None and any(p is head.weight for p in getattr(wrapper, "_module_parameters", ())):
+    if wrapper is not None and any(p is weight for p in getattr(wrapper, "_module_parameters", ())):
         raise RuntimeError(NOT_IN_DDP)
-    rows = parallel.shard.num_local * head.subcenters
-    if head.weight.shape[0] != rows:
+    if weight.shape[0] != shard.num_local * subcenters:
         raise RuntimeError(
-            f"weight has {head.weight.shape[0]} rows, allowed are this rank's {rows}: it was "
+            f"weight has {weight.shape[0]} rows, allowed are this rank's {shard.num_local * subcenters}: it was "
             "replaced since the head was made"
         )
