@@ -14,6 +14,8 @@ from bbs_kernels.margins import family_arguments
 from bbs_kernels.operands import OperandNames
 from bbs_kernels.rules import Rule
 
+__all__ = ["basket_softmax"]
+
 NAMES = OperandNames("embeddings", "weight")  # of the two operands, in messages
 
 
