@@ -101,9 +101,7 @@ def test_paths_of_a_file_are_relative_to_it_and_those_of_options_to_here(tmp_pat
 def test_numbers_as_people_write_them(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("baskets: {a: a}\noutput: o\noptimizer: {lr: 1e-3, weight_decay: 5e-4}\nclip: 1\n")
-    with pytest.raises(ConfigError, match=r"optimizer.name: missing"):
-        load_config(file)
-    found = load_config(file, {"optimizer.name": "sgd"})
+    found = load_config(file)
     assert (found.optimizer.lr, found.optimizer.weight_decay, found.clip) == (1e-3, 5e-4, 1.0)
 
 
@@ -123,6 +121,10 @@ def test_numbers_as_people_write_them(tmp_path):
             "loss.mining: TopK: k + skip must be <= 128, got k=128, skip=1",
         ),
         ({"loss__mining": "below"}, "loss.mining.guard: missing"),
+        (
+            {"loss__mining": {"guard": {"r": 1.0}}},
+            "loss.mining.guard.name: missing, allowed are 'absolute', 'relative', 'ema'",
+        ),
         (
             {"loss__mining": {"name": "topk", "guard": {"name": "ema", "q": 1, "r": 1}}},
             "loss.mining.guard.q: unknown key, allowed are name, r",
@@ -188,6 +190,13 @@ def test_no_yaml(tmp_path: Path, text, message):
     with pytest.raises(ConfigError) as caught:
         load_config(file)
     assert str(caught.value).startswith(f"{file}: {message}")
+
+
+def test_a_name_left_out_is_the_default():
+    found = config(optimizer__lr=0.01, loss__margin__margin=0.3, loss__mining__k=5)
+    assert (found.optimizer.name, found.optimizer.lr) == ("sgd", 0.01)
+    assert found.loss.margin.build() == bs.ArcFace(0.3)
+    assert found.loss.mining.build() == bs.TopK(5)
 
 
 def test_missing_parts():

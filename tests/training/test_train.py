@@ -88,7 +88,7 @@ def test_load_run_of_something_else(small, tmp_path):
             "optimizer": {"name": "sgd", "head": {"momentum": 0.0, "weight_decay": 0.0}},
         },
         {"loss__sample_rate": 0.6, "optimizer": {"name": "sgd", "head": {"fused": True}}, "amp": "bf16"},
-        {"loss__mining": {"name": "below", "guard": {"name": "ema", "r": 0.9}}, "workers": 2},
+        {"loss__mining": {"name": "below", "guard": {"name": "ema", "r": 0.9}}},
     ],
 )
 def test_every_way_to_step(small, changes):
@@ -97,6 +97,15 @@ def test_every_way_to_step(small, changes):
     rows = rows_of(config.output / "metrics.csv")
     assert [row["step"] for row in rows] == [6, 12, 18, 24, 30, 36]
     assert sum(row["loss"] for row in rows[-2:]) < sum(row["loss"] for row in rows[:2])
+
+
+def test_workers_change_nothing(small, tmp_path):
+    found = []
+    for workers in (0, 2):
+        config = small(epochs=1, workers=workers, augment__rotate=20.0, output=tmp_path / str(workers))
+        train(config)
+        found.append((config.output / "metrics.csv").read_bytes())
+    assert found[0] == found[1]
 
 
 def test_a_fraction_is_held_out(small):

@@ -69,14 +69,22 @@ def section_of(factory: Callable[..., Any], name: str | None = None, **types: An
     return made
 
 
-def one_of(sections: Mapping[str, type[Built]]) -> Any:
-    """The type of a key that holds one of `sections`, chosen by its `name`; `topk` alone means `{name: topk}`."""
+def one_of(sections: Mapping[str, type[BaseModel]], default: str | None = None) -> Any:
+    """The type of a key that holds one of `sections`, chosen by its `name`; `topk` alone means `{name: topk}`.
+
+    Args:
+        default: the name where none is given; None: it has to be.
+    """
+
+    def named(value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if default is not None and isinstance(value, dict) and "name" not in value:
+            return {"name": default, **value}
+        return value
+
     union = reduce(or_, sections.values())
-    return Annotated[union, Field(discriminator="name"), BeforeValidator(_name_alone)]
-
-
-def _name_alone(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
+    return Annotated[union, Field(discriminator="name"), BeforeValidator(named)]
 
 
 MARGINS = {
@@ -100,4 +108,4 @@ RULES = {
     "below": section_of(bs.Below, "below", guard=Guard),
     "topk": section_of(bs.TopK, "topk", guard=Guard | None),
 }
-Margin, Rule = one_of(MARGINS), one_of(RULES)
+Margin, Rule = one_of(MARGINS, "arcface"), one_of(RULES, "topk")

@@ -209,7 +209,7 @@ class Config(Section):
     augment: AugmentSection = AugmentSection()
     backbone: BackboneSection = BackboneSection()
     loss: LossSection = LossSection()
-    optimizer: one_of({"sgd": Sgd, "adamw": AdamW}) = Sgd()  # type: ignore[valid-type]
+    optimizer: one_of({"sgd": Sgd, "adamw": AdamW}, "sgd") = Sgd()  # type: ignore[valid-type]
     schedule: Schedule = Schedule()
     epochs: Count = 20
     batch_size: Annotated[int, Field(ge=2)] = 128

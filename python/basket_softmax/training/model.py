@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..baskets import Baskets
-from ..data import ImageBasket
+from ..data import ImageBasket, read_aliases
 from ..losses import BasketSoftmaxLoss
 from .backbones import make_backbone
 from .config import Config
@@ -51,8 +51,6 @@ def aliases_of(config: Config, baskets: list[ImageBasket]) -> Tensor | None:
         return None
     held_out = config.validation is not None and config.validation.fraction is not None
     try:  # the table may well name identities that this run holds out
-        from ..data import read_aliases
-
         return read_aliases(path, baskets, unknown="skip" if held_out else "raise")
     except (OSError, ValueError) as error:
         raise DataError(f"loss.aliases: {error}") from error
