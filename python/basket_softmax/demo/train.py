@@ -15,7 +15,7 @@ import basket_softmax as bs
 from ..data import MixedBasketSampler, load_glyphs, views
 from .measure import recognise
 from .model import WIDTH, as_input, make_model
-from .regimes import REGIMES, draw_training_set
+from .regimes import REGIMES, draw_training_set, with_wrong_labels
 from .rules import labels_for, make_loss
 
 BATCH = 128
@@ -35,17 +35,20 @@ def train_once(
     split: str = "test",
     advance: Callable[[], None] = lambda: None,
     steps: int | None = None,
+    wrong_labels: float = 0.0,
 ) -> dict[str, Any]:
     """Train under `rule`, then measure on the characters of `split`; one row of results.json.
 
     The seed draws baskets, weights, order and views; all rules of a seed see the same of each but the order of
     random numbers that the rule itself consumes. `advance` is called after every step; `steps` shortens a test.
+    `wrong_labels`: this share of the training labels is wrong within its basket (`regimes.with_wrong_labels`), the
+    same ones for every rule.
     """
     began = time.perf_counter()
     regime = REGIMES[regime_name]
     steps = steps or regime.steps
     glyphs = load_glyphs()
-    data = draw_training_set(glyphs, regime, seed)
+    data = with_wrong_labels(draw_training_set(glyphs, regime, seed), wrong_labels, seed)
     generator = torch.Generator().manual_seed(seed)
     pool = views(torch.from_numpy(glyphs.images[data.image]), VIEWS, generator, STRENGTH)
 
