@@ -74,7 +74,7 @@ def outcome(output: Path) -> dict[str, str]:
     run = load_run(output)
     extra = checkpoint.load(RunFolder(output).checkpoint(step), run.head)
     found = {"step": str(step), "head": _digest(run.head.state_dict()), "extra": _digest(extra)}
-    for name in ("metrics.csv", "validation.csv"):
+    for name in ("metrics.csv", "validation.csv", "overlaps.csv"):
         found[name] = hashlib.sha256((output / name).read_bytes()).hexdigest()
     return found
 

@@ -80,7 +80,7 @@ def test_a_killed_rank_and_a_restart_leave_the_same_bits(written, tmp_path):
     done = torchrun(file, "--resume", RESTARTS="1", KILL_RANK="1", KILL_CALL="6")
     assert done.returncode == 0, done.stderr[-4000:]
     assert "from step 4" in done.stdout
-    for name in ("metrics.csv", "validation.csv"):
+    for name in ("metrics.csv", "validation.csv", "overlaps.csv"):
         assert (config.output / name).read_bytes() == (straight.output / name).read_bytes()
     a, b = load_run(config.output), load_run(straight.output)
     assert torch.equal(a.head.weight, b.head.weight)
