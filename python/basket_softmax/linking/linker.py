@@ -145,11 +145,12 @@ class IdentityLinker(nn.Module):
         if self.centred:
             full = prototypes.without_basket_mean(full, offsets)
         pairs = mutual_nearest(full, offsets, minimum=self.exclude)
-        groups = Groups(offsets, self.known.cpu())
-        sure = 0 if self.share is None else int((pairs.cosine >= self.share).sum())
-        groups.join(pairs.first[:sure], pairs.second[:sure])
+        groups = Groups(offsets, full, self.known.cpu())
+        if self.share is not None:
+            sure = int((pairs.cosine >= self.share).sum())  # the first ones
+            groups.join(pairs.first[:sure], pairs.second[:sure], self.share)
         shared = groups.aliases()
-        groups.join(pairs.first[sure:], pairs.second[sure:])
+        groups.join(pairs.first, pairs.second, self.exclude)
         return groups.aliases(), shared
 
     def _adopt(self, excluded: Tensor, shared: Tensor) -> None:
@@ -180,13 +181,14 @@ class IdentityLinker(nn.Module):
         added = loss.num_classes - len(self.excluded)
         if added == 0:
             return
-        sharding = None
-        if loss._parallel is None:
+        parallel = loss._parallel
+        if parallel is None or self._sharding is None:
             growth = growth_here(len(self.excluded), added)
         else:
-            sharding, ranks = loss._parallel.shard.sharding, loss._parallel.ranks
-            growth = growth_of_shards(self._sharding, sharding, ranks.rank, ranks.group)
-        self.prototypes, self._sharding = growth.extend(self.prototypes), sharding
+            ranks, old = parallel.ranks, self._sharding
+            growth = growth_of_shards(old, parallel.shard.sharding, ranks.rank, ranks.group)
+        self.prototypes = growth.extend(self.prototypes)
+        self._sharding = None if parallel is None else parallel.shard.sharding
         for name in ("excluded", "shared", "known"):
             old = getattr(self, name)
             setattr(self, name, torch.cat([old, old.new_full((added,), -1)]))
