@@ -52,6 +52,8 @@ def _train(jobs: list[store.Key], results: Path) -> None:
     about = info()
     machine = f"{about['CPU']}, torch {about['torch']}"
     for n, (name, rule, seed) in enumerate(jobs, 1):
+        if store.has(results, (name, rule, seed)):
+            continue  # another process was faster
         cell = CELLS[name]
         row = train_once(rule, seed, cell.regime, wrong_labels=cell.wrong_labels)
         store.append(results, {"cell": name, **row, "machine": machine})

@@ -24,4 +24,4 @@ CELLS = {
         Cell("many-wrong-20", "many", 0.2, "many small baskets, 20 % of the labels wrong"),
     )
 }
-RULES = ("all", "own", "below-tuned", "below-mistuned", "bbs", "oracle")
+RULES = ("all", "own", "below-tuned", "below-mistuned", "bbs", "linker", "oracle")
