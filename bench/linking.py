@@ -89,8 +89,8 @@ def _closed(cell: Cell) -> str:
 def _links(cell: Cell) -> str:
     precision, recall = (interval(cell.percent("linker", name)) for name in ("link_precision", "link_recall"))
     return (
-        f"At the end of a training {recall.text()} % of the true pairs of classes exchange labels, and {precision.text()} % "
-        "of the pairs that do are true."
+        f"At the end of a training {recall.text()} % of the true pairs of classes exchange labels; of the pairs that "
+        f"exchange labels {precision.text()} % are true."
     )
 
 

@@ -11,7 +11,7 @@ from .statistics import BASELINE, MOST, Cell, interval
 def table(cell: Cell, rules: Sequence[str]) -> str:
     """One row per rule that has results."""
     lines = [
-        "| rule | rank-1 % | points above `own` | of the way to `oracle`, % | TAR@FAR 1e-3 % | TAR@FAR 1e-4 % | seeds |",
+        "| rule | rank-1 % | points above `own` | of the way to `oracle`, % | TAR@1e-3 % | TAR@1e-4 % | seeds |",
         "| :-- | --: | --: | --: | --: | --: | --: |",
     ]
     for rule in rules:
