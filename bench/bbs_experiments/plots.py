@@ -88,7 +88,7 @@ def closed(cell: Cell, rules: Sequence[str], path: Path) -> None:
 def _panels(count: int, size: tuple[float, float]) -> tuple[Figure, Sequence[Axes]]:
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, count, sharey=True)
+    return figure, figure.subplots(1, count, sharex=True, sharey=True)
 
 
 def _interval(panel: Axes, values: Sequence[float], y: float, colour: str) -> None:
