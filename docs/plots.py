@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 
+import margin_plots
 import matplotlib
 import torch
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -42,7 +43,8 @@ def draw_all() -> dict[str, bytes]:
     settings = {"svg.hashsalt": "bbs-kernels", "svg.fonttype": "path", "font.size": 9, "axes.grid": True,
                 "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
     with matplotlib.rc_context(settings):
-        return {"margins.svg": _margins(), "boundaries.svg": _boundaries(), "rules.svg": _rules()}
+        drawn = {"margins.svg": _margins(), "boundaries.svg": _boundaries(), "rules.svg": _rules()}
+        return drawn | {name: _svg(figure) for name, figure in margin_plots.draw().items()}
 
 
 def _margins() -> bytes:
