@@ -17,7 +17,7 @@ import basket_softmax as bs
 from ..data import MixedBasketSampler, load_glyphs, views
 from .measure import recognise
 from .model import WIDTH, as_input, make_model
-from .regimes import REGIMES, draw_training_set
+from .regimes import REGIMES, draw_training_set, with_wrong_labels
 from .rules import labels_for, make_loss
 
 BATCH = 128
@@ -40,6 +40,7 @@ def train_once(
     steps: int | None = None,
     norm: str = "batch",
     group: dist.ProcessGroup | None = None,
+    wrong_labels: float = 0.0,
 ) -> dict[str, Any]:
     """Train under `rule`, then measure on the characters of `split`; one row of results.json.
 
@@ -47,7 +48,9 @@ def train_once(
     a row of rule, seed and seconds.
     """
     began = time.perf_counter()
-    model = train(rule, seed, regime_name, advance=advance, steps=steps, norm=norm, group=group)
+    model = train(
+        rule, seed, regime_name, advance=advance, steps=steps, norm=norm, group=group, wrong_labels=wrong_labels
+    )  # fmt: skip
     found: dict[str, float] = {}
     if group is None or dist.get_rank(group) == 0:
         glyphs = load_glyphs()
@@ -64,6 +67,7 @@ def train(
     steps: int | None = None,
     norm: str = "batch",
     group: dist.ProcessGroup | None = None,
+    wrong_labels: float = 0.0,
 ) -> nn.Module:
     """One network, trained.
 
@@ -76,11 +80,13 @@ def train(
         norm: one of `model.NORMS`.
         group: its ranks share every batch, each taking a part of the rows, and the classes; all of them must call this
             with the same arguments. With `norm` "group" they train as one process does, up to rounding.
+        wrong_labels: this share of the training labels is wrong within its basket (`regimes.with_wrong_labels`), the
+            same ones for every rule.
     """
     regime = REGIMES[regime_name]
     steps = steps or regime.steps
     glyphs = load_glyphs()
-    data = draw_training_set(glyphs, regime, seed)
+    data = with_wrong_labels(draw_training_set(glyphs, regime, seed), wrong_labels, seed)
     generator = torch.Generator().manual_seed(seed)
     pool = views(torch.from_numpy(glyphs.images[data.image]), VIEWS, generator, STRENGTH)
 
