@@ -14,7 +14,7 @@ sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tools")]
 
 
 @click.command()
-@click.option("--rounds", type=click.IntRange(2), default=15, show_default=True, help="Interleaved rounds.")
+@click.option("--rounds", type=click.IntRange(2), default=11, show_default=True, help="Interleaved rounds.")
 @click.option("--quick", is_flag=True, help="Few rows and classes: shows that it runs; times mean little.")
 @click.option(
     "--output",

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from .cases import LAYOUTS, PROVIDERS, Size
-from .steps import Step, make_step
+from .steps import Step, centres, make_step
 from .traffic import received_bytes
 
 RANKS = 2
@@ -79,8 +79,9 @@ def _serve(rank: int, store: str, size: Size, pipe: Connection) -> None:
     )
     groups: dict[int, Any] = {n: dist.new_group(list(range(n)), timeout=TIMEOUT) for n in range(1, RANKS + 1)}
     layouts = {layout.name: layout for layout in LAYOUTS}
+    shared = centres(size)
     steps: dict[Key, Step] = {
-        (layout.name, provider.name): make_step(provider, layout, size, groups[layout.ranks])
+        (layout.name, provider.name): make_step(provider, layout, size, groups[layout.ranks], shared)
         for layout in LAYOUTS
         if rank < layout.ranks
         for provider in PROVIDERS
@@ -95,4 +96,6 @@ def _serve(rank: int, store: str, size: Size, pipe: Connection) -> None:
         dist.barrier(groups[layout.ranks])
         before, began = received_bytes(), time.perf_counter()
         loss = steps[key].run()
-        pipe.send(Ran(time.perf_counter() - began, received_bytes() - before, loss))
+        ran = Ran(time.perf_counter() - began, received_bytes() - before, loss)
+        steps[key].clear()
+        pipe.send(ran)

@@ -26,20 +26,31 @@ class Step:
         self.loss, self.weight, self.labels = loss, weight, labels
         self.x = x.requires_grad_()
 
+    def clear(self) -> None:
+        """Give the gradients' memory back."""
+        self.x.grad = self.weight.grad = None
+
     def run(self) -> float:
         """The loss."""
-        self.x.grad = self.weight.grad = None
         value = self.loss(self.x, self.labels)
         value.backward()
         return float(value.detach())
 
 
-def make_step(provider: Provider, layout: Layout, size: Size, group: dist.ProcessGroup) -> Step:
-    """`group` has `layout.ranks` ranks, of which this is one. The same data for every provider."""
+def centres(size: Size) -> Tensor:
+    """[C, D] of the whole case; all steps of a process share them."""
+    return torch.randn(size.classes, DEPTH, generator=torch.Generator().manual_seed(0))
+
+
+def make_step(
+    provider: Provider, layout: Layout, size: Size, group: dist.ProcessGroup, shared: Tensor
+) -> Step:
+    """`group` has `layout.ranks` ranks, of which this is one; `shared`: `centres(size)`. The same data for every
+    provider."""
     rank, world = dist.get_rank(group), dist.get_world_size(group)
     rows, classes = int(size.rows * layout.rows), int(size.classes * layout.classes)
-    g = torch.Generator().manual_seed(0)
-    w = torch.randn(classes, DEPTH, generator=g)
+    w = shared[:classes]
+    g = torch.Generator().manual_seed(1)
     labels = torch.randint(classes, (rows,), generator=g)
     x = w[labels] + NOISE * torch.randn(rows, DEPTH, generator=g)
     own = slice(rows * rank // world, rows * (rank + 1) // world)
@@ -49,16 +60,14 @@ def make_step(provider: Provider, layout: Layout, size: Size, group: dist.Proces
             bs.Own() if provider.baskets == 1 else bs.TopK(64, 1), sample_rate=provider.sample_rate,
             process_group=None if world == 1 else group,
         )  # fmt: skip
-        head.load_full_weight(w)
+        if world == 1:
+            head.weight.data = w
+        else:
+            head.load_full_weight(w)
         return Step(head, head.weight, x[own].clone(), labels[own])
-    first, stop = classes * rank // world, classes * (rank + 1) // world
-    weight = nn.Parameter(w[first:stop].clone())
+    weight = nn.Parameter(w[classes * rank // world : classes * (rank + 1) // world])
     loss = partial(
-        partial_fc_loss,
-        first=first,
-        margin=MARGIN,
-        scale=SCALE,
-        sample_rate=provider.sample_rate,
-        group=group,
-    )
+        partial_fc_loss, first=classes * rank // world, margin=MARGIN, scale=SCALE,
+        sample_rate=provider.sample_rate, group=group,
+    )  # fmt: skip
     return Step(lambda x, labels: loss(x, weight, labels), weight, x[own].clone(), labels[own])
