@@ -37,8 +37,10 @@ def main(rounds: int, quick: bool, output: Path) -> None:
     began, load = time.time(), os.getloadavg()[0]
     with click.progressbar(length=rounds + WARM_UP, label="rounds") as bar:
         found = measure(size, rounds, lambda: bar.update(1))
+    machine = info()
+    machine["CPU"] = machine["CPU"].split(" cores")[0] + " cores"  # torch's threads are those of the layouts
     document = {
-        "machine": info(),
+        "machine": machine,
         "size": {"rows": size.rows, "classes": size.classes, "depth": DEPTH},
         "seconds": round(time.time() - began, 1),
         "load_before": round(load, 2),  # processes that wanted to run when it began, besides these

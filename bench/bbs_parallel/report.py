@@ -39,8 +39,7 @@ def _plot(document: dict[str, Any], path: Path) -> None:
         left.barh(y, [1e3 * t["median"] for t in mine], height * 0.9, xerr=whiskers, label=layout.name)
     left.set_yticks(range(len(PROVIDERS)), [provider.name for provider in PROVIDERS])
     left.invert_yaxis()
-    left.set_xlabel("ms per step, forward + backward (median, quartiles)")
-    left.legend(fontsize=7)
+    left.set_xlabel("ms per step, forward + backward")
     against = [layout.name for layout in LAYOUTS if layout.ranks == 1]
     for n, name in enumerate(against):
         mine = [s for s in document["scaling"] if s["against"] == name]
@@ -56,11 +55,14 @@ def _plot(document: dict[str, Any], path: Path) -> None:
     for perfect in (1.0, 2.0):
         right.axvline(perfect, color="black", linewidth=0.6, linestyle=":")
     right.set_xlim(left=0.0)
-    right.set_xlabel("time over that of two ranks; dotted: perfect weak (1) and strong (2) scaling")
-    right.legend(fontsize=7)
+    right.set_xlabel("time over that of two ranks")
+    for axes, place in ((left, "outside lower left"), (right, "outside lower right")):
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, fontsize=7, ncols=3, loc=place)
     size, machine = document["size"], document["machine"]
     figure.suptitle(
-        f"two ranks: {size['rows']} rows, {size['classes']:,} classes, D {size['depth']}, fp32; {machine['CPU']}",
+        f"two ranks: {size['rows']} rows, {size['classes']:,} classes, D {size['depth']}, fp32; medians, quartiles; "
+        f"dotted: perfect weak (1) and strong (2) scaling; {machine['CPU']}",
         fontsize=9,
     )
     figure.savefig(path, dpi=120)
