@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,6 +38,21 @@ def test_a_training_set(tmp_path, aligned):
     chosen = basket.select([11, 2])
     assert [chosen.read(i) for i in chosen.images_of(0)] == PEOPLE[11]
     assert chosen.where(0) == basket.where(int(basket.images_of(2)[0]))
+
+
+def test_a_file_that_mxnet_wrote():
+    """By write_mxnet_train.py, beside this file, with MXNet 1.9.1: cut records, one and two labels, record 0."""
+    basket = quiet(Path(__file__).with_name("mxnet_train.rec"))
+    magic = struct.pack("<I", 0xCED7230A)
+    assert basket.labels.tolist() == [0, 0, 1, 2, 2, 2]
+    assert [basket.read(i) for i in (0, 2, 3, 4)] == [
+        b"aaaa" + magic + b"b",
+        b"odd",
+        magic,
+        magic * 2 + b"xyz",
+    ]
+    for i, number in ((1, 1), (5, 2)):
+        assert np.array_equal(np.asarray(basket.image(i)), pixels(number))
 
 
 def test_records_without_record_0_are_all_images(tmp_path):
@@ -82,6 +99,12 @@ def test_a_label_that_is_no_identity(tmp_path, label):
         ValueError, match=r"record 4 has the label .*, allowed are integers from 0 to 16777215"
     ):
         open_basket(path)
+
+
+def test_a_damaged_record_0(tmp_path):
+    records = {0: image_record([float("nan"), 3], b""), 1: image_record(0, b"x")}
+    with pytest.raises(ValueError, match="record 0 ends the images at nan"):
+        open_basket(write_records(tmp_path / "a.rec", records))
 
 
 def test_no_index_and_no_image(tmp_path):

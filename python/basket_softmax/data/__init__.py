@@ -1,7 +1,10 @@
 """Data: image datasets as baskets, batches that mix them, and the characters of the demo."""
 
+from .aliases import read_aliases, write_aliases
 from .augment import augment, views
 from .basket import ImageBasket
+from .check import check_baskets
+from .check_report import CheckReport
 from .glyphs import Glyphs, load_glyphs
 from .image import ImageFormat, UnreadableImage
 from .mixed import MixedBaskets
@@ -11,6 +14,7 @@ from .sampler import MixedBasketSampler
 
 __all__ = [
     "Augment",
+    "CheckReport",
     "Glyphs",
     "ImageBasket",
     "ImageFormat",
@@ -18,7 +22,10 @@ __all__ = [
     "MixedBaskets",
     "UnreadableImage",
     "augment",
+    "check_baskets",
     "load_glyphs",
     "open_basket",
+    "read_aliases",
     "views",
+    "write_aliases",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def _entries(folder: str | Path) -> tuple[list[str], list[str]]:
     return folders, files
 
 
-def _images(root: Path, inside: str, skipped: Skipped, above: tuple[str, ...]):
+def _images(root: Path, inside: str, skipped: Skipped, above: tuple[str, ...]) -> Iterator[str]:
     """Paths, relative to `root`, of the images below its sub-folder `inside`, in natural order."""
     folders, files = _entries(os.path.join(root, inside))
     for file in sorted(files, key=natural_key):

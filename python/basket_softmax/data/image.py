@@ -21,20 +21,41 @@ class UnreadableImage(OSError):
     """An image that is missing or damaged; the message says where it is and what is wrong."""
 
 
-def open_image(read: Callable[[], bytes], where: str) -> Image.Image:
-    """Decode what `read` gives; `where` is named when that fails."""
+def parse_image(data: bytes, *, pixels: bool = True) -> Image.Image:
+    """The image in an encoded file; without `pixels` only the header is read.
+
+    Raises:
+        UnreadableImage: what is wrong, without a place.
+    """
     pil = pil_image()
     try:
-        image = pil.open(io.BytesIO(read()))
-        image.load()
+        image = pil.open(io.BytesIO(data))
+        if pixels:
+            image.load()
+    except pil.UnidentifiedImageError:
+        what = f"no known image format in its {len(data):,} bytes" if data else "it is empty"
+        raise UnreadableImage(what) from None
     except (
         OSError,
         SyntaxError,
         ValueError,
         pil.DecompressionBombError,
     ) as error:  # what Pillow's decoders raise
-        raise UnreadableImage(f"{where}: the image cannot be read: {error}") from error
+        raise UnreadableImage(str(error)) from error
     return image
+
+
+def open_image(read: Callable[[], bytes], where: str) -> Image.Image:
+    """Decode what `read` gives; an UnreadableImage names `where` when either fails."""
+    try:
+        return parse_image(read())
+    except OSError as error:
+        raise UnreadableImage(f"{where}: the image cannot be read: {reason(error)}") from error
+
+
+def reason(error: OSError) -> str:
+    """What went wrong, without the path that the system's errors carry."""
+    return error.strerror or str(error)
 
 
 @dataclass(frozen=True)

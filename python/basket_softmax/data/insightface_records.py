@@ -64,6 +64,10 @@ def _images(
     if len(zero):
         record = unpack(file.record(int(offsets[zero[0]])))
         if record.labels and not record.payload:
+            if not 0 <= record.label < 1 << 53:
+                raise ValueError(
+                    f"{file.path}: record 0 ends the images at {record.label}, allowed is a record's key"
+                )
             end, may_be = int(record.label), keys != 0
             slack = 0 if end < _EXACT else int(np.spacing(np.float32(end)))
     past = may_be & has_payload & (keys >= end + slack)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import torch
@@ -23,11 +24,11 @@ class Augment:
     contrast: pixels are scaled about the image's mean by up to 1 ± contrast.
     saturation: colours are scaled about their grey by up to 1 ± saturation (no effect on one channel).
     grey: probability of taking the colours away (no effect on one channel).
-    low_resolution: probability of shrinking to between a quarter and all of the size and enlarging again.
+    low_resolution: probability of shrinking to a quarter to three quarters of the size and enlarging again.
     erase: probability of covering a rectangle of 2 to 20 % of the area with the image's mean.
 
-    The first of these is on in nearly every face recipe; AdaFace (Kim et al., 2022) adds crop, colours and low
-    resolution, person re-identification adds `erase` (Zhong et al., 2017).
+    Nearly every face recipe flips; AdaFace (Kim et al., 2022) adds crop, colours and low resolution, person
+    re-identification adds `erase` (Zhong et al., 2017).
 
     Raises:
         TypeError, ValueError: not a number; a probability or part outside [0, 1]; an angle outside [0, 180].
@@ -71,7 +72,7 @@ class Augment:
         image = self._colour(image, draw)
         return self._erase(image, draw)
 
-    def _move(self, image: Tensor, draw) -> Tensor:
+    def _move(self, image: Tensor, draw: Iterator[float]) -> Tensor:
         """Flip, crop and rotation in one resampling; a flip alone moves pixels without one."""
         flip = next(draw) < self.flip
         kept = 1.0 - self.crop * next(draw)
@@ -89,15 +90,15 @@ class Augment:
         grid = F.affine_grid(torch.tensor([rows]), [1, *image.shape], align_corners=False)
         return F.grid_sample(image[None], grid, padding_mode="border", align_corners=False)[0]
 
-    def _blur(self, image: Tensor, draw) -> Tensor:
-        shrink, part = next(draw) < self.low_resolution, 0.25 + 0.75 * next(draw)
+    def _blur(self, image: Tensor, draw: Iterator[float]) -> Tensor:
+        shrink, part = next(draw) < self.low_resolution, 0.25 + 0.5 * next(draw)
         if not shrink:
             return image
         small = [max(1, round(side * part)) for side in image.shape[1:]]
         coarse = F.interpolate(image[None], small, mode="bilinear", antialias=True)
         return F.interpolate(coarse, image.shape[1:], mode="bilinear")[0]
 
-    def _colour(self, image: Tensor, draw) -> Tensor:
+    def _colour(self, image: Tensor, draw: Iterator[float]) -> Tensor:
         grey = next(draw) < self.grey
         saturation, contrast = (1.0 + s * (2.0 * next(draw) - 1.0) for s in (self.saturation, self.contrast))
         brightness = 2.0 * self.brightness * (2.0 * next(draw) - 1.0)  # the range is 2 wide
@@ -109,7 +110,7 @@ class Augment:
             image = (image - mean) * contrast + mean + brightness
         return image.clamp(-1.0, 1.0)
 
-    def _erase(self, image: Tensor, draw) -> Tensor:
+    def _erase(self, image: Tensor, draw: Iterator[float]) -> Tensor:
         erase, area, ratio = next(draw) < self.erase, 0.02 + 0.18 * next(draw), 0.3 * (1 / 0.09) ** next(draw)
         top, left = next(draw), next(draw)
         if not erase:

@@ -52,7 +52,7 @@ class TensorBoardLog:
     def __init__(self, folder: Path, step: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self.writer = SummaryWriter(str(folder), purge_step=step + 1)
 
     def write(self, row: Row, prefix: str) -> None:
         """Every number of `row` but its step and epoch."""
