@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.isotonic import IsotonicRegression
 
 from .search import Neighbours
 
@@ -83,6 +82,10 @@ def confidence(cosine: np.ndarray, null: Chance) -> np.ndarray:
     Returns:
         [P] fp64 in [0, 1), rising with the cosine.
     """
+    from sklearn.isotonic import (
+        IsotonicRegression,
+    )  # slow to load, and an extra: the search is used without it
+
     if len(cosine) == 0:
         return np.empty(0)
     cosine = cosine.astype(np.float64)
