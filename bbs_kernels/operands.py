@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .rules import MAX_SLOTS, Rule, TopK
 
+MAX_SUBCENTERS = 16  # kMaxSubcenters of csrc/common/rule.h
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 # From about 7e8 one ulp of an fp32 logit is more than exp can take, and gradients became NaN; at the limit the rounding
@@ -65,6 +66,17 @@ def check_operands(
     for name, value in ((of_w, w), ("labels", labels)):
         if value.device != x.device:
             raise ValueError(f"{name} is on {value.device}, allowed is the device of {of_x}, {x.device}")
+
+
+def check_subcenters(subcenters: int, w: Tensor) -> int:
+    """The number of classes; TypeError or ValueError unless `subcenters` is allowed and divides the rows of `w`."""
+    if isinstance(subcenters, bool) or not isinstance(subcenters, int):
+        raise TypeError(f"subcenters must be an int, got {subcenters!r}")
+    if not 1 <= subcenters <= MAX_SUBCENTERS:
+        raise ValueError(f"subcenters is {subcenters}, allowed are 1 to {MAX_SUBCENTERS}")
+    if w.shape[0] % subcenters != 0:
+        raise ValueError(f"w has {w.shape[0]} rows, allowed are multiples of subcenters = {subcenters}")
+    return w.shape[0] // subcenters
 
 
 def check_optional(

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .margin_call import call_margin, takes_context
+from .margin_call import MarginContext, call_margin, row_norms, takes_context, with_penalty
+from .negative_map import NegativeMap, negatives_of
 from .rules import Absolute, All, Below, Own, Relative, Rule, TopK, check_rule, ema_guard
 
 ZERO_NORM = 1e-12  # a row or centre below this norm has cosine 0 and gradient 0
@@ -39,6 +40,8 @@ def cos_lse(
     row_alias: Tensor | None = None,
     row_guard: Tensor | None = None,
     mined_in_lse: bool = True,
+    subcenters: int = 1,
+    negative_map: NegativeMap | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log-sum-exp over the negatives, the target cosine, and the mined classes, densely.
 
@@ -58,17 +61,24 @@ def cos_lse(
         row_basket: [B] int64 basket of each row, -1 ignored: `w` is then a shard, and a negative label a class that
             is elsewhere. row_alias: [B] alias of the row's class. row_guard: [B] guards in place of the rule's own.
         mined_in_lse: False: lse is of the own basket alone.
+        subcenters: r, sub-centres of a class (Deng et al., ECCV 2020): `w` is [C*r, D], rows c*r ... c*r+r-1 are those
+            of class c, whose cosine is the largest of theirs; the gradient goes to that one, the first where they tie.
+        negative_map: lse is of scale * f(c_ij), with the map's parameters [B].
 
     Returns:
         lse [B], cos_t [B], mined_idx [B, K, k] int64 (-1 padded), mined_cos [B, K, k]; k = 0 unless TopK.
         Gradients flow through lse and cos_t.
 
     Raises:
-        ValueError: a label out of range, or an `Ema` guard without `ema`.
+        ValueError: a label out of range, an `Ema` guard without `ema`, or rows of `w` that are not C*r.
     """
     check_rule(mining)
     x, w = _computed(x, w)
     edges = offsets.tolist()
+    if len(w) != edges[-1] * subcenters:
+        raise ValueError(
+            f"w has {len(w)} rows, allowed are {edges[-1]} classes times {subcenters} sub-centres"
+        )
     baskets = len(edges) - 1
     if row_basket is None:
         valid = labels != ignore_index
@@ -80,7 +90,10 @@ def cos_lse(
         valid, home = row_basket >= 0, row_basket
 
     if training and ema is not None and ema_guard(mining) is not None:
-        c_t = target_cos(x.detach(), w.detach(), labels, ignore_index=ignore_index, norm_limit=norm_limit)
+        c_t = target_cos(
+            x.detach(), w.detach(), labels, ignore_index=ignore_index, norm_limit=norm_limit,
+            subcenters=subcenters,
+        )  # fmt: skip
         _update_ema(ema, c_t, home, valid)
     k = mining.k if isinstance(mining, TopK) else 0
     # The empty sums keep the outputs attached to the graph when every row is ignored.
@@ -97,8 +110,10 @@ def cos_lse(
             continue
         first, last = (0, edges[-1]) if reads_others else (edges[b], edges[b + 1])
         # Normalised block by block: outside, the gradient 0 of a NaN row or centre would become 0 * NaN.
-        x_hat, w_hat = _normalised(x[rows], norm_limit), _normalised(w[first:last], norm_limit)
-        cos = _Cosines.apply(x_hat, w_hat)  # [R, n]: every pair that touches
+        centres = w[first * subcenters : last * subcenters]
+        x_hat, w_hat = _normalised(x[rows], norm_limit), _normalised(centres, norm_limit)
+        cos = _Cosines.apply(x_hat, w_hat)  # every pair that touches
+        cos = _nearest(cos.unflatten(1, (last - first, subcenters)))  # [R, n]
         classes = torch.arange(first, last, device=labels.device)
         target = classes == labels[rows, None]
         mate = _alias_mates(aliases, labels[rows], classes, None if row_alias is None else row_alias[rows])
@@ -130,7 +145,11 @@ def cos_lse(
                 mined_idx[rows, other] = idx
                 mined_cos[rows, other] = torch.where(idx >= 0, key, 0.0)
 
-        row_lse = torch.logsumexp(torch.where(negative, scale * cos, -math.inf), dim=1)
+        logits = scale * cos
+        if negative_map is not None:  # elsewhere at 0: the slope at a NaN would become 0 * NaN in backward
+            of_rows = (parameter[rows, None] for parameter in negative_map.parameters)
+            logits = scale * negative_map.function(torch.where(negative, cos, 0.0), *of_rows)
+        row_lse = torch.logsumexp(torch.where(negative, logits, -math.inf), dim=1)
         # NaN through the embedding itself, so that dX is NaN even where no negative carries it.
         # The factor is NaN in broken rows only: 0 * NaN in backward would reach the others.
         poison = torch.where(broken, math.nan, 0.0)
@@ -147,12 +166,15 @@ def target_cos(
     *,
     ignore_index: int = -1,
     norm_limit: float = math.inf,
+    subcenters: int = 1,
 ) -> Tensor:
     """c_t [B], the cosine of each row with its target; 0 at ignored rows. Arguments as for `cos_lse`."""
     x, w = _computed(x, w)
     rows = torch.nonzero(labels != ignore_index).flatten()
-    x_hat, w_hat = _normalised(x[rows], norm_limit), _normalised(w[labels[rows]], norm_limit)
-    return x.new_zeros(len(x)).index_copy(0, rows, (x_hat * w_hat).sum(dim=1))
+    centres = w.view(-1, subcenters, w.shape[1])[labels[rows]].flatten(0, 1)
+    x_hat, w_hat = _normalised(x[rows], norm_limit), _normalised(centres, norm_limit)
+    cos = (x_hat[:, None] * w_hat.view(-1, subcenters, w.shape[1])).sum(dim=2)
+    return x.new_zeros(len(x)).index_copy(0, rows, _nearest(cos))
 
 
 def row_losses(lse: Tensor, psi: Tensor, *, scale: float) -> Tensor:
@@ -177,6 +199,7 @@ def basket_softmax(
     ema: Tensor | None = None,
     training: bool = False,
     norm_limit: float = math.inf,
+    subcenters: int = 1,
 ) -> Tensor:
     """The whole loss, densely: arguments as for `cos_lse`, plus
 
@@ -185,14 +208,22 @@ def basket_softmax(
         reduction: "mean" (sum of w_i*loss_i over sum of w_i, rows not ignored), "sum" or "none" ([B]).
         sample_weight: [B] weights w_i, 1 when None.
     """
-    lse, cos_t, _, _ = cos_lse(
-        x, w, labels, offsets, scale=scale, mining=mining, aliases=aliases, ignore_index=ignore_index,
-        ema=ema, training=training, norm_limit=norm_limit,
-    )  # fmt: skip
+    arguments: dict[str, Any] = {
+        "scale": scale, "mining": mining, "aliases": aliases, "ignore_index": ignore_index, "ema": ema,
+        "norm_limit": norm_limit, "subcenters": subcenters,
+    }  # fmt: skip
+    lse, cos_t, _, _ = cos_lse(x, w, labels, offsets, training=training, **arguments)
     valid = labels != ignore_index
-    psi = call_margin(margin, takes_context(margin), cos_t, x, labels, valid, training)
+    with_context = takes_context(margin)
+    norms = row_norms(x, valid, cos_t.dtype)
+    negatives = negatives_of(margin)
+    if negatives is not None:
+        mapping = negatives(cos_t.detach(), MarginContext(norms, labels, training, valid))
+        lse, *_ = cos_lse(x, w, labels, offsets, negative_map=mapping, **arguments)
+    psi = call_margin(margin, with_context, cos_t, x, labels, valid, training, norms)
     weight = torch.ones_like(lse) if sample_weight is None else sample_weight.to(lse.dtype)
-    losses = row_losses(lse[valid], psi[valid], scale=scale) * weight[valid]
+    losses = with_penalty(row_losses(lse, psi, scale=scale), margin, norms, labels, valid, training)
+    losses = losses[valid] * weight[valid]
     if reduction == "none":
         return torch.zeros_like(lse).index_copy(0, torch.nonzero(valid).flatten(), losses)
     divisor = weight[valid].sum()
@@ -217,6 +248,14 @@ def _normalised(v: Tensor, norm_limit: float) -> Tensor:
     inverse = torch.where(zero, 0.0, torch.where(zero, 1.0, square).rsqrt())
     inverse = torch.where(square.isfinite() & (square <= norm_limit), inverse, math.nan)
     return v * inverse[:, None]
+
+
+def _nearest(cos: Tensor) -> Tensor:
+    """Cosines of classes from those of their sub-centres [..., r]: the largest, NaN if there is one.
+
+    max() passes the gradient to one of them alone, the first where they tie.
+    """
+    return cos.squeeze(-1) if cos.shape[-1] == 1 else cos.max(dim=-1).values
 
 
 def _update_ema(ema: Tensor, c_t: Tensor, home: Tensor, valid: Tensor) -> None:

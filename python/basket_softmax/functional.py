@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from bbs_kernels import functional as core
-from bbs_kernels.margin_call import call_margin, takes_context
+from bbs_kernels import mapped_lse
+from bbs_kernels.margin_call import MarginContext, call_margin, row_norms, takes_context, with_penalty
 from bbs_kernels.margins import family_arguments
+from bbs_kernels.negative_map import NOT_FUSED, NegativeMap, negatives_of
 from bbs_kernels.operands import OperandNames
 from bbs_kernels.rules import Rule
 
@@ -53,6 +55,7 @@ def basket_softmax(
     sample_weight: Tensor | None = None,
     ema: Tensor | None = None,
     training: bool = False,
+    subcenters: int = 1,
 ) -> Tensor:
     """Margin softmax over the row's own basket and the mined classes of the others.
 
@@ -72,6 +75,8 @@ def basket_softmax(
         sample_weight: [B] weights of the rows.
         ema: [K] running means for an `Ema` guard (+inf: never seen); updated in place when `training`.
         training: passed on to the margin, and whether `ema` is updated.
+        subcenters: r, 1 to 16: `weight` is [C*r, D], r adjacent rows for each class, whose cosine is the largest of
+            theirs.
 
     Returns:
         A scalar, or [B] with reduction="none"; fp32 (fp64 for fp64 embeddings).
@@ -81,12 +86,12 @@ def basket_softmax(
         RuntimeError: a label out of range.
 
     Source: Meng et al., "Basket-based Softmax", arXiv 2201.09308 (the method); margins: see `ArcFace`,
-    `CosFace`, `CombinedMargin`.
+    `CosFace`, `CombinedMargin`; sub-centres: Deng et al., "Sub-center ArcFace", ECCV 2020.
     """
     core.check_reduction(reduction)
     rows = row_results(
         embeddings, weight, labels, offsets, margin=margin, scale=scale, mining=mining, aliases=aliases,
-        ignore_index=ignore_index, ema=ema, training=training,
+        ignore_index=ignore_index, ema=ema, training=training, subcenters=subcenters,
     )  # fmt: skip
     return core.reduce_rows(rows.losses, labels != ignore_index, sample_weight, reduction)
 
@@ -113,9 +118,24 @@ def row_results(
         )
     if with_context is None:
         with_context = takes_context(margin)
-    lse, cos_t, mined_idx, mined_cos = kernels.cos_lse(embeddings, weight, labels, offsets, **core_arguments)
+    operands = (embeddings, weight, labels, offsets)
+    map_of = negatives_of(margin)
+    if map_of is not None:
+        if kernels is not core:
+            raise ValueError(f"FusedSGD came with the margin {margin!r}, {NOT_FUSED}")
+
+        def negatives(cos_t: Tensor) -> NegativeMap:
+            valid = labels != ignore_index
+            norms = row_norms(embeddings, valid, cos_t.dtype)
+            return map_of(cos_t, MarginContext(norms, labels, training, valid))
+
+        found = mapped_lse.cos_lse(*operands, negatives=negatives, **core_arguments)
+    else:
+        found = kernels.cos_lse(*operands, **core_arguments)
+    lse, cos_t, mined_idx, mined_cos = found
     valid = labels != ignore_index
     with torch.autocast(embeddings.device.type, enabled=False):
-        psi = call_margin(margin, with_context, cos_t, embeddings, labels, valid, training)
-        losses = core.row_losses(lse, psi, scale)
+        norms = row_norms(embeddings, valid, cos_t.dtype) if with_context else None
+        psi = call_margin(margin, with_context, cos_t, embeddings, labels, valid, training, norms)
+        losses = with_penalty(core.row_losses(lse, psi, scale), margin, norms, labels, valid, training)
     return RowResults(losses, cos_t, mined_idx, mined_cos)

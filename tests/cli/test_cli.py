@@ -41,9 +41,9 @@ def test_version():
 
 
 def test_unknown_command():
-    result = run("train")
+    result = run("trian")
     assert result.exit_code == 2
-    assert "No such command 'train'" in result.output
+    assert "No such command 'trian'" in result.output
 
 
 def test_info_is_the_module_s_text(capsys):

@@ -29,12 +29,38 @@ from support.tolerances import (
 from .problem import F32_MAX, Problem
 
 
-def cosines(problem: Problem) -> Tensor:
-    """[B, C] in fp64, through the oracle's own normalisation."""
+def centre_cosines(problem: Problem) -> Tensor:
+    """[B, C, r] in fp64, through the oracle's own normalisation."""
     x, w = problem.exact_operands()
     limit = F32_MAX if problem.x.dtype != torch.float64 else float("inf")
     x_hat, w_hat = reference._normalised(x, limit), reference._normalised(w, limit)
-    return reference._Cosines.apply(x_hat, w_hat)
+    return reference._Cosines.apply(x_hat, w_hat).unflatten(1, (problem.num_classes, problem.subcenters))
+
+
+def cosines(problem: Problem) -> Tensor:
+    """[B, C]: those of the nearest centres."""
+    return reference._nearest(centre_cosines(problem))
+
+
+def same_centres(problem: Problem) -> Tensor:
+    """[C, r] int64, equal for bit-equal centres and for those without a norm."""
+    w = problem.exact_operands()[1]
+    zero = w.square().sum(1) < 1e-24
+    ids = torch.unique(torch.where(zero[:, None], 0.0, w), dim=0, return_inverse=True)[1]
+    return ids.unflatten(0, (problem.num_classes, problem.subcenters))
+
+
+def settle_centres(problem: Problem) -> Problem:
+    """`problem` with those rows ignored of which the nearest centre of a class hangs on less than the tolerance.
+
+    Equal centres stay: the first of them is the nearest, on every backend.
+    """
+    cos, same = centre_cosines(problem), same_centres(problem).expand(len(problem.labels), -1, -1)
+    other = same != same.gather(2, cos.argmax(dim=2, keepdim=True))
+    runner_up = torch.where(other, cos, -torch.inf).amax(2)
+    near = cos.amax(2) - runner_up < 3 * COS_TOLERANCE[result_dtype(problem)]
+    near &= (problem.exact_operands()[0].square().sum(1) >= 1e-24)[:, None]
+    return problem.replace(labels=torch.where(near.any(1), problem.ignore_index, problem.labels))
 
 
 def result_dtype(problem: Problem) -> torch.dtype:
@@ -47,9 +73,10 @@ def settle(problem: Problem) -> Problem:
         return problem
     tolerance = 3 * COSINE[precision_of(problem.x.dtype)]
     cos = cosines(problem)
-    x, w = problem.exact_operands()
-    zero = (w.square().sum(1) < 1e-24) | torch.zeros(len(w), dtype=torch.bool)
-    same = torch.unique(torch.where(zero[:, None], 0.0, w), dim=0, return_inverse=True)[1]
+    x = problem.exact_operands()[0]
+    # Classes of the same centres tie exactly; with several centres a class may also tie by one of them, and the row
+    # is then left out.
+    same = torch.unique(same_centres(problem), dim=0, return_inverse=True)[1]
     edges = problem.offsets.tolist()
     labels = problem.labels.clone()
     for i, label in enumerate(problem.labels.tolist()):
@@ -57,7 +84,7 @@ def settle(problem: Problem) -> Problem:
             continue
         home = int(torch.searchsorted(problem.offsets, label, right=True)) - 1
         guard = _guard(problem, cos[i], label, home)
-        mate = torch.zeros(len(w), dtype=torch.bool)
+        mate = torch.zeros(problem.num_classes, dtype=torch.bool)
         if problem.aliases is not None and problem.aliases[label] >= 0:
             mate = problem.aliases == problem.aliases[label]
         for b in range(len(edges) - 1):
@@ -85,7 +112,7 @@ def settle(problem: Problem) -> Problem:
 
 def negatives(problem: Problem) -> Tensor:
     """[B, C] bool: N_i, from the definition, for the eager baseline; ignored rows have none."""
-    classes, labels = torch.arange(len(problem.w)), problem.labels.clamp_min(0)
+    classes, labels = torch.arange(problem.num_classes), problem.labels.clamp_min(0)
     basket = torch.searchsorted(problem.offsets, classes, right=True) - 1
     own = basket[labels][:, None] == basket
     target = labels[:, None] == classes
@@ -104,8 +131,8 @@ def negatives(problem: Problem) -> Tensor:
         mined = ~own & (cos <= torch.tensor([float(g) for g in guard]).double()[:, None])
     elif isinstance(problem.mining, TopK):
         idx = problem.oracle()[2].flatten(1)
-        padded = torch.zeros(len(labels), len(problem.w) + 1, dtype=torch.bool)
-        mined = padded.scatter(1, torch.where(idx < 0, len(problem.w), idx), True)[:, :-1]
+        padded = torch.zeros(len(labels), problem.num_classes + 1, dtype=torch.bool)
+        mined = padded.scatter(1, torch.where(idx < 0, problem.num_classes, idx), True)[:, :-1]
     return ((own & ~target) | mined) & ~mate & problem.valid[:, None]
 
 
@@ -200,10 +227,12 @@ def gradient_floors(problem: Problem, u: Tensor, t: Tensor) -> tuple[float, floa
     )
     d_cos = d_cos.nan_to_num(0.0)
     d_cos[torch.arange(len(d_cos)), problem.labels[valid]] += t.double()[valid].abs()
-    per_row, per_class = d_cos.sum(1), d_cos.sum(0)
+    centre = centre_cosines(problem)[valid]
+    of_nearest = torch.zeros_like(centre).scatter(2, centre.argmax(2, keepdim=True), d_cos[..., None])
+    per_row, per_centre = d_cos.sum(1), of_nearest.sum(0).flatten()
     norms = x[valid].norm(dim=1), w.norm(dim=1)
     inverse = [torch.where(n < 1e-12, 0.0, 1 / n).nan_to_num(0.0) for n in norms]
-    return float((per_row * inverse[0]).norm()), float((per_class * inverse[1]).norm())
+    return float((per_row * inverse[0]).norm()), float((per_centre * inverse[1]).norm())
 
 
 def check_gradient(

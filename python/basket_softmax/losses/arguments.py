@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bbs_kernels.operands import MAX_SUBCENTERS
+
 
 def positive_int(name: str, value: Any) -> int:
     """`value` as an int; NumPy's integers are fine."""
@@ -21,6 +23,15 @@ def checked_size(size: Any) -> int:
     if isinstance(size, bool) or not isinstance(size, Integral) or size < 0:
         raise ValueError(f"size is {size!r}, allowed is an int >= 0")
     return int(size)
+
+
+def check_subcenters(subcenters: Any) -> int:
+    """`subcenters` as an int from 1 to 16."""
+    if isinstance(subcenters, bool) or not isinstance(subcenters, Integral):
+        raise TypeError(f"subcenters must be an int, got {subcenters!r}")
+    if not 1 <= int(subcenters) <= MAX_SUBCENTERS:
+        raise ValueError(f"subcenters is {subcenters}, allowed are 1 to {MAX_SUBCENTERS}")
+    return int(subcenters)
 
 
 def check_centres(name: str, dtype: torch.dtype) -> None:
