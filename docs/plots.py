@@ -1,8 +1,8 @@
 """The plots of the documentation, drawn from the library itself: {file name: SVG bytes}.
 
 `rules.svg` shows which classes a rule admits by asking for the gradient of the log-sum-exp with respect to
-the class centres: a class is a negative exactly where that gradient is not zero. `sizes.svg` shows committed
-measurements.
+the class centres: a class is a negative exactly where that gradient is not zero. `stages.svg` does the same for
+many rows; `sizes.svg` shows committed measurements.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 from pathlib import Path
 
 import matplotlib
+import rule_plot
 import size_plot
 import torch
 from bench_table import read
@@ -49,7 +50,7 @@ def draw_all() -> dict[str, bytes]:
     with matplotlib.rc_context(settings):
         return {
             "margins.svg": _margins(), "boundaries.svg": _boundaries(), "rules.svg": _rules(),
-            "sizes.svg": _svg(size_plot.draw(read(SIZES))),
+            "stages.svg": _svg(rule_plot.draw()), "sizes.svg": _svg(size_plot.draw(read(SIZES))),
         }  # fmt: skip
 
 

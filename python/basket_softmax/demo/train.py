@@ -16,7 +16,7 @@ from ..data import MixedBasketSampler, load_glyphs, views
 from .measure import recognise
 from .model import WIDTH, as_input, make_model
 from .regimes import REGIMES, draw_training_set, with_wrong_labels
-from .rules import labels_for, make_loss
+from .rules import labels_for, link_quality, make_linker, make_loss
 
 BATCH = 128
 LEARNING_RATE = 8e-3
@@ -39,6 +39,7 @@ def train_once(
 ) -> dict[str, Any]:
     """Train under `rule`, then measure on the characters of `split`; one row of results.json.
 
+    `rule` is one of `RULES`, or `LINKED`, whose row has `link_precision` and `link_recall` too.
     The seed draws baskets, weights, order and views; all rules of a seed see the same of each but the order of
     random numbers that the rule itself consumes. `advance` is called after every step; `steps` shortens a test.
     `wrong_labels`: this share of the training labels is wrong within its basket (`regimes.with_wrong_labels`), the
@@ -56,6 +57,7 @@ def train_once(
     model = make_model()
     loss = make_loss(rule, regime, data, WIDTH, SCALE)
     labels = labels_for(rule, data, loss)
+    linker = make_linker(rule, loss, steps, seed)
     optimizer = torch.optim.AdamW(_groups(model, loss), lr=LEARNING_RATE)
     sampler = MixedBasketSampler(torch.from_numpy(data.basket), BATCH, seed=seed, drop_last=True)
     model.train()
@@ -67,12 +69,15 @@ def train_once(
         rows = torch.tensor(batch)
         images = pool[rows, torch.randint(VIEWS, (len(rows),), generator=generator)]
         shift = torch.randint(-1, 2, (2,), generator=generator).tolist()
-        value = loss(model(as_input(images.roll(shift, (1, 2)))), labels[rows])
+        embeddings = model(as_input(images.roll(shift, (1, 2))))
+        value = loss(embeddings, labels[rows] if linker is None else linker(embeddings, labels[rows]))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
         advance()
     found = recognise(model, glyphs, split, regime.basket_of_font(glyphs))
+    if linker is not None:
+        found |= link_quality(linker, labels, data.identity)
     return {"rule": rule, "seed": seed, **found, "seconds": round(time.perf_counter() - began, 2)}
 
 
