@@ -14,7 +14,7 @@ AGAINST = {  # layout of one rank: column
     "one rank": "strong (2)",
     "half the rows": "weak, rows (1)",
     "half the classes": "weak, classes (1)",
-    "two threads": "threads (1)",
+    "two threads": "two threads",
 }
 
 
@@ -54,8 +54,8 @@ def table(document: dict) -> str:
     return "\n".join(lines) + (
         f"\n\nTwo ranks share {size['rows']} rows and {size['classes']:,} classes, D = {size['depth']}, fp32, one core "
         "each. Forward and backward, medians; bytes are those of a rank in a step. Strong: time of one rank with all "
-        "rows and classes over that of two ranks. Weak: of one rank with half the rows, or half the classes. Threads: of "
-        "one process with two threads. In brackets: perfect scaling. "
+        "rows and classes over that of two ranks. Weak: of one rank with half the rows, or half the classes; in "
+        "brackets: perfect scaling. Two threads: the time of one process with two threads over that of two ranks. "
         f"{machine['CPU']}; torch {machine['torch']}; {rounds} interleaved rounds, ratios by round; load average "
         f"before the run {document['load_before']}. `python bench/parallel_scaling.py`."
     )
