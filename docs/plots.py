@@ -1,8 +1,8 @@
 """The plots of the documentation, drawn from the library itself: {file name: SVG bytes}.
 
 `rules.svg` shows which classes a rule admits by asking for the gradient of the log-sum-exp with respect to
-the class centres: a class is a negative exactly where that gradient is not zero. `sizes.svg` shows committed
-measurements.
+the class centres: a class is a negative exactly where that gradient is not zero. `stages.svg` does the same for
+many rows; `sizes.svg` shows committed measurements.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import margin_plots
 import matplotlib
+import rule_plot
 import size_plot
 import torch
 from bench_table import read
@@ -47,10 +49,9 @@ def draw_all() -> dict[str, bytes]:
     settings = {"svg.hashsalt": "bbs-kernels", "svg.fonttype": "path", "font.size": 9, "axes.grid": True,
                 "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
     with matplotlib.rc_context(settings):
-        return {
-            "margins.svg": _margins(), "boundaries.svg": _boundaries(), "rules.svg": _rules(),
-            "sizes.svg": _svg(size_plot.draw(read(SIZES))),
-        }  # fmt: skip
+        drawn = {"margins.svg": _margins(), "boundaries.svg": _boundaries(), "rules.svg": _rules()}
+        drawn |= {"stages.svg": _svg(rule_plot.draw()), "sizes.svg": _svg(size_plot.draw(read(SIZES)))}
+        return drawn | {name: _svg(figure) for name, figure in margin_plots.draw().items()}
 
 
 def _margins() -> bytes:

@@ -11,15 +11,16 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from bbs_bench.cases import SIZES
+from bbs_bench.plots import COLOURS
 
-STYLES = {  # provider: colour, marker
-    "bbs-kernels": ("#1f4fbf", "o"),
-    "bbs-kernels, whole stash": ("#5aa5f0", "o"),
-    "torch.compile": ("#d1495b", "s"),
-    "eager PyTorch": ("#e08e0b", "^"),
-    "chunk-over-C loop": ("#6b7280", "v"),
-    "insightface's formula": ("#2a9d5c", "D"),
-    "pytorch-metric-learning": ("#8e44ad", "P"),
+MARKERS = {
+    "bbs-kernels": "o",
+    "bbs-kernels, whole stash": "o",
+    "torch.compile": "s",
+    "eager PyTorch": "^",
+    "chunk-over-C loop": "v",
+    "insightface's formula": "D",
+    "pytorch-metric-learning": "P",
 }
 
 
@@ -35,13 +36,13 @@ def draw(document: dict[str, Any]) -> Figure:
         raise ValueError("the results hold no case of the suite `sizes`")
     figure = Figure(figsize=(9, 5.6), layout="constrained")
     time, memory = figure.subplots(1, 2)
-    for provider, (colour, marker) in STYLES.items():
+    for provider, marker in MARKERS.items():
         mine = sorted(
             (classes[r["case"]], r["median"], r["extra_mib"]) for r in rows if r["provider"] == provider
         )
         ours = provider == "bbs-kernels"
         style: dict[str, Any] = {
-            "color": colour, "marker": marker, "markersize": 4.5, "linewidth": 2.4 if ours else 1.3,
+            "color": COLOURS[provider], "marker": marker, "markersize": 4.5, "linewidth": 2.4 if ours else 1.3,
             "zorder": 3 if ours else 2, "label": provider,
         }  # fmt: skip
         time.loglog([c for c, _, _ in mine], [s for _, s, _ in mine], **style)

@@ -9,6 +9,7 @@ Every figure comes from results.json, so that no page types one by hand.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def table(document: dict, providers: Sequence[str] | None = None) -> str:
         case, threads, allocator = setting
         milliseconds = 1e3 * ours["median"]
         cells = [
-            case,
+            unbroken(case),
             str(threads),
             allocator,
             f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.1f}",
@@ -81,8 +82,13 @@ def memory(document: dict) -> str:
     ]
     for case in dict.fromkeys(row["case"] for row in rows):
         cells = [f"{found[case, p]:.0f}" if (case, p) in found else "–" for p in providers]
-        lines.append("| " + " | ".join([case, *cells]) + " |")
+        lines.append("| " + " | ".join([unbroken(case), *cells]) + " |")
     return "\n".join(lines)
+
+
+def unbroken(case: str) -> str:
+    """The name of a case whose number of classes a browser keeps on one line."""
+    return re.sub(r"C (\d+) (k|M)", "C\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}\\2", case)
 
 
 def caption(document: dict) -> str:

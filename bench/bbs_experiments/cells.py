@@ -24,4 +24,13 @@ CELLS = {
         Cell("many-wrong-20", "many", 0.2, "many small baskets, 20 % of the labels wrong"),
     )
 }
-RULES = ("all", "own", "below-tuned", "below-mistuned", "bbs", "oracle")
+NAMES = {
+    "all": "`all`: naive merge",
+    "own": "`own`: one head per dataset",
+    "below-mistuned": "`below-mistuned`: DAIL threshold 0.6",
+    "below-tuned": "`below-tuned`: DAIL threshold 0.4",
+    "bbs": "`bbs`: the default rule, k = 16",
+    "linker": "`linker`: the default rule with `IdentityLinker`",
+    "oracle": "`oracle`: labels merged by true identity",
+}
+RULES = tuple(NAMES)

@@ -39,8 +39,15 @@ def read(path: Path) -> list[Row]:
     return list(rows.values())
 
 
+def has(path: Path, wanted: Key) -> bool:
+    """Whether the training is in the file now."""
+    return any(key(row) == wanted for row in read(path))
+
+
 def append(path: Path, row: Row) -> None:
-    """Add a line and wait until it is on the disk."""
+    """Add a line and wait until it is on the disk; a training that is there by now is left as it is."""
+    if has(path, key(row)):
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")

@@ -16,6 +16,8 @@ from bbs_kernels.negative_map import NOT_FUSED, NegativeMap, negatives_of
 from bbs_kernels.operands import OperandNames
 from bbs_kernels.rules import Rule
 
+__all__ = ["basket_softmax"]
+
 NAMES = OperandNames("embeddings", "weight")  # of the two operands, in messages
 
 

@@ -43,31 +43,35 @@ def centres(
     return torch.from_numpy(x).to(dtype), offsets
 
 
-def dense(
-    x: Tensor, offsets: list[int], per_basket: bool, minimum: float = -1.0
-) -> dict[tuple[int, int], float]:
-    """{(first, second): cosine} by the definition, from all cosines; NumPy's argmax takes the lowest index."""
+def dense(x: Tensor, offsets: list[int], kind: str, minimum: float = -1.0) -> dict[tuple[int, int], float]:
+    """{(first, second): cosine} by the definition, from all cosines; NumPy's argmax takes the lowest index.
+
+    Args:
+        kind: "each": nearest in each other basket; "all": in all other baskets; "within": in the own basket.
+    """
     norms = x.double().norm(dim=1, keepdim=True)
     unit = torch.where(norms >= 1e-12, x.double() / norms.clamp_min(1e-300), 0.0)
     # One product per pair, always in the same order: a matrix product may round the same pair in two ways.
     table = (unit[:, None] * unit).sum(2).float().numpy().copy()
-    table[~(norms[:, 0] >= 1e-12).numpy()] = -np.inf
-    table[:, ~(norms[:, 0] >= 1e-12).numpy()] = -np.inf
+    nobody = ~(norms[:, 0] >= 1e-12).numpy()
+    table[nobody] = table[:, nobody] = -np.inf
+    np.fill_diagonal(table, -np.inf)
     spans = [slice(*edges) for edges in pairwise(offsets)]
-    found = {}
-    if per_basket:
+    if kind == "each":
         blocks = [(a.start, b.start, table[a, b]) for a, b in combinations(spans, 2)]
-        for first, second, block in blocks:
-            if 0 in block.shape:
-                continue
-            there, back = block.argmax(1), block.argmax(0)
-            for i in np.flatnonzero(back[there] == np.arange(len(block))):
-                found[first + int(i), second + int(there[i])] = float(block[i, there[i]])
+    elif kind == "within":
+        blocks = [(a.start, a.start, table[a, a]) for a in spans]
     else:
         for span in spans:
             table[span, span] = -np.inf
-        there = table.argmax(1) if len(table) else np.empty(0, int)
-        for i in np.flatnonzero(there[there] == np.arange(len(there))):
-            if i < there[i]:
-                found[int(i), int(there[i])] = float(table[i, there[i]])
-    return {pair: cosine for pair, cosine in found.items() if cosine >= minimum}
+        blocks = [(0, 0, table)]
+    found = {}
+    for first, second, block in blocks:
+        if 0 in block.shape:
+            continue
+        there, back = block.argmax(1), block.argmax(0)
+        for i in np.flatnonzero(back[there] == np.arange(len(block))):
+            pair, cosine = (first + int(i), second + int(there[i])), float(block[i, there[i]])
+            if pair[0] < pair[1] and cosine >= minimum:
+                found[pair] = cosine
+    return found

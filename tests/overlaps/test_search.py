@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import basket_softmax as bs
-from basket_softmax.overlaps import comparisons, cosines, mutual_nearest, nearest, search
+from basket_softmax.overlaps import comparisons, cosines, mutual_nearest, mutual_nearest_within, nearest, scan
 from overlaps.planted import centres, dense
 
 SIZES = (31, 0, 97, 1, 64, 33)
@@ -19,8 +19,16 @@ def as_dict(pairs) -> dict[tuple[int, int], float]:
     return {(int(i), int(j)): float(c) for i, j, c in zip(*pairs, strict=True)}
 
 
-def agree(got, x, offsets, per_basket, minimum=-1.0) -> None:
-    got, want = as_dict(got), dense(x, offsets, per_basket, minimum)
+SEARCHES = {
+    "each": mutual_nearest,
+    "all": lambda *a, **options: mutual_nearest(*a, per_basket=False, **options),
+    "within": mutual_nearest_within,
+}
+
+
+def agree(x, offsets, kind="each", minimum=-1.0) -> None:
+    got = as_dict(SEARCHES[kind](x, offsets, minimum=minimum))
+    want = dense(x, offsets, kind, minimum)
     assert got.keys() == want.keys()
     for pair, cosine in want.items():
         assert got[pair] == pytest.approx(cosine, abs=2e-7)
@@ -28,18 +36,18 @@ def agree(got, x, offsets, per_basket, minimum=-1.0) -> None:
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(search, "TILE", 40)  # so that a basket of 97 is three tiles, the last not full
+    monkeypatch.setattr(scan, "TILE", 40)  # so that a basket of 97 is three tiles, the last not full
     monkeypatch.setattr(nearest, "HITS_AT_A_TIME", 17)
     monkeypatch.setattr(cosines, "ROWS_AT_A_TIME", 29)
 
 
-@pytest.mark.parametrize("per_basket", [True, False])
+@pytest.mark.parametrize("kind", SEARCHES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("coarse", [torch.bfloat16, torch.float32])
-def test_finds_the_pairs_of_the_definition(monkeypatch, per_basket, dtype, coarse):
+def test_finds_the_pairs_of_the_definition(monkeypatch, kind, dtype, coarse):
     monkeypatch.setattr(cosines, "fastest_dtype", lambda: coarse)
     x, offsets = centres(SIZES, 24, dtype=dtype)
-    agree(mutual_nearest(x, offsets, per_basket=per_basket), x, offsets, per_basket)
+    agree(x, offsets, kind)
 
 
 @given(
@@ -49,20 +57,19 @@ def test_finds_the_pairs_of_the_definition(monkeypatch, per_basket, dtype, coars
     st.sampled_from([0.0, 0.1, 1.0]),
     st.sampled_from([0.0, 3.0, 300.0]),
     st.sampled_from([-1.0, 0.0, 0.7, 1.0]),
-    st.booleans(),
+    st.sampled_from(list(SEARCHES)),
     st.integers(0, 99),
 )
-def test_any_baskets(sizes, depth, copies, zeros, common, minimum, per_basket, seed):
+def test_any_baskets(sizes, depth, copies, zeros, common, minimum, kind, seed):
     x, offsets = centres(tuple(sizes), depth, copies=copies, zeros=zeros, common=common, seed=seed)
-    got = mutual_nearest(x, offsets, per_basket=per_basket, minimum=minimum)
-    agree(got, x, offsets, per_basket, minimum)
+    agree(x, offsets, kind, minimum)
 
 
-@pytest.mark.parametrize("per_basket", [True, False])
-def test_larger_than_a_group(monkeypatch, per_basket):
-    monkeypatch.setattr(search, "TILE", 4096)
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_larger_than_a_group(monkeypatch, kind):
+    monkeypatch.setattr(scan, "TILE", 4096)
     x, offsets = centres((700, 333, 501), 48, copies=0.05, seed=3)
-    agree(mutual_nearest(x, offsets, per_basket=per_basket), x, offsets, per_basket)
+    agree(x, offsets, kind)
 
 
 def test_a_collapsed_network_takes_the_fine_screen(monkeypatch):
@@ -72,11 +79,9 @@ def test_a_collapsed_network_takes_the_fine_screen(monkeypatch):
     fine_tile, exact = cosines.Cosines.fine_tile, cosines.Cosines.exact
     monkeypatch.setattr(cosines.Cosines, "fine_tile", lambda *a: fine.append(1) or fine_tile(*a))
     monkeypatch.setattr(cosines.Cosines, "exact", lambda *a: rescored.append(len(a[1])) or exact(*a))
-    got = mutual_nearest(x, offsets)
+    agree(x, offsets)
     assert fine
     assert sum(rescored) < 0.15 * comparisons(offsets)
-    monkeypatch.undo()
-    agree(got, x, offsets, True)
 
 
 def test_equal_classes_pair_by_the_lowest_index():
@@ -84,6 +89,7 @@ def test_equal_classes_pair_by_the_lowest_index():
     assert as_dict(mutual_nearest(x, [0, 20, 50])).keys() == {(0, 20)}
     assert as_dict(mutual_nearest(x, [0, 20, 35, 50])).keys() == {(0, 20), (0, 35), (20, 35)}
     assert as_dict(mutual_nearest(x, [0, 20, 35, 50], per_basket=False)).keys() == {(0, 20)}
+    assert as_dict(mutual_nearest_within(x, [0, 20, 50])).keys() == {(0, 1), (20, 21)}
 
 
 def test_does_not_depend_on_threads_or_tiles(monkeypatch):
@@ -92,7 +98,7 @@ def test_does_not_depend_on_threads_or_tiles(monkeypatch):
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        monkeypatch.setattr(search, "TILE", 77)
+        monkeypatch.setattr(scan, "TILE", 77)
         got = mutual_nearest(x, bs.Baskets([120, 130]))
     finally:
         torch.set_num_threads(threads)
@@ -107,7 +113,7 @@ def test_lowered_precision_of_fp32_products_is_bounded(monkeypatch):
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("medium")
-        agree(mutual_nearest(x, offsets), x, offsets, True)
+        agree(x, offsets)
         within_bound(cosines.Cosines(x))
     finally:
         torch.set_float32_matmul_precision(before)
@@ -144,10 +150,11 @@ def test_bits_of_a_cosine_do_not_depend_on_its_neighbours():
 
 def test_progress_adds_up():
     x, offsets = centres(SIZES, 8)
-    for per_basket in (True, False):
+    for kind, search in SEARCHES.items():
         done: list[int] = []
-        mutual_nearest(x, offsets, per_basket=per_basket, progress=done.append)
-        assert sum(done) == comparisons(offsets)
+        search(x, offsets, progress=done.append)
+        assert sum(done) == comparisons(offsets, within=kind == "within")
+    assert comparisons(offsets) + comparisons(offsets, within=True) == len(x) * (len(x) - 1) // 2
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The config: every part of the library reachable, defaults complete, and one line per problem."""
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -23,18 +24,38 @@ def problems(**changes):
     return rest
 
 
+MARGIN_CLASSES = {
+    bs.ArcFace, bs.CosFace, bs.SphereFace, bs.CombinedMargin,
+    bs.AdaFace, bs.MagFace, bs.CurricularFace, bs.ASoftmax, bs.InterclassFilter,
+}  # fmt: skip
+
+
 def test_every_margin_rule_and_guard_of_the_library_has_a_name():
-    exported = {getattr(bs, name) for name in bs.__all__ if isinstance(getattr(bs, name), type)}
-    reached = {type(section().build()) for name, section in MARGINS.items()}
-    assert reached == {bs.ArcFace, bs.CosFace, bs.SphereFace, bs.CombinedMargin, bs.AdaFace}
-    assert {type(config(loss__mining=rule).loss.mining.build()) for rule in ("all", "own", "topk")} == {
-        bs.All,
-        bs.Own,
-        bs.TopK,
-    }
-    assert {bs.Absolute, bs.Relative, bs.Ema} <= exported
+    """Whatever can be called like a margin and is exported is a choice; so is every rule and guard."""
+    exported = [getattr(bs, name) for name in bs.__all__ if isinstance(getattr(bs, name), type)]
+    called = {cls: getattr(cls, "forward", cls.__call__) for cls in exported}
+    assert {
+        cls for cls, call in called.items() if "cos_t" in inspect.signature(call).parameters
+    } == MARGIN_CLASSES
+    assert {cls for cls in exported if hasattr(cls, "op_arguments")} == {bs.All, bs.Own, bs.TopK, bs.Below}
+    assert {
+        type(config(loss__margin=example(name)).loss.margin.build()) for name in MARGINS
+    } == MARGIN_CLASSES
+    assert {type(section().build()) for section in (RULES["all"], RULES["own"], RULES["topk"])} == {
+        bs.All, bs.Own, bs.TopK
+    }  # fmt: skip
     assert set(GUARDS) == {"absolute", "relative", "ema"}
     assert set(RULES) == {"all", "own", "topk", "below"}
+
+
+def example(name):
+    return {"name": name, "threshold": 0.4} if name == "interclass_filter" else name
+
+
+def test_a_margin_inside_a_margin():
+    section = {"name": "interclass_filter", "threshold": 0.4, "margin": {"name": "cosface", "margin": 0.2}}
+    assert config(loss__margin=section).loss.margin.build() == bs.InterclassFilter(0.4, bs.CosFace(0.2))
+    assert config(loss__margin=example("interclass_filter")).loss.margin.build() == bs.InterclassFilter(0.4)
 
 
 @pytest.mark.parametrize(
@@ -101,9 +122,7 @@ def test_paths_of_a_file_are_relative_to_it_and_those_of_options_to_here(tmp_pat
 def test_numbers_as_people_write_them(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("baskets: {a: a}\noutput: o\noptimizer: {lr: 1e-3, weight_decay: 5e-4}\nclip: 1\n")
-    with pytest.raises(ConfigError, match=r"optimizer.name: missing"):
-        load_config(file)
-    found = load_config(file, {"optimizer.name": "sgd"})
+    found = load_config(file)
     assert (found.optimizer.lr, found.optimizer.weight_decay, found.clip) == (1e-3, 5e-4, 1.0)
 
 
@@ -116,13 +135,17 @@ def test_numbers_as_people_write_them(tmp_path):
         ({"loss__scale": 0}, "loss.scale: 0, allowed is greater than 0"),
         (
             {"loss__margin": "arcfase"},
-            "loss.margin.name: 'arcfase', allowed are 'arcface', 'cosface', 'sphereface', 'combined', 'adaface'",
+            "loss.margin.name: 'arcfase', allowed are 'arcface', 'cosface', 'sphereface', 'combined', 'adaface', ",
         ),
         (
             {"loss__mining": {"name": "topk", "k": 128}},
             "loss.mining: TopK: k + skip must be <= 128, got k=128, skip=1",
         ),
         ({"loss__mining": "below"}, "loss.mining.guard: missing"),
+        (
+            {"loss__mining": {"guard": {"r": 1.0}}},
+            "loss.mining.guard.name: missing, allowed are 'absolute', 'relative', 'ema'",
+        ),
         (
             {"loss__mining": {"name": "topk", "guard": {"name": "ema", "q": 1, "r": 1}}},
             "loss.mining.guard.q: unknown key, allowed are name, r",
@@ -188,6 +211,13 @@ def test_no_yaml(tmp_path: Path, text, message):
     with pytest.raises(ConfigError) as caught:
         load_config(file)
     assert str(caught.value).startswith(f"{file}: {message}")
+
+
+def test_a_name_left_out_is_the_default():
+    found = config(optimizer__lr=0.01, loss__margin__margin=0.3, loss__mining__k=5)
+    assert (found.optimizer.name, found.optimizer.lr) == ("sgd", 0.01)
+    assert found.loss.margin.build() == bs.ArcFace(0.3)
+    assert found.loss.mining.build() == bs.TopK(5)
 
 
 def test_missing_parts():

@@ -35,8 +35,8 @@ RECIPES = {
         "checkpoint": {"every_steps": 5},
         "log__every_steps": 4,
     },
-    "sgd, workers": {"workers": 2, "checkpoint": {"every_steps": 4, "keep": 1}},
 }
+WITH_WORKERS = {"workers": 2, "checkpoint": {"every_steps": 4, "keep": 1}}
 COMMON = {
     "backbone": {"factory": "training.noisy:Noisy", "embedding_size": 8},
     "augment": {"flip": 0.5, "rotate": 10.0},
@@ -44,11 +44,11 @@ COMMON = {
 }
 
 
-@pytest.fixture(params=RECIPES)
-def config(request, small, folders):
-    return small(
-        **COMMON, **RECIPES[request.param], validation={"baskets": {"held": folders / "held"}, "fars": [0.1]}
-    )
+@pytest.fixture
+def recipe(small, folders):
+    """Makes a config of what a recipe changes."""
+    held_out = {"baskets": {"held": folders / "held"}, "fars": [0.1]}
+    return lambda changes: small(**COMMON, **changes, validation=held_out)
 
 
 class Killed(Exception):
@@ -74,7 +74,7 @@ def outcome(output: Path) -> dict[str, str]:
     run = load_run(output)
     extra = checkpoint.load(RunFolder(output).checkpoint(step), run.head)
     found = {"step": str(step), "head": _digest(run.head.state_dict()), "extra": _digest(extra)}
-    for name in ("metrics.csv", "validation.csv"):
+    for name in ("metrics.csv", "validation.csv", "overlaps.csv"):
         found[name] = hashlib.sha256((output / name).read_bytes()).hexdigest()
     return found
 
@@ -89,8 +89,10 @@ def _digest(value: object) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
-def test_interrupted_runs_end_alike(config, monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", RECIPES)
+def test_interrupted_runs_end_alike(recipe, name, monkeypatch, tmp_path):
     """Cut in the first epoch, on its last step, and twice later: before and after checkpoints and rows of the logs."""
+    config = recipe(RECIPES[name])
     straight = config.model_copy(update={"output": tmp_path / "straight"})
     train(straight)
     for number in (2, 5, 9, 13):
@@ -118,7 +120,9 @@ def test_the_test_can_fail(small, tmp_path):
 
 
 @pytest.mark.slow
-def test_kill_9_at_random_moments(config, tmp_path):
+@pytest.mark.parametrize("changes", [*RECIPES.values(), WITH_WORKERS])
+def test_kill_9_at_random_moments(recipe, changes, tmp_path):
+    config = recipe(changes)
     straight = config.model_copy(update={"output": tmp_path / "straight"})
     train(straight)
     file = tmp_path / "run.yaml"

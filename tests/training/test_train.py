@@ -7,8 +7,12 @@ import torch
 
 import basket_softmax as bs
 from basket_softmax.training import load_config, load_run, train
-from basket_softmax.training.datasets import DataError
+from basket_softmax.training.batches import Batches
+from basket_softmax.training.datasets import DataError, open_datasets
 from basket_softmax.training.meter import Diverged
+from basket_softmax.training.model import aliases_of, build_head
+from basket_softmax.training.ranks import joined_ranks
+from basket_softmax.training.run import make_trainer
 from basket_softmax.training.state import ResumeError
 
 
@@ -34,6 +38,51 @@ def test_learns_and_writes(small, folders):
     assert load_config(config.output / "config.yaml") == config
     kept = sorted(path.name for path in (config.output / "checkpoints").iterdir())
     assert kept == ["step-00000030", "step-00000036"]
+
+
+def test_overlap_candidates_are_counted(small):
+    """As many as a table of all cosines of the final centres shows."""
+    config = small(epochs=1, log__overlap_cosine=-0.99)
+    train(config)
+    (row,) = rows_of(config.output / "overlaps.csv")
+    run = load_run(config.output)
+    table = torch.nn.functional.normalize(run.head.weight.detach().double())
+    cosines = table[:6] @ table[6:].t()
+    first, second = cosines.argmax(1), cosines.argmax(0)
+    mutual = [i for i in range(6) if second[first[i]] == i and cosines[i, first[i]] >= -0.99]
+    assert row == {
+        "step": 6,
+        "epoch": 1,
+        "pairs": len(mutual),
+        "candidates/one": len(mutual),
+        "candidates/two": len(mutual),
+    }
+    assert mutual
+
+
+def test_known_aliases_reach_the_loss(small, tmp_path):
+    table = tmp_path / "known.csv"
+    table.write_text("basket,identity,alias\none,id003,x\ntwo,id000,x\n")
+    config = small(epochs=1, loss__aliases=table)
+    data = open_datasets(config)
+    with joined_ranks("cpu") as ranks:
+        trainer = make_trainer(config, data, Batches(config, data.training), ranks)
+    assert trainer.head.aliases.tolist() == [-1, -1, -1, 0, -1, -1, 0, -1, -1, -1, -1, -1]
+    table.write_text("basket,identity,alias\none,nobody,x\n")
+    with pytest.raises(DataError, match=r"loss.aliases: .*nobody"):
+        train(config)
+    whole = small(validation={"fraction": 0.34, "fars": [0.1]}, loss__aliases=table)
+    table.write_text("basket,identity,alias\n" + "".join(f"one,id{i:03},p{i}\n" for i in range(6)))
+    training = open_datasets(whole).training
+    assert (aliases_of(whole, training) >= 0).sum() == 4  # two of the six are held out
+
+
+def test_a_head_that_these_baskets_do_not_allow(small):
+    lists = {f"b{i}": small().baskets["one"].path for i in range(2)}
+    config = small(baskets=lists, loss__mining={"name": "topk", "k": 128, "skip": 0})
+    train(config.model_copy(update={"epochs": 1}))  # a basket of six classes lists six
+    with pytest.raises(DataError, match=r"loss: .*16384|loss: .*16,384"):
+        build_head(config, bs.Baskets({f"b{i}": 128 for i in range(130)}))
 
 
 def test_load_run_gives_what_was_trained(small):
@@ -88,7 +137,10 @@ def test_load_run_of_something_else(small, tmp_path):
             "optimizer": {"name": "sgd", "head": {"momentum": 0.0, "weight_decay": 0.0}},
         },
         {"loss__sample_rate": 0.6, "optimizer": {"name": "sgd", "head": {"fused": True}}, "amp": "bf16"},
-        {"loss__mining": {"name": "below", "guard": {"name": "ema", "r": 0.9}}, "workers": 2},
+        {"loss__margin": "magface", "optimizer": {"name": "sgd", "lr": 0.05}},
+        {"loss__margin": "curricularface", "clip": 5.0},
+        {"loss__margin": {"name": "interclass_filter", "threshold": 0.5}, "loss__mining": "all"},
+        {"loss__mining": {"name": "below", "guard": {"name": "ema", "r": 0.9}}},
     ],
 )
 def test_every_way_to_step(small, changes):
@@ -97,6 +149,15 @@ def test_every_way_to_step(small, changes):
     rows = rows_of(config.output / "metrics.csv")
     assert [row["step"] for row in rows] == [6, 12, 18, 24, 30, 36]
     assert sum(row["loss"] for row in rows[-2:]) < sum(row["loss"] for row in rows[:2])
+
+
+def test_workers_change_nothing(small, tmp_path):
+    found = []
+    for workers in (0, 2):
+        config = small(epochs=1, workers=workers, augment__rotate=20.0, output=tmp_path / str(workers))
+        train(config)
+        found.append((config.output / "metrics.csv").read_bytes())
+    assert found[0] == found[1]
 
 
 def test_a_fraction_is_held_out(small):
@@ -115,9 +176,6 @@ def test_proportions(small, folders):
             "two": {"path": folders / "basket1", "proportion": 1.0},
         }
     )
-    from basket_softmax.training.batches import Batches
-    from basket_softmax.training.datasets import open_datasets
-
     batches = Batches(config, open_datasets(config).training)
     seen = torch.stack([baskets.bincount(minlength=2) for _, _, baskets in batches.from_step(0)])
     assert seen.tolist() == [[6, 2]] * 12
@@ -144,9 +202,11 @@ def tiny(config):
     ],
 )
 def test_data_that_do_not_fit(small, changes, message):
+    config = small(**changes)
     with pytest.raises(DataError) as caught:
-        train(small(**changes))
+        train(config)
     assert message in str(caught.value)
+    assert not config.output.exists()  # or the next attempt would meet a run that never began
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(small):

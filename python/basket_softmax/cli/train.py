@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,9 @@ NEEDS = {"pydantic": "pydantic", "yaml": "pyyaml", "rich": "rich", "PIL": "pillo
 @click.option(
     "--resume", is_flag=True, help="Go on from the last checkpoint in the output folder, if there is one."
 )
+@click.option(
+    "--check", is_flag=True, help="Read every image's header, say what training will cost, and train nothing."
+)
 @click.option("--print-config", is_flag=True, help="Print the whole config, defaults included, and stop.")
 def train(config: Path | None, baskets: tuple[str, ...], changes: tuple[str, ...], **options: Any) -> None:
     """Train as CONFIG (YAML) says, or with --basket and --output alone.
@@ -51,6 +56,8 @@ def train(config: Path | None, baskets: tuple[str, ...], changes: tuple[str, ...
         resolved = _config(training, config, baskets, changes, options)
         if options["print_config"]:
             click.echo(training.to_yaml(resolved), nl=False)
+        elif options["check"]:
+            _check(training, resolved)
         else:
             training.train(resolved, resume=options["resume"])
     except EXPECTED as error:
@@ -58,6 +65,28 @@ def train(config: Path | None, baskets: tuple[str, ...], changes: tuple[str, ...
     except KeyboardInterrupt:
         click.echo("interrupted: --resume goes on from the last checkpoint", err=True)
         raise SystemExit(130) from None
+
+
+def _check(training: Any, config: Any) -> None:
+    """Print the report; exit code 1 if something stands against the run. The bar shows only where it can move."""
+    with ExitStack() as stack:
+        bar: Any = None
+
+        def advance(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = stack.enter_context(
+                    click.progressbar(length=total, label="reading headers", file=sys.stderr)
+                )
+            bar.update(done - bar.pos)
+            if done == total:
+                stack.close()
+
+        report = training.check(config, advance if sys.stderr.isatty() else None)
+    if report is not None:
+        click.echo(str(report))
+        if not report.ok:
+            raise SystemExit(1)
 
 
 def _config(

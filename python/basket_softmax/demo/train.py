@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -18,7 +18,7 @@ from ..data import MixedBasketSampler, load_glyphs, views
 from .measure import recognise
 from .model import WIDTH, as_input, make_model
 from .regimes import REGIMES, draw_training_set, with_wrong_labels
-from .rules import labels_for, make_loss
+from .rules import labels_for, link_quality, make_linker, make_loss
 
 BATCH = 128
 LEARNING_RATE = 8e-3
@@ -29,6 +29,13 @@ SCALE = 16.0
 VIEWS = 8  # augmented copies of each picture to draw from
 STRENGTH = 0.8  # of the augmentation in training
 Advance = Callable[[Tensor], None]
+
+
+class Trained(NamedTuple):
+    """A network, and under `LINKED` what its links were worth: link_precision and link_recall."""
+
+    model: nn.Module
+    links: dict[str, float]
 
 
 def train_once(
@@ -48,14 +55,14 @@ def train_once(
     a row of rule, seed and seconds.
     """
     began = time.perf_counter()
-    model = train(
+    model, links = train(
         rule, seed, regime_name, advance=advance, steps=steps, norm=norm, group=group, wrong_labels=wrong_labels
     )  # fmt: skip
     found: dict[str, float] = {}
     if group is None or dist.get_rank(group) == 0:
         glyphs = load_glyphs()
         found = recognise(model, glyphs, split, REGIMES[regime_name].basket_of_font(glyphs))
-    return {"rule": rule, "seed": seed, **found, "seconds": round(time.perf_counter() - began, 2)}
+    return {"rule": rule, "seed": seed, **found, **links, "seconds": round(time.perf_counter() - began, 2)}
 
 
 def train(
@@ -68,13 +75,14 @@ def train(
     norm: str = "batch",
     group: dist.ProcessGroup | None = None,
     wrong_labels: float = 0.0,
-) -> nn.Module:
+) -> Trained:
     """One network, trained.
 
     The seed draws baskets, weights, order and views; all rules of a seed see the same of each but the order of
     random numbers that the rule itself consumes.
 
     Args:
+        rule: one of `RULES`, or `LINKED`.
         advance: called after every step with its loss, detached.
         steps: fewer or more than the regime's, to shorten a test.
         norm: one of `model.NORMS`.
@@ -94,6 +102,7 @@ def train(
     model = make_model(norm)
     loss = make_loss(rule, regime, data, WIDTH, SCALE, group)
     labels = labels_for(rule, data, loss)
+    linker = make_linker(rule, loss, steps, seed)
     optimizer = torch.optim.AdamW(_groups(model, loss), lr=LEARNING_RATE)
     sampler = MixedBasketSampler(torch.from_numpy(data.basket), BATCH, seed=seed, drop_last=True)
     model.train()
@@ -109,12 +118,13 @@ def train(
         shift = torch.randint(-1, 2, (2,), generator=generator).tolist()
         own = _own_rows(len(rows), group)
         images = pool[rows[own], view[own]].roll(shift, (1, 2))
-        value = loss(net(as_input(images)), labels[rows[own]])
+        embeddings, given = net(as_input(images)), labels[rows[own]]
+        value = loss(embeddings, given if linker is None else linker(embeddings, given))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
         advance(value.detach())
-    return model
+    return Trained(model, {} if linker is None else link_quality(linker, labels, data.identity))
 
 
 def _own_rows(rows: int, group: dist.ProcessGroup | None) -> slice:

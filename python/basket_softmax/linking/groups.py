@@ -1,29 +1,39 @@
-"""From pairs of classes to identities: joined from the most similar pair on, never two classes of one basket.
+"""From pairs of classes to identities, the most similar pair first, under two conditions.
 
-Within a basket an identity has one class, so a chain of pairs that would bring two of its classes together is wrong
-somewhere; the later, less similar pair is the one that is dropped. (Single linkage with cannot-link constraints.)
+- Never two classes of one basket: within it an identity has one class, so one of the pairs that lead there is wrong,
+  and the less similar one is dropped.
+- The mean cosine between the classes of both sides must reach the threshold, not just that of the pair. One false pair
+  would otherwise chain two identities together.
+
+(Agglomerative clustering with average linkage and cannot-link constraints, in the order of the pairs.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+import numpy as np
 import torch
 from torch import Tensor
 
 
 class Groups:
-    """Classes joined so far. Memory: two dictionaries with an entry per joined class.
+    """Classes joined so far.
 
     Args:
         offsets: [K + 1] int64 on the CPU; basket b owns the classes offsets[b] ... offsets[b + 1] - 1.
+        directions: [C, D] of the classes, any norm, on the CPU.
         known: [C] int64 aliases that hold in any case, two classes of one basket included; or None.
+
+    Memory: beside the arguments a row of D numbers and a few words for each joined class.
     """
 
-    def __init__(self, offsets: Tensor, known: Tensor | None = None) -> None:
+    def __init__(self, offsets: Tensor, directions: Tensor, known: Tensor | None = None) -> None:
         self.offsets = offsets
+        norms = torch.linalg.vector_norm(directions, dim=1, keepdim=True)
+        self._unit = torch.where(norms > 0, directions / norms, 0.0).numpy()
         self._parent: dict[int, int] = {}
-        self._baskets: dict[int, int] = {}  # of a root: bit b is set when it has a class of basket b
+        self._of_root: dict[
+            int, tuple[int, np.ndarray, int]
+        ] = {}  # baskets as bits, sum of unit vectors, size
         if known is not None:
             self._join_known(known)
 
@@ -33,22 +43,28 @@ class Groups:
         for c, alias, bit in zip(classes.tolist(), known[classes].tolist(), self._bits(classes), strict=True):
             root = first.setdefault(alias, c)
             self._parent[c] = root
-            self._baskets[root] = self._baskets.get(root, 0) | bit
+            baskets, total, size = self._of_root.get(root, (0, np.zeros_like(self._unit[c]), 0))
+            self._of_root[root] = baskets | bit, total + self._unit[c], size + 1
 
-    def join(self, first: Tensor, second: Tensor) -> None:
-        """Join pairs [P] in the order given, each unless it would bring two classes of one basket together."""
-        pairs: Iterable[tuple[int, int, int, int]] = zip(
-            first.tolist(), second.tolist(), self._bits(first), self._bits(second), strict=True
-        )
+    def join(self, first: Tensor, second: Tensor, minimum: float) -> None:
+        """Join pairs [P] in the order given, each if both conditions hold.
+
+        Args:
+            first, second: [P] int64 classes.
+            minimum: mean cosine between the classes of the two sides.
+        """
+        pairs = zip(first.tolist(), second.tolist(), self._bits(first), self._bits(second), strict=True)
         for a, b, bit_a, bit_b in pairs:
             root_a, root_b = self._root(a), self._root(b)
             if root_a == root_b:
                 continue
-            baskets_a, baskets_b = self._baskets.get(root_a, bit_a), self._baskets.get(root_b, bit_b)
-            if baskets_a & baskets_b:
+            baskets_a, total_a, size_a = self._of_root.get(root_a, (bit_a, self._unit[a], 1))
+            baskets_b, total_b, size_b = self._of_root.get(root_b, (bit_b, self._unit[b], 1))
+            if baskets_a & baskets_b or float(total_a @ total_b) < minimum * size_a * size_b:
                 continue
             self._parent[root_a] = self._parent[root_b] = root_a
-            self._baskets[root_a] = baskets_a | baskets_b
+            self._of_root.pop(root_b, None)
+            self._of_root[root_a] = baskets_a | baskets_b, total_a + total_b, size_a + size_b
 
     def aliases(self) -> Tensor:
         """[C] int64: the smallest class of each one's group, -1 for a class that is alone."""
@@ -69,4 +85,5 @@ class Groups:
         return parent
 
     def _bits(self, classes: Tensor) -> list[int]:
-        return [1 << b for b in (torch.searchsorted(self.offsets, classes, right=True) - 1).tolist()]
+        baskets = torch.searchsorted(self.offsets, classes.contiguous(), right=True) - 1
+        return [1 << b for b in baskets.tolist()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +15,6 @@ from ..losses.grow import growth_here, growth_of_shards
 from . import prototypes
 from .arguments import check_fraction, check_thresholds
 from .groups import Groups
-from .search import mutual_nearest
 from .shards import gathered, known_everywhere
 from .sharing import SharedLabels
 
@@ -88,17 +88,16 @@ class IdentityLinker(nn.Module):
                 raise ValueError(f"{name} is {value!r}, allowed is an int >= {least}")
         self.every, self.start, self.seed, self.centred = every, start, seed, bool(centred)
         self._loss = [loss]  # in a list: its centres are not parameters of this module
-        weight = loss.weight
-        self.register_buffer(
-            "prototypes",
-            torch.zeros(len(weight), loss.embedding_size, dtype=torch.float32, device=weight.device),
-        )
+        parallel = loss._parallel
+        classes = loss.num_classes if parallel is None else parallel.shard.num_local
+        empty = torch.zeros(classes, loss.embedding_size, dtype=torch.float32, device=loss.weight.device)
+        self.register_buffer("prototypes", empty)
         known = known_everywhere(loss)
         self.register_buffer("excluded", known)
         self.register_buffer("shared", known.clone())
         self.register_buffer("known", known.clone(), persistent=False)
         self.step = 0
-        self._sharding = None if loss._parallel is None else loss._parallel.shard.sharding
+        self._sharding = None if parallel is None else parallel.shard.sharding
         self._labels = SharedLabels(self.shared)
 
     @torch.no_grad()
@@ -142,14 +141,17 @@ class IdentityLinker(nn.Module):
 
     def _identities(self, full: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Both aliases [C] from the prototypes of all classes, on the CPU."""
+        from ..overlaps import mutual_nearest  # brings the reading of images along
+
         if self.centred:
             full = prototypes.without_basket_mean(full, offsets)
         pairs = mutual_nearest(full, offsets, minimum=self.exclude)
-        groups = Groups(offsets, self.known.cpu())
-        sure = 0 if self.share is None else int((pairs.cosine >= self.share).sum())
-        groups.join(pairs.first[:sure], pairs.second[:sure])
+        groups = Groups(offsets, full, self.known.cpu())
+        if self.share is not None:
+            sure = int((pairs.cosine >= self.share).sum())  # the first ones
+            groups.join(pairs.first[:sure], pairs.second[:sure], self.share)
         shared = groups.aliases()
-        groups.join(pairs.first[sure:], pairs.second[sure:])
+        groups.join(pairs.first, pairs.second, self.exclude)
         return groups.aliases(), shared
 
     def _adopt(self, excluded: Tensor, shared: Tensor) -> None:
@@ -172,7 +174,8 @@ class IdentityLinker(nn.Module):
     def _generator(self) -> torch.Generator:
         parallel = self._loss[0]._parallel
         rank = 0 if parallel is None else parallel.ranks.rank
-        return torch.Generator().manual_seed(hash((self.seed, self.step, rank)) % (1 << 63))
+        (mixed,) = np.random.SeedSequence([self.seed, self.step, rank]).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(mixed) >> 1)
 
     def _follow_growth(self) -> None:
         """After `add_basket`: the old classes' rows and zeros for the new ones, wherever the head put them."""
@@ -180,13 +183,14 @@ class IdentityLinker(nn.Module):
         added = loss.num_classes - len(self.excluded)
         if added == 0:
             return
-        sharding = None
-        if loss._parallel is None or self._sharding is None:
+        parallel = loss._parallel
+        if parallel is None or self._sharding is None:
             growth = growth_here(len(self.excluded), added)
         else:
-            sharding, ranks = loss._parallel.shard.sharding, loss._parallel.ranks
-            growth = growth_of_shards(self._sharding, sharding, ranks.rank, ranks.group)
-        self.prototypes, self._sharding = growth.extend(self.prototypes), sharding
+            ranks, old = parallel.ranks, self._sharding
+            growth = growth_of_shards(old, parallel.shard.sharding, ranks.rank, ranks.group)
+        self.prototypes = growth.extend(self.prototypes)
+        self._sharding = None if parallel is None else parallel.shard.sharding
         for name in ("excluded", "shared", "known"):
             old = getattr(self, name)
             setattr(self, name, torch.cat([old, old.new_full((added,), -1)]))

@@ -1,5 +1,6 @@
-"""Classes of different baskets that are one identity: exact search of mutual nearest neighbours."""
+"""Classes of different baskets that training found to be one identity: search, confidence, report, decisions."""
 
-from .search import MutualPairs, comparisons, mutual_nearest
+from .prototypes import class_prototypes
+from .search import MutualPairs, comparisons, mutual_nearest, mutual_nearest_within
 
-__all__ = ["MutualPairs", "comparisons", "mutual_nearest"]
+__all__ = ["MutualPairs", "class_prototypes", "comparisons", "mutual_nearest", "mutual_nearest_within"]

@@ -1,12 +1,13 @@
-"""Pairs of classes of different baskets that are each other's nearest neighbour: exact, in tiles, never C x C.
+"""Pairs of classes that are each other's nearest neighbour, across baskets or within: exact, in tiles, never C x C.
 
-Each tile of cosines serves both directions, row by row and column by column. 1 M classes are 5e11 pairs at most.
+A fast screen with a proven error bound only leaves out pairs that cannot be nearest (cosines.py, nearest.py); the rest
+is computed in fp64 and compared as fp32. Among equal cosines the lowest class index is nearest. So the result does not
+depend on threads, tiles or the screen. Memory: one copy of the centres in bfloat16 (or fp32), and 100 MB for a tile.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
@@ -15,10 +16,8 @@ from torch import Tensor
 
 from ..baskets import Baskets
 from .cosines import Cosines, with_direction
-from .nearest import Nearest, candidates
-
-TILE = 4096  # classes along each side: 32 MB of bfloat16
-TOO_MANY = 0.02  # share of a tile's pairs from which on a tile in fp64 is cheaper than their exact cosines one by one
+from .nearest import Nearest
+from .scan import Scan
 
 
 class MutualPairs(NamedTuple):
@@ -38,12 +37,7 @@ def mutual_nearest(
     minimum: float = -1.0,
     progress: Callable[[int], None] | None = None,
 ) -> MutualPairs:
-    """Classes of different baskets that are each other's nearest neighbour by cosine.
-
-    The result is exact: a fast screen with a proven error bound only leaves out pairs that cannot be nearest, and the
-    rest is computed in fp64 and compared as fp32. Among equal cosines the lowest class index is nearest, so the result
-    does not depend on threads, tiles or the screen. Memory: one copy of the centres in bfloat16 (or fp32), and some
-    100 MB for a tile.
+    """Classes of different baskets that are each other's nearest neighbour by cosine; exact.
 
     Args:
         centres: [C, D], any floating dtype, on the CPU; prototypes or class centres, of any norm. A row with a norm
@@ -63,107 +57,97 @@ def mutual_nearest(
         ValueError: not [C, D] on the CPU, a value that is not finite, offsets that do not fit, `minimum` outside
             [-1, 1].
     """
-    offsets = _offsets(baskets)
-    _check(centres, offsets, minimum)
-    valid = with_direction(centres)
-    if not bool(valid.all()):
-        kept = torch.nonzero(valid).flatten()
-        counts = torch.cat((torch.zeros(1, dtype=torch.int64), valid.long().cumsum(0)))
-        few = mutual_nearest(
-            centres[kept],
-            counts[torch.tensor(offsets)],
-            per_basket=per_basket,
-            minimum=minimum,
-            progress=progress,
-        )
-        return MutualPairs(kept[few.first], kept[few.second], few.cosine)
-    cosines = Cosines(centres.detach())
-    scan = _Scan(cosines, progress)
-    classes = [slice(a, b) for a, b in pairwise(offsets)]
-    found = []
     if per_basket:
-        for a, b in combinations(classes, 2):
-            of_a, of_b = Nearest(a.stop - a.start, minimum), Nearest(b.stop - b.start, minimum)
-            scan(a, b, of_a, of_b)
-            first = _mutual(of_a.index - b.start, of_b.index - a.start)
-            found.append((first + a.start, of_a.index[first]))
-    else:
-        nearest = Nearest(len(centres), minimum)
-        for a in classes:
-            b = slice(a.stop, len(centres))
-            scan(a, b, nearest[a], nearest[b])
-        first = _mutual(nearest.index, nearest.index)
-        first = first[first < nearest.index[first]]
-        found.append((first, nearest.index[first]))
-    empty = torch.empty(0, dtype=torch.int64)
-    first, second = (torch.cat((empty, *part)) for part in zip((empty, empty), *found, strict=True))
-    cosine = cosines.exact(first, second)
-    by_class = torch.argsort(first * len(centres) + second)
-    order = by_class[torch.argsort(cosine[by_class], descending=True, stable=True)]
-    return MutualPairs(first[order], second[order], cosine[order].float())
+        return _joined(
+            [found.pairs for found in neighbours(centres, baskets, minimum=minimum, progress=progress)]
+        )
+    kept, cosines, classes = _prepare(centres, baskets, minimum)
+    scan = Scan(cosines, progress)
+    nearest = Nearest(len(kept), minimum)
+    for a in classes:
+        b = slice(a.stop, len(kept))
+        scan(a, b, nearest[a], nearest[b])
+    return _joined([_found(kept, slice(0, len(kept)), nearest, slice(0, len(kept)), nearest).pairs])
 
 
-def comparisons(baskets: Baskets | Tensor | Sequence[int]) -> int:
-    """Pairs of classes of different baskets: what a search compares."""
+@torch.no_grad()
+def mutual_nearest_within(
+    centres: Tensor,
+    baskets: Baskets | Tensor | Sequence[int],
+    *,
+    minimum: float = -1.0,
+    progress: Callable[[int], None] | None = None,
+) -> MutualPairs:
+    """The same within each basket: classes of one basket that are each other's nearest of that basket.
+
+    A basket's own labels are trusted, so these are different identities: what chance makes of a nearest neighbour.
+    Arguments, result and errors as for `mutual_nearest`; progress adds up to the pairs within the baskets.
+    """
+    found = neighbours(centres, baskets, within=True, minimum=minimum, progress=progress)
+    return _joined([one.pairs for one in found])
+
+
+class Neighbours(NamedTuple):
+    """What a search found between two baskets, or within one.
+
+    baskets: (a, b), a == b within one. pairs: the mutual ones.
+    alone: [m] fp32 cosines of the other classes of both baskets to their nearest, which has a nearer one itself.
+    among: [m] int64, of how many classes it is the nearest.
+    """
+
+    baskets: tuple[int, int]
+    pairs: MutualPairs
+    alone: Tensor
+    among: Tensor
+
+
+@torch.no_grad()
+def neighbours(
+    centres: Tensor,
+    baskets: Baskets | Tensor | Sequence[int],
+    *,
+    within: bool = False,
+    minimum: float = -1.0,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Neighbours]:
+    """The search behind `mutual_nearest` and `mutual_nearest_within`, one pair of baskets after another."""
+    kept, cosines, classes = _prepare(centres, baskets, minimum)
+    scan = Scan(cosines, progress)
+    numbered = list(enumerate(classes))
+    for (i, a), (j, b) in zip(numbered, numbered, strict=True) if within else combinations(numbered, 2):
+        of_a = Nearest(a.stop - a.start, minimum)
+        of_b = of_a if within else Nearest(b.stop - b.start, minimum)
+        scan(a, b, of_a, of_b)
+        yield _found(kept, a, of_a, b, of_b)._replace(baskets=(i, j))
+
+
+def comparisons(baskets: Baskets | Tensor | Sequence[int], *, within: bool = False) -> int:
+    """Pairs of classes of different baskets, or `within` the same ones: what a search compares."""
     offsets = _offsets(baskets)
+    if within:
+        return sum((b - a) * (b - a - 1) // 2 for a, b in pairwise(offsets))
     return sum((b - a) * (offsets[-1] - b) for a, b in pairwise(offsets))
 
 
-class _Scan:
-    """One pass over all pairs of two ranges of classes, tile by tile in rising order."""
-
-    def __init__(self, cosines: Cosines, progress: Callable[[int], None] | None) -> None:
-        self.cosines = cosines
-        self.progress = progress
-        side = min(TILE, len(cosines.centres))
-        self.memory = torch.empty(side * side, dtype=cosines.coarse.dtype)
-
-    def __call__(self, a: slice, b: slice, of_a: Nearest, of_b: Nearest) -> None:
-        for rows in _tiles(a):
-            for columns in _tiles(b):
-                here = of_a[slice(rows.start - a.start, rows.stop - a.start)]
-                there = of_b[slice(columns.start - b.start, columns.stop - b.start)]
-                self._tile(rows, columns, here, there)
-                if self.progress is not None:
-                    self.progress((rows.stop - rows.start) * (columns.stop - columns.start))
-
-    def _tile(self, rows: slice, columns: slice, of_rows: Nearest, of_columns: Nearest) -> None:
-        tile = self.cosines.tile(rows, columns, self.memory)
-        limit = max(TOO_MANY * tile.numel(), 4 * sum(tile.shape))
-        if not self._offer(tile, self.cosines.coarse_error, rows, columns, of_rows, of_columns, limit):
-            # Many classes are as near as the screen can tell, and a finer one is cheaper than all their cosines.
-            tile = self.cosines.fine_tile(rows, columns)
-            self._offer(tile, self.cosines.fine_error, rows, columns, of_rows, of_columns, math.inf)
-
-    def _offer(
-        self,
-        tile: Tensor,
-        error: float,
-        rows: slice,
-        columns: slice,
-        of_rows: Nearest,
-        of_columns: Nearest,
-        limit: float,
-    ) -> bool:
-        """Both directions of a tile; False, and no more than begun, when more than `limit` pairs must be rescored."""
-        for dim, nearest, mine, theirs in ((1, of_rows, rows, columns), (0, of_columns, columns, rows)):
-            for of, entry in candidates(tile, dim, nearest.cosine, error):
-                limit -= len(of)
-                if limit < 0:
-                    return False
-                index = entry + theirs.start
-                nearest.offer(of, index, self.cosines.exact(of + mine.start, index))
-        return True
-
-
-def _tiles(classes: slice) -> list[slice]:
-    return [slice(i, min(i + TILE, classes.stop)) for i in range(classes.start, classes.stop, TILE)]
-
-
-def _mutual(of_a: Tensor, of_b: Tensor) -> Tensor:
-    """Positions i with of_b[of_a[i]] == i; a negative value is nobody."""
-    i = torch.nonzero(of_a >= 0).flatten()
-    return i[of_b[of_a[i]] == i]
+def _prepare(
+    centres: Tensor, baskets: Baskets | Tensor | Sequence[int], minimum: float
+) -> tuple[Tensor, Cosines, list[slice]]:
+    """Classes that have a direction [n], the cosines among them, and which of the n each basket has."""
+    offsets = _offsets(baskets)
+    if not isinstance(centres, Tensor) or not centres.is_floating_point():
+        kind = centres.dtype if isinstance(centres, Tensor) else type(centres).__name__
+        raise TypeError(f"centres must be a floating tensor [C, D], got {kind}")
+    if centres.dim() != 2 or len(centres) != offsets[-1] or centres.device.type != "cpu":
+        raise ValueError(
+            f"centres has shape {tuple(centres.shape)} on {centres.device}, allowed is [{offsets[-1]}, D] on the CPU"
+        )
+    if not -1 <= minimum <= 1:
+        raise ValueError(f"minimum is {minimum}, allowed are cosines in [-1, 1]")
+    valid = with_direction(centres)
+    kept = torch.nonzero(valid).flatten()
+    before = torch.cat((torch.zeros(1, dtype=torch.int64), valid.long().cumsum(0)))[offsets].tolist()
+    rows = centres.detach() if len(kept) == len(centres) else centres.detach()[kept]
+    return kept, Cosines(rows), [slice(a, b) for a, b in pairwise(before)]
 
 
 def _offsets(baskets: Baskets | Tensor | Sequence[int]) -> list[int]:
@@ -177,13 +161,34 @@ def _offsets(baskets: Baskets | Tensor | Sequence[int]) -> list[int]:
     return offsets
 
 
-def _check(centres: Tensor, offsets: list[int], minimum: float) -> None:
-    if not isinstance(centres, Tensor) or not centres.is_floating_point():
-        kind = centres.dtype if isinstance(centres, Tensor) else type(centres).__name__
-        raise TypeError(f"centres must be a floating tensor [C, D], got {kind}")
-    if centres.dim() != 2 or len(centres) != offsets[-1] or centres.device.type != "cpu":
-        raise ValueError(
-            f"centres has shape {tuple(centres.shape)} on {centres.device}, allowed is [{offsets[-1]}, D] on the CPU"
-        )
-    if not -1 <= minimum <= 1:
-        raise ValueError(f"minimum is {minimum}, allowed are cosines in [-1, 1]")
+def _found(kept: Tensor, a: slice, of_a: Nearest, b: slice, of_b: Nearest) -> Neighbours:
+    """The same table on both sides, with `a` equal to `b`: each pair once."""
+    here, there = _mutual(of_a.index - b.start, of_b.index - a.start), of_a.index
+    both = [(of_a, here, b)] if of_a is of_b else [(of_a, here, b), (of_b, there[here] - b.start, a)]
+    alone, among = [], []
+    for nearest, paired, others in both:
+        lonely = nearest.index >= 0
+        lonely[paired] = False
+        alone.append(nearest.cosine[lonely].float())
+        size = others.stop - others.start - (of_a is of_b)
+        among.append(torch.full((len(alone[-1]),), size))
+    if of_a is of_b:
+        here = here[here + a.start < there[here]]
+    pairs = MutualPairs(kept[here + a.start], kept[there[here]], of_a.cosine[here].float())
+    return Neighbours((0, 0), pairs, torch.cat(alone), torch.cat(among))
+
+
+def _mutual(of_a: Tensor, of_b: Tensor) -> Tensor:
+    """Positions i with of_b[of_a[i]] == i; a negative value is nobody."""
+    i = torch.nonzero(of_a >= 0).flatten()
+    return i[of_b[of_a[i]] == i]
+
+
+def _joined(found: Iterable[MutualPairs]) -> MutualPairs:
+    """All of them, by falling cosine, then by class."""
+    nothing = (torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0))
+    first, second, cosine = (torch.cat(part) for part in zip(nothing, *found, strict=True))
+    order = torch.argsort(second, stable=True)
+    order = order[torch.argsort(first[order], stable=True)]
+    order = order[torch.argsort(cosine[order], descending=True, stable=True)]
+    return MutualPairs(first[order], second[order], cosine[order])

@@ -43,12 +43,12 @@ class Built(Section):
         raise NotImplementedError
 
 
-def section_of(factory: Callable[..., Any], name: str | None = None, **types: Any) -> type[Built]:
+def section_of(factory: Callable[..., Any], name: str | None = None, **fields_of: Any) -> type[Built]:
     """The section of an object whose constructor is `factory`.
 
     Args:
         name: of the object among its kind, the only value that the key `name` may have; None: there is no such key.
-        types: of arguments whose annotation is not the type of their key.
+        fields_of: (type, default) of arguments that are sections themselves; `...` as the default: it must be given.
     """
     owner = factory.__init__ if inspect.isclass(factory) else factory
     hints = get_type_hints(owner)
@@ -57,7 +57,7 @@ def section_of(factory: Callable[..., Any], name: str | None = None, **types: An
         fields["name"] = (Literal[name], name)
     for key, parameter in inspect.signature(factory).parameters.items():
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[key] = (types.get(key, hints[key]), default)
+        fields[key] = fields_of.get(key) or (hints[key], default)
 
     def build(self: Section) -> Any:
         values = {key: getattr(self, key) for key in type(self).model_fields if key != "name"}
@@ -69,35 +69,51 @@ def section_of(factory: Callable[..., Any], name: str | None = None, **types: An
     return made
 
 
-def one_of(sections: Mapping[str, type[Built]]) -> Any:
-    """The type of a key that holds one of `sections`, chosen by its `name`; `topk` alone means `{name: topk}`."""
+def one_of(sections: Mapping[str, type[BaseModel]], default: str | None = None) -> Any:
+    """The type of a key that holds one of `sections`, chosen by its `name`; `topk` alone means `{name: topk}`.
+
+    Args:
+        default: the name where none is given; None: it has to be.
+    """
+
+    def named(value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if default is not None and isinstance(value, dict) and "name" not in value:
+            return {"name": default, **value}
+        return value
+
     union = reduce(or_, sections.values())
-    return Annotated[union, Field(discriminator="name"), BeforeValidator(_name_alone)]
+    return Annotated[union, Field(discriminator="name"), BeforeValidator(named)]
 
 
-def _name_alone(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
+_FAMILY = {
+    "arcface": section_of(bs.ArcFace, "arcface"),
+    "cosface": section_of(bs.CosFace, "cosface"),
+    "sphereface": section_of(bs.SphereFace, "sphereface"),
+    "combined": section_of(bs.CombinedMargin, "combined"),
+}
+_Family = one_of(_FAMILY, "arcface")
 MARGINS = {
-    name: section_of(margin, name)
-    for name, margin in {
-        "arcface": bs.ArcFace,
-        "cosface": bs.CosFace,
-        "sphereface": bs.SphereFace,
-        "combined": bs.CombinedMargin,
-        "adaface": bs.AdaFace,
-    }.items()
+    **_FAMILY,
+    "adaface": section_of(bs.AdaFace, "adaface"),
+    "magface": section_of(bs.MagFace, "magface"),
+    "curricularface": section_of(bs.CurricularFace, "curricularface"),
+    "asoftmax": section_of(bs.ASoftmax, "asoftmax"),
+    "interclass_filter": section_of(
+        bs.InterclassFilter, "interclass_filter", margin=(_Family, _FAMILY["arcface"]())
+    ),
 }
 GUARDS = {
-    name: section_of(guard, name)
-    for name, guard in {"absolute": bs.Absolute, "relative": bs.Relative, "ema": bs.Ema}.items()
+    "absolute": section_of(bs.Absolute, "absolute"),
+    "relative": section_of(bs.Relative, "relative"),
+    "ema": section_of(bs.Ema, "ema"),
 }
 Guard = one_of(GUARDS)
 RULES = {
     "all": section_of(bs.All, "all"),
     "own": section_of(bs.Own, "own"),
-    "below": section_of(bs.Below, "below", guard=Guard),
-    "topk": section_of(bs.TopK, "topk", guard=Guard | None),
+    "below": section_of(bs.Below, "below", guard=(Guard, ...)),
+    "topk": section_of(bs.TopK, "topk", guard=(Guard | None, None)),
 }
-Margin, Rule = one_of(MARGINS), one_of(RULES)
+Margin, Rule = one_of(MARGINS, "arcface"), one_of(RULES, "topk")

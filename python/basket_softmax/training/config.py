@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
+from bbs_kernels.negative_map import NOT_FUSED, negatives_of
+
 from ..data import Augment
 from .choices import MARGINS, RULES, Margin, Rule, Section, one_of, section_of
 
@@ -79,9 +81,10 @@ class LossSection(Section):
     """The head: see the page of the loss."""
 
     margin: Margin = MARGINS["arcface"]()
-    """`arcface`, `cosface`, `sphereface`, `combined` or `adaface`, as `name`, with the arguments of that class."""
+    """As `name` one of `arcface`, `cosface`, `sphereface`, `combined`, `adaface`, `magface`, `curricularface`,
+    `asoftmax` and `interclass_filter`, with the arguments of that class."""
     mining: Rule = RULES["topk"]()
-    """`topk`, `below`, `own` or `all`, as `name`, with the arguments of that class; a `guard` is `absolute`,
+    """As `name` one of `topk`, `below`, `own` and `all`, with the arguments of that class; a `guard` is `absolute`,
     `relative` or `ema` likewise."""
     scale: Positive = 64.0
     """s, the factor of the cosines."""
@@ -175,10 +178,13 @@ class Validation(Section):
 
 
 class Logs(Section):
-    """metrics.csv, validation.csv and TensorBoard."""
+    """metrics.csv, validation.csv, overlaps.csv and TensorBoard."""
 
     every_steps: Count = 10
     """Steps per row of metrics.csv."""
+    overlap_cosine: Annotated[float, Field(gt=-1, lt=1)] | None = 0.5
+    """After every epoch, classes of different baskets that are each other's nearest with at least this cosine of their
+    centres are counted in overlaps.csv: they may be one identity. All pairs are compared; null: not at all."""
     tensorboard: bool = True
     """Also write TensorBoard's files."""
 
@@ -209,7 +215,7 @@ class Config(Section):
     augment: AugmentSection = AugmentSection()
     backbone: BackboneSection = BackboneSection()
     loss: LossSection = LossSection()
-    optimizer: one_of({"sgd": Sgd, "adamw": AdamW}) = Sgd()  # type: ignore[valid-type]
+    optimizer: one_of({"sgd": Sgd, "adamw": AdamW}, "sgd") = Sgd()  # type: ignore[valid-type]
     schedule: Schedule = Schedule()
     epochs: Count = 20
     batch_size: Annotated[int, Field(ge=2)] = 128
@@ -246,6 +252,9 @@ class Config(Section):
             raise ValueError(
                 f"optimizer.head.fused is true with device: {self.device}, allowed with it is cpu"
             )
+        margin = self.loss.margin
+        if fused and negatives_of(margin.build()) is not None:
+            raise ValueError(f"optimizer.head.fused is true with loss.margin: {margin.name}, {NOT_FUSED}")
         if self.loss.sample_rate < 1 and not fused and not self._plain_sgd():
             raise ValueError(
                 f"loss.sample_rate is {self.loss.sample_rate}, which gives sparse gradients: allowed with it are "

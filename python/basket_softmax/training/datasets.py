@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +16,14 @@ from .config import Config, Source, Validation
 
 
 class Datasets(NamedTuple):
-    """training, held_out: baskets without a common identity of one source; held_out may be empty."""
+    """training, held_out: baskets without a common identity of one source; held_out may be empty.
+
+    sources: whole, as they were opened, all with different names: what a check looks at.
+    """
 
     training: list[ImageBasket]
     held_out: list[ImageBasket]
+    sources: list[ImageBasket]
 
 
 def open_datasets(config: Config) -> Datasets:
@@ -29,16 +35,17 @@ def open_datasets(config: Config) -> Datasets:
     opened = _open(config.baskets, "baskets")
     validation = config.validation
     if validation is None:
-        return Datasets(opened, [])
+        return Datasets(opened, [], opened)
     if validation.baskets is not None:
         held_out = _open(validation.baskets, "validation.baskets")
-        return Datasets(opened, [_measurable(b, validation, config.seed) for b in held_out])
+        sources = [*opened, *(replace(basket, name=f"held out, {basket.name}") for basket in held_out)]
+        return Datasets(opened, [_measurable(b, validation, config.seed) for b in held_out], sources)
     training, held_out = [], []
     for basket in opened:
         kept, apart = _split(basket, validation, config.seed)
         training.append(kept)
         held_out.append(_measurable(apart, validation, config.seed))
-    return Datasets(training, held_out)
+    return Datasets(training, held_out, opened)
 
 
 class DataError(ValueError):
@@ -57,15 +64,11 @@ def fingerprint(baskets: list[ImageBasket]) -> str:
 def _open(sources: Mapping[str, Source], key: str) -> list[ImageBasket]:
     opened = []
     for name, source in sources.items():
+        columns = {"image_column": source.image_column, "identity_column": source.identity_column}
         try:
-            opened.append(
-                open_basket(
-                    source.path,
-                    name,
-                    image_column=source.image_column,
-                    identity_column=source.identity_column,
-                )
-            )
+            with warnings.catch_warnings():  # what a basket leaves out is in its `skipped`, and shown with it
+                warnings.simplefilter("ignore", UserWarning)
+                opened.append(open_basket(source.path, name, **columns))
         except (OSError, ValueError) as error:
             raise DataError(f"{key}.{name}: {error}") from error
     return opened

@@ -6,7 +6,10 @@ from ..checkpoint import CheckpointError
 from .backbones import BackboneError
 from .datasets import DataError
 from .meter import Diverged
+from .ranks import DeviceError
 from .reading import ConfigError
 from .state import ResumeError
 
-EXPECTED = (BackboneError, CheckpointError, ConfigError, DataError, Diverged, OSError, ResumeError)
+EXPECTED = (
+    BackboneError, CheckpointError, ConfigError, DataError, DeviceError, Diverged, OSError, ResumeError
+)  # fmt: skip

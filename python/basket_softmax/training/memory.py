@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -66,7 +66,7 @@ class Saved:
 
 
 @contextmanager
-def saved_for_backward(parameters: list[Tensor]) -> Iterator[Saved]:
+def saved_for_backward(parameters: Sequence[Tensor]) -> Iterator[Saved]:
     """Counts every storage once."""
     saved, seen = Saved(), {p.untyped_storage().data_ptr() for p in parameters}
     alive: list[Tensor] = []  # or a later tensor would get the address of a freed one and not be counted

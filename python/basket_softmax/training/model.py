@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..baskets import Baskets
-from ..data import ImageBasket
+from ..data import ImageBasket, read_aliases
 from ..losses import BasketSoftmaxLoss
 from .backbones import make_backbone
 from .config import Config
@@ -29,19 +29,24 @@ def build_backbone(config: Config) -> nn.Module:
 def build_head(
     config: Config, baskets: Baskets, aliases: Tensor | None = None, group: Any = None
 ) -> BasketSoftmaxLoss:
-    """The head on the CPU; with a process group this rank's part of it."""
+    """The head on the CPU; with a process group this rank's part of it. A `DataError` if these baskets do not fit."""
     section = config.loss
-    return BasketSoftmaxLoss(
-        baskets,
-        config.backbone.embedding_size,
-        margin=section.margin.build(),
-        scale=section.scale,
-        mining=section.mining.build(),
-        aliases=aliases,
-        sample_rate=section.sample_rate,
-        process_group=group,
-        shard=config.parallel.shard,
-    )
+    try:
+        return BasketSoftmaxLoss(
+            baskets,
+            config.backbone.embedding_size,
+            margin=section.margin.build(),
+            scale=section.scale,
+            mining=section.mining.build(),
+            aliases=aliases,
+            sample_rate=section.sample_rate,
+            process_group=group,
+            shard=config.parallel.shard,
+        )
+    except (
+        ValueError
+    ) as error:  # what only baskets and ranks decide: longer lists than kernels hold, and the like
+        raise DataError(f"loss: {error}") from error
 
 
 def aliases_of(config: Config, baskets: list[ImageBasket]) -> Tensor | None:
@@ -51,8 +56,6 @@ def aliases_of(config: Config, baskets: list[ImageBasket]) -> Tensor | None:
         return None
     held_out = config.validation is not None and config.validation.fraction is not None
     try:  # the table may well name identities that this run holds out
-        from ..data import read_aliases
-
         return read_aliases(path, baskets, unknown="skip" if held_out else "raise")
     except (OSError, ValueError) as error:
         raise DataError(f"loss.aliases: {error}") from error

@@ -27,6 +27,7 @@ class Progress:
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
+            disable=not self._console.is_terminal,
         )
         for basket in data.training:
             self._console.print(

@@ -38,6 +38,10 @@ class Ranks(NamedTuple):
         return found
 
 
+class DeviceError(RuntimeError):
+    """A device that this machine does not have."""
+
+
 @contextmanager
 def joined_ranks(device: str) -> Iterator[Ranks]:
     """Join the group that torchrun's environment names, on Gloo (CPU) or NCCL; leave it at the end.
@@ -46,13 +50,16 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         device: "cpu", "cuda" or "cuda:N"; under torchrun "cuda" is the GPU of the local rank.
 
     Raises:
-        RuntimeError: there is no such GPU.
+        DeviceError: there is no such GPU.
     """
     chosen = torch.device(device)
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
-            raise RuntimeError(f"device is {device}, but torch finds no GPU here; allowed is cpu")
+            raise DeviceError(f"device is {device}, but torch finds no GPU here; allowed is cpu")
+        count = torch.cuda.device_count()
+        if chosen.index is not None and chosen.index >= count:
+            raise DeviceError(f"device is {device}, allowed are cuda:0 to cuda:{count - 1}")
         if launched and chosen.index is None:
             chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)

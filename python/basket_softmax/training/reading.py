@@ -163,7 +163,7 @@ def _problem(error: dict[str, Any]) -> str:
     if kind == "union_tag_invalid":
         return f"{path}.name: {context['tag']!r}, allowed are {context['expected_tags']}"
     if kind == "union_tag_not_found":
-        return f"{path}.name: missing"
+        return f"{path}.name: missing, allowed are {_names(error['loc'])}"
     if kind == "string_pattern_mismatch":
         return f"{path}: {came!r}, allowed is what matches {context['pattern']}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
@@ -193,6 +193,13 @@ def _key_path(location: tuple[Any, ...]) -> tuple[str, Any]:
             annotation = _value_type(annotation)
             keys.append(str(step))
     return ".".join(keys), section
+
+
+def _names(location: tuple[Any, ...]) -> str:
+    """Of the sections that the key at `location` may hold."""
+    section, key = _key_path(location)[1], location[-1]
+    names = [m.model_fields["name"].default for m in _models(section.model_fields[key].annotation)]
+    return ", ".join(map(repr, names))
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

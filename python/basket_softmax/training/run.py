@@ -13,11 +13,12 @@ from .datasets import Datasets, fingerprint, open_datasets
 from .logs import CsvLog, TensorBoardLog
 from .meter import Meter
 from .model import aliases_of, build_backbone, build_head
+from .overlap_log import overlap_candidates
 from .progress import Progress
 from .randomness import seed_alike, seed_apart
 from .ranks import Ranks, joined_ranks
 from .reading import differences, load_config, to_yaml
-from .state import ResumeError, RunFolder, restore, save
+from .state import CONFIG, ResumeError, RunFolder, restore, save
 from .step import Trainer
 from .validate import validate
 
@@ -42,7 +43,7 @@ class Summary:
 def train(config: Config, resume: bool = False) -> Summary:
     """Train as `config` says; under torchrun every rank calls it.
 
-    Writes config.yaml, metrics.csv, validation.csv, tensorboard/ and checkpoints/ into `config.output`.
+    Writes config.yaml, metrics.csv, validation.csv, overlaps.csv, tensorboard/ and checkpoints/ into `config.output`.
 
     Args:
         resume: go on from the last checkpoint in `config.output`, if there is one. On the CPU, with as many ranks and
@@ -56,7 +57,8 @@ def train(config: Config, resume: bool = False) -> Summary:
     """
     with joined_ranks(config.device) as ranks:
         folder = RunFolder(config.output)
-        start = _prepare(folder, config, resume, ranks)
+        start = _first_step(folder, config, resume)
+        ranks.wait()  # nobody writes before all have looked
         return _train(config, open_datasets(config), folder, start, ranks)
 
 
@@ -71,27 +73,22 @@ def make_trainer(config: Config, data: Datasets, batches: Batches, ranks: Ranks)
     return trainer
 
 
-def _prepare(folder: RunFolder, config: Config, resume: bool, ranks: Ranks) -> int:
-    """The step to start from; the folder is made, and holds the config."""
+def _first_step(folder: RunFolder, config: Config, resume: bool) -> int:
+    """The step to start from; nothing is written."""
     done = folder.steps()
-    exists = folder.config.exists()
-    ranks.wait()  # nobody writes before all have looked
-    if exists and not resume:
+    if folder.config.exists() and not resume:
         what = f"checkpoints up to step {done[-1]}" if done else "a run without a checkpoint"
         raise ResumeError(
             f"{folder.output} holds {what}: --resume goes on with it, another output starts a new run"
         )
-    if exists and done:
-        changed = differences(load_config(folder.config), config, FREE)
-        if changed:
-            raise ResumeError(
-                "\n  ".join([f"{folder.output} was begun with another config, so it cannot go on:", *changed])
-            )
-    if ranks.first:
-        folder.output.mkdir(parents=True, exist_ok=True)
-        _write(folder.config, to_yaml(config))
-    ranks.wait()
-    return done[-1] if done else 0
+    if not done:
+        return 0
+    changed = differences(load_config(folder.checkpoint(done[-1]) / CONFIG), config, FREE)
+    if changed:
+        raise ResumeError(
+            "\n  ".join([f"{folder.output} was begun with another config, so it cannot go on:", *changed])
+        )
+    return done[-1]
 
 
 def _write(path: Path, text: str) -> None:
@@ -106,7 +103,11 @@ def _train(config: Config, data: Datasets, folder: RunFolder, start: int, ranks:
     meter, images = Meter(), fingerprint(data.training)
     if start:
         restore(folder, start, trainer, meter, images)
-    logs = _Logs(config, folder, start) if ranks.first else None
+    logs = None
+    if ranks.first:
+        folder.output.mkdir(parents=True, exist_ok=True)
+        _write(folder.config, to_yaml(config))
+        logs = _Logs(config, folder, start)
     per_epoch = batches.steps_per_epoch
     row: dict[str, Any] = {}
     found: dict[str, Any] = {}
@@ -133,6 +134,10 @@ def _train(config: Config, data: Datasets, folder: RunFolder, start: int, ranks:
                     found = {"step": step, "epoch": epoch, **measured}
                     logs.validation(found)
                     progress.measured(found)
+            if ended and config.log.overlap_cosine is not None:
+                counted = overlap_candidates(trainer.head, config.log.overlap_cosine, ranks)
+                if logs is not None:
+                    logs.overlaps({"step": step, "epoch": epoch, **counted})
             if ended or (config.checkpoint.every_steps and step % config.checkpoint.every_steps == 0):
                 save(folder, config, trainer, meter, step, images)
     if logs is not None:
@@ -151,17 +156,22 @@ class _Logs:
 
     def __init__(self, config: Config, folder: RunFolder, start: int) -> None:
         self._metrics, self._validation = CsvLog(folder.metrics, start), CsvLog(folder.validation, start)
+        self._overlaps = CsvLog(folder.overlaps, start)
         self._board = TensorBoardLog(folder.tensorboard, start) if config.log.tensorboard else None
 
     def metrics(self, row: dict[str, Any]) -> None:
-        self._metrics.write(row)
-        if self._board is not None:
-            self._board.write(row, "train")
+        self._write(self._metrics, row, "train")
 
     def validation(self, row: dict[str, Any]) -> None:
-        self._validation.write(row)
+        self._write(self._validation, row, "validation")
+
+    def overlaps(self, row: dict[str, Any]) -> None:
+        self._write(self._overlaps, row, "overlaps")
+
+    def _write(self, log: CsvLog, row: dict[str, Any], prefix: str) -> None:
+        log.write(row)
         if self._board is not None:
-            self._board.write(row, "validation")
+            self._board.write(row, prefix)
 
     def close(self) -> None:
         if self._board is not None:

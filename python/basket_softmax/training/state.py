@@ -1,7 +1,7 @@
 """The folder of a run, and all that a resumed run needs to go on bit for bit.
 
     output/config.yaml                the resolved config
-    output/metrics.csv, validation.csv, tensorboard/
+    output/metrics.csv, validation.csv, overlaps.csv, tensorboard/
     output/checkpoints/step-00000120/ a checkpoint of basket_softmax.checkpoint, and the config once more
 
 A checkpoint counts once its checkpoint.json is there, which is renamed into place last.
@@ -31,6 +31,7 @@ class RunFolder:
         self.output = output
         self.config = output / CONFIG
         self.metrics, self.validation = output / "metrics.csv", output / "validation.csv"
+        self.overlaps = output / "overlaps.csv"
         self.tensorboard, self.checkpoints = output / "tensorboard", output / "checkpoints"
 
     def steps(self) -> list[int]:

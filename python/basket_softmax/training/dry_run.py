@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 import torch
 
-from ..data import check_baskets
+from ..data import CheckReport, check_baskets
 from .batches import Batch, Batches
 from .config import Config
 from .datasets import Datasets, open_datasets
@@ -34,7 +33,7 @@ class DryRun:
     problems: why it would fail; empty if it would not.
     """
 
-    data: Any
+    data: CheckReport
     steps: int
     memory: dict[str, int]
     available: int
@@ -50,7 +49,11 @@ class DryRun:
 
     def __str__(self) -> str:
         width = max(map(len, self.memory))
-        lines = [str(self.data), "", f"memory per rank, {self.device} (has {_size(self.available)} free)"]
+        lines = [
+            str(self.data),
+            "",
+            f"memory per rank, computed ({self.device} has {_size(self.available)} free)",
+        ]
         lines += [f"  {name:{width}}  {_size(count):>10}" for name, count in self.memory.items()]
         lines += [f"  {'together':{width}}  {_size(sum(self.memory.values())):>10}", ""]
         if self.step_seconds is not None:
@@ -76,7 +79,7 @@ def check(config: Config, progress: Callable[[int, int], None] | None = None) ->
     with joined_ranks(config.device) as ranks:
         data = open_datasets(config)
         batches = Batches(config, data.training, ranks.rank, ranks.world)
-        report = check_baskets([*data.training, *data.held_out], config.image.build(), progress)
+        report = check_baskets(data.sources, config.image.build(), progress)
         problems = [] if report.ok else ["data: see above"]
         classes = sum(len(basket.identities) for basket in data.training)
         memory = head_bytes(config, classes, ranks.world)
@@ -90,7 +93,7 @@ def check(config: Config, progress: Callable[[int, int], None] | None = None) ->
             trainer = make_trainer(config, data, batches, ranks)
             memory |= backbone_bytes(config, trainer)
             tried, activations = _try(trainer, batches)
-            memory["activations of a step (measured)"] = activations
+            memory["activations of a step, measured"] = activations
             memory["images that wait"] = loader_bytes(config, ranks.world)
             seconds, validation = tried, _validation_seconds(trainer, config, data, batches, ranks)
         return DryRun(
