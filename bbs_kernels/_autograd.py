@@ -21,17 +21,17 @@ def _result_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _fake_forward(x, w, labels, offsets, k, class_index, stash_bytes):
+def _fake_forward(x, w, labels, offsets, k, class_index, stash_bytes, subcenters):
     torch._check(x.dim() == 2 and w.dim() == 2, lambda: "x and w must be [B, D] and [C, D]")
     torch._check(x.shape[1] == w.shape[1], lambda: f"x is {tuple(x.shape)}, w is {tuple(w.shape)}: D differs")
     torch._check(
         labels.shape == x.shape[:1], lambda: f"labels is {tuple(labels.shape)}, x is {tuple(x.shape)}"
     )
     rows, baskets = x.shape[0], offsets.shape[0] - 1
-    classes = w.shape[0] if class_index is None else class_index.shape[0]
+    centres = w.shape[0] if class_index is None else class_index.shape[0] * subcenters
     dtype = _result_dtype(x)
     packed = (rows + _LANES - 1) // _LANES * _LANES
-    stash = torch.sym_min(stash_bytes // dtype.itemsize, classes * packed) if x.device.type == "cpu" else 0
+    stash = torch.sym_min(stash_bytes // dtype.itemsize, centres * packed) if x.device.type == "cpu" else 0
     return (
         x.new_empty((rows,), dtype=dtype),
         x.new_empty((rows,), dtype=dtype),
@@ -45,29 +45,30 @@ def _fake_forward(x, w, labels, offsets, k, class_index, stash_bytes):
 def _(
     x, w, labels, offsets, guard, aliases, scale, rule, k, skip, guard_kind, guard_value, ignore_index,
     class_index=None, stash_bytes=0, allow_tf32=False, row_basket=None, row_alias=None, mined_in_lse=True,
-    workspace_bytes=0,
+    workspace_bytes=0, subcenters=1,
 ):  # fmt: skip
-    return _fake_forward(x, w, labels, offsets, k, class_index, stash_bytes)
+    return _fake_forward(x, w, labels, offsets, k, class_index, stash_bytes, subcenters)
 
 
 @torch.library.register_fake("bbs_kernels::margin_softmax")
 def _(
     x, w, labels, offsets, guard, aliases, scale, rule, k, skip, guard_kind, guard_value, ignore_index,
     m1, m2, m3, boundary, target_grad, class_index=None, stash_bytes=0, allow_tf32=False, workspace_bytes=0,
+    subcenters=1,
 ):  # fmt: skip
     of_rows = (x.new_empty((x.shape[0],), dtype=_result_dtype(x)) for _ in range(3))
-    return (*of_rows, *_fake_forward(x, w, labels, offsets, k, class_index, stash_bytes))
+    return (*of_rows, *_fake_forward(x, w, labels, offsets, k, class_index, stash_bytes, subcenters))
 
 
 @torch.library.register_fake("bbs_kernels::cos_lse_backward")
 def _(
     grad_lse, grad_cos_t, x, w, labels, offsets, lse, cos_t, mined_idx, mined_cos, stash, guard, aliases, scale,
     rule, guard_kind, guard_value, ignore_index, class_index, need_dx, need_dw, allow_tf32=False, row_basket=None,
-    row_alias=None, workspace_bytes=0,
+    row_alias=None, workspace_bytes=0, subcenters=1,
 ):  # fmt: skip
-    classes = w.shape[0] if class_index is None else class_index.shape[0]
+    centres = w.shape[0] if class_index is None else class_index.shape[0] * subcenters
     dx = row_gradient(x, row_basket) if need_dx else x.new_empty((0,))
-    dw = gradient_like(w, classes) if need_dw else w.new_empty((0,))
+    dw = gradient_like(w, centres) if need_dw else w.new_empty((0,))
     return dx, dw
 
 
@@ -79,7 +80,7 @@ def _(grad_lse, grad_cos_t, x, *args, **kwargs):
 
 
 @torch.library.register_fake("bbs_kernels::target_cos")
-def _(x, w, labels, offsets, ignore_index, class_index=None, allow_tf32=False):
+def _(x, w, labels, offsets, ignore_index, class_index=None, allow_tf32=False, subcenters=1):
     return x.new_empty((x.shape[0],), dtype=_result_dtype(x))
 
 
@@ -87,12 +88,14 @@ def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
     (
         x, w, labels, offsets, guard, aliases, scale, rule, _k, _skip, guard_kind, guard_value, ignore_index,
         class_index, _stash_bytes, allow_tf32, row_basket, row_alias, mined_in_lse, workspace_bytes,
+        subcenters,
     ) = inputs  # fmt: skip
     ctx.save_for_backward(x, w, labels, offsets, *output, guard, aliases, class_index, row_basket, row_alias)
     ctx.mark_non_differentiable(*output[2:])
     ctx.set_materialize_grads(False)  # or every backward fills a gradient of the stash with zeros
     ctx.arguments = (scale, rule, guard_kind, guard_value, ignore_index)
     ctx.allow_tf32, ctx.mined_in_lse, ctx.workspace_bytes = allow_tf32, mined_in_lse, workspace_bytes
+    ctx.subcenters = subcenters
 
 
 def _backward(ctx: Any, grad_lse: Tensor | None, grad_cos_t: Tensor | None, *unused: None) -> tuple:
@@ -102,7 +105,7 @@ def _backward(ctx: Any, grad_lse: Tensor | None, grad_cos_t: Tensor | None, *unu
     grad_cos_t = torch.zeros_like(cos_t) if grad_cos_t is None else grad_cos_t
     if not ctx.mined_in_lse:
         saved[6] = torch.full_like(mined_idx, -1)
-    return (*_call_backward(ctx, grad_lse, grad_cos_t, saved, row_basket, row_alias), *(None,) * 18)
+    return (*_call_backward(ctx, grad_lse, grad_cos_t, saved, row_basket, row_alias), *(None,) * 19)
 
 
 def _call_backward(
@@ -118,11 +121,11 @@ def _call_backward(
     x, w, class_index = *saved[:2], saved[-1]
     dx, dw = OPS.cos_lse_backward(
         grad_lse, grad_cos_t, *saved[:-1], *ctx.arguments, class_index, need_dx, need_dw, ctx.allow_tf32,
-        row_basket, row_alias, ctx.workspace_bytes,
+        row_basket, row_alias, ctx.workspace_bytes, ctx.subcenters,
     )  # fmt: skip
     return (
         dx.to(x.dtype) if need_dx else None,
-        sampled_gradient(dw, class_index, w) if need_dw else None,
+        sampled_gradient(dw, class_index, w, ctx.subcenters) if need_dw else None,
     )
 
 
@@ -133,21 +136,21 @@ def _setup_margin(ctx: Any, inputs: tuple, output: tuple) -> None:
     (
         x, w, labels, offsets, guard, aliases, scale, rule, _k, _skip, guard_kind, guard_value, ignore_index,
         _m1, _m2, _m3, _boundary, _target_grad, class_index, _stash_bytes, allow_tf32,
-        workspace_bytes,
+        workspace_bytes, subcenters,
     ) = inputs  # fmt: skip
     ctx.save_for_backward(*output[1:3], x, w, labels, offsets, *output[3:], guard, aliases, class_index)
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
     ctx.arguments = (scale, rule, guard_kind, guard_value, ignore_index)
-    ctx.allow_tf32, ctx.workspace_bytes = allow_tf32, workspace_bytes
+    ctx.allow_tf32, ctx.workspace_bytes, ctx.subcenters = allow_tf32, workspace_bytes, subcenters
 
 
 def _backward_margin(ctx: Any, grad_loss: Tensor | None, *unused: None) -> tuple:
     grad_lse, grad_cos_t, *saved = ctx.saved_tensors
     if grad_loss is None:
-        return (None,) * 22
+        return (None,) * 23
     grads = _call_backward(ctx, grad_loss * grad_lse, grad_loss * grad_cos_t, saved, None, None)
-    return (*grads, *(None,) * 20)
+    return (*grads, *(None,) * 21)
 
 
 torch.library.register_autograd("bbs_kernels::margin_softmax", _backward_margin, setup_context=_setup_margin)

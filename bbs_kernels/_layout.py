@@ -19,8 +19,11 @@ def gradient_like(t: Tensor, rows: int | torch.SymInt) -> Tensor:
     return t.new_empty((t.shape[1], rows)).t() if transposed else t.new_empty((rows, t.shape[1]))
 
 
-def sampled_gradient(dw: Tensor, class_index: Tensor | None, w: Tensor) -> Tensor:
-    """The gradient of `w` from what the ops return: sparse where only the rows `class_index` took part (Partial FC)."""
+def sampled_gradient(dw: Tensor, class_index: Tensor | None, w: Tensor, subcenters: int = 1) -> Tensor:
+    """The gradient of `w` from what the ops return: sparse where only `class_index` took part (Partial FC)."""
     if class_index is None:
         return dw
-    return torch.sparse_coo_tensor(class_index[None], dw, w.shape, is_coalesced=True, check_invariants=False)
+    rows = class_index
+    if subcenters > 1:
+        rows = (rows[:, None] * subcenters + torch.arange(subcenters, device=rows.device)).flatten()
+    return torch.sparse_coo_tensor(rows[None], dw, w.shape, is_coalesced=True, check_invariants=False)

@@ -16,7 +16,16 @@ from torch import Tensor
 from . import ema as running_mean
 from ._load import OPS
 from .margins import FamilyArguments, family_arguments
-from .operands import check_operands, check_optional, check_rule_size, check_scale
+from .operands import (
+    CORE_NAMES,
+    OperandNames,
+    check_is_tensor,
+    check_operands,
+    check_optional,
+    check_rule_size,
+    check_scale,
+    check_subcenters,
+)
 from .rules import (
     GUARD_NONE,
     GUARD_RELATIVE,
@@ -51,6 +60,8 @@ def cos_lse(
     row_guard: Tensor | None = None,
     mined_in_lse: bool = True,
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+    subcenters: int = 1,
+    names: OperandNames = CORE_NAMES,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log-sum-exp over the negatives of each row, its target cosine, and what was mined.
 
@@ -63,7 +74,7 @@ def cos_lse(
             the gradient is fp32). Any strides: `v.t()` of a [D, C] parameter is not copied.
         labels: [B] int64 global class indices, or `ignore_index`.
         offsets: [K+1] int64 on the CPU: basket b owns the classes offsets[b] ... offsets[b+1]-1.
-        scale: s > 0.
+        scale: s, above 0 and at most 1e6.
         mining: `All()`, `Own()`, `Below(guard)` or `TopK(k, skip, guard)`.
         aliases: [C] int64; classes with the same non-negative alias are known to be one identity.
         ignore_index: label of rows that take no part.
@@ -82,6 +93,9 @@ def cos_lse(
         workspace_bytes: CUDA only: how much the backward holds at a time of probabilities and normalised centres,
             in runs of 128 classes each at least, so that a smaller value than one needs is exceeded; less memory
             costs launches, never another result but for the rounding of dX, which adds up the runs.
+        subcenters: r, 1 to 16: `w` is [C*r, D], rows c*r ... c*r+r-1 are the sub-centres of class c. The cosine of a
+            class is the largest of theirs; its gradient goes to that sub-centre, the first where they tie.
+        names: what messages call `x` and `w`: the words of a caller who names them otherwise.
 
     Returns:
         lse [B]: log of sum over N_i of exp(s * c_ij); -inf where N_i is empty and at ignored rows.
@@ -95,14 +109,16 @@ def cos_lse(
         RuntimeError: a label out of range (on the CPU; on CUDA see `bbs_kernels.check`).
 
     Source: Meng et al., "Basket-based Softmax", arXiv 2201.09308; the negatives-only form is this library's.
+    Sub-centres: Deng et al., "Sub-center ArcFace", ECCV 2020, eq. 3.
     """
     call = prepare(
         x, w, labels, offsets, scale=scale, mining=mining, aliases=aliases, ignore_index=ignore_index, ema=ema,
         training=training, class_index=class_index, stash_bytes=stash_bytes, row_basket=row_basket,
         row_alias=row_alias, row_guard=row_guard, mined_in_lse=mined_in_lse, workspace_bytes=workspace_bytes,
+        subcenters=subcenters, names=names,
     )  # fmt: skip
     lse, cos_t, mined_idx, mined_cos, _ = call.run(call.x, w)
-    return lse, cos_t, mined_idx, mined_cos
+    return lse, cos_t, call.classes_of(mined_idx), mined_cos
 
 
 def margin_softmax(
@@ -125,7 +141,7 @@ def margin_softmax(
     family = checked_family(margin)
     call = prepare(x, w, labels, offsets, **arguments)
     losses, _, _, _, cos_t, mined_idx, mined_cos, _ = call.run_margin(call.x, w, family)
-    return losses, cos_t, mined_idx, mined_cos
+    return losses, cos_t, call.classes_of(mined_idx), mined_cos
 
 
 class CoreCall(NamedTuple):
@@ -146,13 +162,14 @@ class CoreCall(NamedTuple):
     row_alias: Tensor | None = None
     mined_in_lse: bool = True
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES
+    subcenters: int = 1
 
     def run(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """lse, cos_t, mined_idx, mined_cos, stash."""
+        """lse, cos_t, mined_idx (rows of w, see `classes_of`), mined_cos, stash."""
         with torch.autocast(x.device.type, enabled=False):
             return OPS.cos_lse(
                 x, w, *self._inputs(), *self._options(), self.row_basket, self.row_alias, self.mined_in_lse,
-                self.workspace_bytes,
+                self.workspace_bytes, self.subcenters,
             )  # fmt: skip
 
     def run_margin(self, x: Tensor, w: Tensor, margin: FamilyArguments) -> tuple[Tensor, ...]:
@@ -162,7 +179,15 @@ class CoreCall(NamedTuple):
                 "row_basket, row_alias and mined_in_lse=False belong to cos_lse of a shard: a loss needs the lse of all"
             )
         with torch.autocast(x.device.type, enabled=False):
-            return OPS.margin_softmax(x, w, *self._inputs(), *margin, *self._options(), self.workspace_bytes)
+            return OPS.margin_softmax(
+                x, w, *self._inputs(), *margin, *self._options(), self.workspace_bytes, self.subcenters
+            )
+
+    def classes_of(self, mined_idx: Tensor) -> Tensor:
+        """The op's mined_idx, rows of w (the nearest sub-centre of each mined class), as classes; -1 stays."""
+        if self.subcenters == 1:
+            return mined_idx
+        return torch.div(mined_idx, self.subcenters, rounding_mode="floor")
 
     def _inputs(self) -> tuple[Any, ...]:
         rule = self.rule
@@ -194,23 +219,28 @@ def prepare(
     row_guard: Tensor | None = None,
     mined_in_lse: bool = True,
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+    subcenters: int = 1,
+    names: OperandNames = CORE_NAMES,
 ) -> CoreCall:
     """Everything of `cos_lse` before the op itself: checks, autocast, the `Ema` guard and its update."""
     check_rule(mining)
-    x = _autocast(x)
-    check_operands(x, w, labels, offsets)
+    x = autocast(x, names.x)
+    check_operands(x, w, labels, offsets, names)
+    classes = check_subcenters(subcenters, w)
     check_scale(scale)
     check_rule_size(mining, offsets)
-    check_optional("aliases", aliases, (w.shape[0],), torch.int64, w.device)
+    check_optional("aliases", aliases, (classes,), torch.int64, w.device)
     with torch.autocast(x.device.type, enabled=False):
         if row_guard is None and row_basket is None:
-            guard = _ema_rows(x, w, labels, offsets, mining, ignore_index, ema, training, class_index)
+            guard = _ema_rows(
+                x, w, labels, offsets, mining, ignore_index, ema, training, class_index, subcenters
+            )
         else:
             guard = row_guard
     return CoreCall(
         x, labels, offsets, guard, aliases, float(scale), _op_arguments(mining, guard, row_basket), ignore_index,
         class_index, stash_bytes if torch.is_grad_enabled() and x.device.type == "cpu" else 0, _allow_tf32(x),
-        row_basket, row_alias, mined_in_lse, workspace_bytes,
+        row_basket, row_alias, mined_in_lse, workspace_bytes, subcenters,
     )  # fmt: skip
 
 
@@ -301,7 +331,7 @@ def check_reduction(reduction: str) -> str:
 
 def _ema_rows(
     x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, mining: Rule, ignore_index: int,
-    ema: Tensor | None, training: bool, class_index: Tensor | None,
+    ema: Tensor | None, training: bool, class_index: Tensor | None, subcenters: int,
 ) -> Tensor | None:  # fmt: skip
     """The guard per row for an `Ema` guard, after its update; None for every other guard."""
     guard = ema_guard(mining)
@@ -317,7 +347,7 @@ def _ema_rows(
     if training:
         with torch.no_grad():
             cos_t = OPS.target_cos(
-                x.detach(), w.detach(), labels, offsets, ignore_index, class_index, _allow_tf32(x)
+                x.detach(), w.detach(), labels, offsets, ignore_index, class_index, _allow_tf32(x), subcenters
             )
             ema.copy_(running_mean.updated(ema, cos_t, basket, valid))
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -329,10 +359,13 @@ def _allow_tf32(x: Tensor) -> bool:
     return x.is_cuda and x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
 
 
-def _autocast(x: Any) -> Tensor:
-    """`x` in the dtype that `F.linear` would use: fp64 stays, the rest follows autocast where it is on."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a tensor, got {type(x).__name__}")
+def autocast(x: Tensor, name: str = "x") -> Tensor:
+    """`x` in the dtype that `F.linear` would use: fp64 stays, the rest follows autocast where it is on.
+
+    Raises:
+        TypeError: no tensor; the message calls it `name`.
+    """
+    check_is_tensor(name, x)
     device_type = x.device.type
     if torch.is_autocast_enabled(device_type) and x.dtype in (torch.float32, torch.float16, torch.bfloat16):
         return x.to(torch.get_autocast_dtype(device_type))

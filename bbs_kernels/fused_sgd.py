@@ -11,10 +11,11 @@ from torch import Tensor
 from . import functional
 from ._load import OPS
 from .margins import FamilyArguments
+from .operands import CORE_NAMES, OperandNames
 
 
 class SgdSettings(NamedTuple):
-    """One step of torch.optim.SGD. momentum_buffer: [C, D] like w, changed in place; None without momentum.
+    """One step of torch.optim.SGD. momentum_buffer: like w, changed in place; None without momentum.
 
     first_step: the buffer is not filled yet and becomes a copy of the first gradient.
     """
@@ -50,10 +51,14 @@ def margin_softmax_with_sgd(
     return _MarginSoftmaxWithSgd.apply(call.x, w, call, functional.checked_family(margin), step)
 
 
-def _prepare(x: Tensor, w: Tensor, *args: Any, **kwargs: Any) -> functional.CoreCall:
+def _prepare(
+    x: Tensor, w: Tensor, *args: Any, names: OperandNames = CORE_NAMES, **kwargs: Any
+) -> functional.CoreCall:
     if w.device.type != "cpu":
-        raise ValueError(f"FusedSGD came with w on {w.device}, allowed is the CPU: use torch.optim.SGD there")
-    return functional.prepare(x, w, *args, **kwargs)
+        raise ValueError(
+            f"FusedSGD came with {names.w} on {w.device}, allowed is the CPU: use torch.optim.SGD there"
+        )
+    return functional.prepare(x, w, *args, names=names, **kwargs)
 
 
 class _CosLseWithSgd(torch.autograd.Function):
@@ -64,8 +69,10 @@ class _CosLseWithSgd(torch.autograd.Function):
         outputs = call.run(x, w)
         ctx.save_for_backward(x, w, *outputs)
         ctx.call, ctx.step = call, step
-        ctx.mark_non_differentiable(*outputs[2:4])
-        return outputs[:4]
+        lse, cos_t, mined_idx, mined_cos, _ = outputs
+        classes = call.classes_of(mined_idx)
+        ctx.mark_non_differentiable(classes, mined_cos)
+        return lse, cos_t, classes, mined_cos
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -88,8 +95,10 @@ class _MarginSoftmaxWithSgd(torch.autograd.Function):
         losses, grad_lse, grad_cos_t, *outputs = call.run_margin(x, w, margin)
         ctx.save_for_backward(grad_lse, grad_cos_t, x, w, *outputs)
         ctx.call, ctx.step = call, step
-        ctx.mark_non_differentiable(*outputs[1:4])
-        return losses, *outputs[1:4]
+        _, cos_t, mined_idx, mined_cos, _ = outputs
+        classes = call.classes_of(mined_idx)
+        ctx.mark_non_differentiable(cos_t, classes, mined_cos)
+        return losses, cos_t, classes, mined_cos
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -112,13 +121,13 @@ def step_on_centres(
     call: functional.CoreCall, settings: SgdSettings, grad_lse: Tensor, grad_cos_t: Tensor, x: Tensor, w: Tensor,
     *outputs: Tensor, need_dx: bool,
 ) -> Tensor:  # fmt: skip
-    """The op `cos_lse_backward_sgd` for `call`: w [C, D] moves, dx comes back, [0] unless `need_dx`."""
+    """The op `cos_lse_backward_sgd` for `call`: w moves, dx comes back, [0] unless `need_dx`."""
     dx: Tensor = OPS.cos_lse_backward_sgd(
         grad_lse, grad_cos_t, x, w.detach(), call.labels, call.offsets, *outputs, call.guard, call.aliases,
         call.scale, call.rule.rule, call.rule.guard_kind, call.rule.guard_value, call.ignore_index,
         call.class_index, need_dx, settings.momentum_buffer, settings.first_step, settings.lr,
         settings.momentum, settings.dampening, settings.weight_decay, settings.nesterov, call.row_basket,
-        call.row_alias,
+        call.row_alias, call.subcenters,
     )  # fmt: skip
     # Another graph that was built on the old centres must not run its backward on the new ones.
     torch.autograd.graph.increment_version(w)

@@ -40,6 +40,7 @@ def cos_lse(
     row_alias: Tensor | None = None,
     row_guard: Tensor | None = None,
     mined_in_lse: bool = True,
+    subcenters: int = 1,
     negative_map: NegativeMap | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log-sum-exp over the negatives, the target cosine, and the mined classes, densely.
@@ -60,6 +61,8 @@ def cos_lse(
         row_basket: [B] int64 basket of each row, -1 ignored: `w` is then a shard, and a negative label a class that
             is elsewhere. row_alias: [B] alias of the row's class. row_guard: [B] guards in place of the rule's own.
         mined_in_lse: False: lse is of the own basket alone.
+        subcenters: r, sub-centres of a class (Deng et al., ECCV 2020): `w` is [C*r, D], rows c*r ... c*r+r-1 are those
+            of class c, whose cosine is the largest of theirs; the gradient goes to that one, the first where they tie.
         negative_map: lse is of scale * f(c_ij), with the map's parameters [B].
 
     Returns:
@@ -67,11 +70,15 @@ def cos_lse(
         Gradients flow through lse and cos_t.
 
     Raises:
-        ValueError: a label out of range, or an `Ema` guard without `ema`.
+        ValueError: a label out of range, an `Ema` guard without `ema`, or rows of `w` that are not C*r.
     """
     check_rule(mining)
     x, w = _computed(x, w)
     edges = offsets.tolist()
+    if len(w) != edges[-1] * subcenters:
+        raise ValueError(
+            f"w has {len(w)} rows, allowed are {edges[-1]} classes times {subcenters} sub-centres"
+        )
     baskets = len(edges) - 1
     if row_basket is None:
         valid = labels != ignore_index
@@ -83,7 +90,10 @@ def cos_lse(
         valid, home = row_basket >= 0, row_basket
 
     if training and ema is not None and ema_guard(mining) is not None:
-        c_t = target_cos(x.detach(), w.detach(), labels, ignore_index=ignore_index, norm_limit=norm_limit)
+        c_t = target_cos(
+            x.detach(), w.detach(), labels, ignore_index=ignore_index, norm_limit=norm_limit,
+            subcenters=subcenters,
+        )  # fmt: skip
         _update_ema(ema, c_t, home, valid)
     k = mining.k if isinstance(mining, TopK) else 0
     # The empty sums keep the outputs attached to the graph when every row is ignored.
@@ -100,8 +110,10 @@ def cos_lse(
             continue
         first, last = (0, edges[-1]) if reads_others else (edges[b], edges[b + 1])
         # Normalised block by block: outside, the gradient 0 of a NaN row or centre would become 0 * NaN.
-        x_hat, w_hat = _normalised(x[rows], norm_limit), _normalised(w[first:last], norm_limit)
-        cos = _Cosines.apply(x_hat, w_hat)  # [R, n]: every pair that touches
+        centres = w[first * subcenters : last * subcenters]
+        x_hat, w_hat = _normalised(x[rows], norm_limit), _normalised(centres, norm_limit)
+        cos = _Cosines.apply(x_hat, w_hat)  # every pair that touches
+        cos = _nearest(cos.unflatten(1, (last - first, subcenters)))  # [R, n]
         classes = torch.arange(first, last, device=labels.device)
         target = classes == labels[rows, None]
         mate = _alias_mates(aliases, labels[rows], classes, None if row_alias is None else row_alias[rows])
@@ -154,12 +166,15 @@ def target_cos(
     *,
     ignore_index: int = -1,
     norm_limit: float = math.inf,
+    subcenters: int = 1,
 ) -> Tensor:
     """c_t [B], the cosine of each row with its target; 0 at ignored rows. Arguments as for `cos_lse`."""
     x, w = _computed(x, w)
     rows = torch.nonzero(labels != ignore_index).flatten()
-    x_hat, w_hat = _normalised(x[rows], norm_limit), _normalised(w[labels[rows]], norm_limit)
-    return x.new_zeros(len(x)).index_copy(0, rows, (x_hat * w_hat).sum(dim=1))
+    centres = w.view(-1, subcenters, w.shape[1])[labels[rows]].flatten(0, 1)
+    x_hat, w_hat = _normalised(x[rows], norm_limit), _normalised(centres, norm_limit)
+    cos = (x_hat[:, None] * w_hat.view(-1, subcenters, w.shape[1])).sum(dim=2)
+    return x.new_zeros(len(x)).index_copy(0, rows, _nearest(cos))
 
 
 def row_losses(lse: Tensor, psi: Tensor, *, scale: float) -> Tensor:
@@ -184,6 +199,7 @@ def basket_softmax(
     ema: Tensor | None = None,
     training: bool = False,
     norm_limit: float = math.inf,
+    subcenters: int = 1,
 ) -> Tensor:
     """The whole loss, densely: arguments as for `cos_lse`, plus
 
@@ -194,7 +210,7 @@ def basket_softmax(
     """
     arguments: dict[str, Any] = {
         "scale": scale, "mining": mining, "aliases": aliases, "ignore_index": ignore_index, "ema": ema,
-        "norm_limit": norm_limit,
+        "norm_limit": norm_limit, "subcenters": subcenters,
     }  # fmt: skip
     lse, cos_t, _, _ = cos_lse(x, w, labels, offsets, training=training, **arguments)
     valid = labels != ignore_index
@@ -232,6 +248,14 @@ def _normalised(v: Tensor, norm_limit: float) -> Tensor:
     inverse = torch.where(zero, 0.0, torch.where(zero, 1.0, square).rsqrt())
     inverse = torch.where(square.isfinite() & (square <= norm_limit), inverse, math.nan)
     return v * inverse[:, None]
+
+
+def _nearest(cos: Tensor) -> Tensor:
+    """Cosines of classes from those of their sub-centres [..., r]: the largest, NaN if there is one.
+
+    max() passes the gradient to one of them alone, the first where they tie.
+    """
+    return cos.squeeze(-1) if cos.shape[-1] == 1 else cos.max(dim=-1).values
 
 
 def _update_ema(ema: Tensor, c_t: Tensor, home: Tensor, valid: Tensor) -> None:

@@ -16,6 +16,7 @@ from .. import functional
 from .._layout import sampled_gradient
 from .._load import OPS
 from ..fused_sgd import SgdSettings, step_on_centres
+from ..operands import CORE_NAMES, OperandNames
 from ..rules import Rule, TopK
 from .aliases import mate_counts, row_aliases
 from .guards import row_guards
@@ -56,35 +57,38 @@ def cos_lse(
     workspace_bytes: int = functional.DEFAULT_WORKSPACE_BYTES,
     grad_factor: float = 1.0,
     step: Callable[[], SgdSettings] | None = None,
+    subcenters: int = 1,
+    names: OperandNames = CORE_NAMES,
 ) -> ParallelRows:
     """`bbs_kernels.functional.cos_lse` of the global batch; every rank of the group must call it.
 
     Args:
-        x: [b, D] the rank's own embeddings; w: [rows of the shard, D].
+        x: [b, D] the rank's own embeddings; w: [classes of the shard * subcenters, D].
         batch: from `gather_batch`.
-        scale, mining, ema, training, stash_bytes, workspace_bytes: as for `functional.cos_lse`; the same on every
-            rank.
-        aliases: [rows of the shard].
-        sample: from labels [B], rows of the shard or -1, to the ascending rows that take part (Partial FC).
+        scale, mining, ema, training, stash_bytes, workspace_bytes, subcenters, names: as for `functional.cos_lse`;
+            the same on every rank.
+        aliases: [classes of the shard].
+        sample: from labels [B], classes of the shard or -1, to the ascending classes that take part (Partial FC).
         grad_factor: what the gradient of `x` is multiplied by.
         step: when given, backward spends the gradient of `w` as one SGD step (see `FusedSGD`).
     """
-    x = functional._autocast(x)
+    x = functional.autocast(x, names.x)
     with torch.no_grad():
         every = ranks.gather_rows(x.detach(), batch.counts)
     local = shard.local_labels(batch.labels, batch.basket)
     class_index = None if sample is None else sample(local)
     alias = None if aliases is None else row_aliases(aliases, local, ranks)
     guard = row_guards(
-        every, w, local, shard.offsets, mining, ema, batch, ranks, training=training, class_index=class_index
-    )
+        every, w, local, shard.offsets, mining, ema, batch, ranks, training=training, class_index=class_index,
+        subcenters=subcenters,
+    )  # fmt: skip
     k, skip = (mining.k, mining.skip) if isinstance(mining, TopK) and mining.k > 0 else (0, 0)
     # What one process would skip may lie on another shard, so that each shard offers its k + skip best.
     listed = TopK(k + skip, 0, mining.guard) if isinstance(mining, TopK) else mining
     call = functional.prepare(
         every, w, local, shard.offsets, scale=scale, mining=listed, aliases=aliases, stash_bytes=stash_bytes,
         class_index=class_index, row_basket=batch.basket, row_alias=alias, row_guard=guard, mined_in_lse=False,
-        workspace_bytes=workspace_bytes,
+        workspace_bytes=workspace_bytes, subcenters=subcenters, names=names,
     )  # fmt: skip
     mates = None
     if aliases is not None and alias is not None and skip > 0:
@@ -113,7 +117,8 @@ class _CosLse(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, w: Tensor, s: _Step) -> tuple[Tensor, ...]:
         lse, cos_t, idx, cos, stash = s.call.run(s.call.x, w)
         merged = merge(
-            Found(lse, cos_t, idx, cos, s.mates), s.shard, s.batch, s.ranks, scale=s.call.scale, k=s.k, skip=s.skip
+            Found(lse, cos_t, idx, cos, s.mates, s.call.classes_of(idx)), s.shard, s.batch, s.ranks,
+            scale=s.call.scale, k=s.k, skip=s.skip,
         )  # fmt: skip
         ctx.save_for_backward(w, merged.lse, merged.cos_t, merged.kept, cos, stash)
         ctx.step, ctx.dtype = s, x.dtype
@@ -140,9 +145,9 @@ class _CosLse(torch.autograd.Function):
                 *upstream, call.x, w.detach(), call.labels, call.offsets, *outputs, call.guard, call.aliases,
                 call.scale, call.rule.rule, call.rule.guard_kind, call.rule.guard_value, call.ignore_index,
                 call.class_index, need_dx, need_dw, call.allow_tf32, call.row_basket, call.row_alias,
-                call.workspace_bytes,
+                call.workspace_bytes, call.subcenters,
             )  # fmt: skip
-            dw = sampled_gradient(dw, call.class_index, w) if need_dw else None
+            dw = sampled_gradient(dw, call.class_index, w, call.subcenters) if need_dw else None
         if need_dx:
             dx = (s.ranks.sum_own_rows(dx, s.batch.counts) * s.grad_factor).to(ctx.dtype)
         return dx if need_dx else None, dw, None

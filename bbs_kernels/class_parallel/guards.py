@@ -15,12 +15,12 @@ from .rows import Batch
 
 def row_guards(
     x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, mining: Rule, ema: Tensor | None, batch: Batch, ranks: Ranks,
-    *, training: bool, class_index: Tensor | None,
+    *, training: bool, class_index: Tensor | None, subcenters: int,
 ) -> Tensor | None:  # fmt: skip
     """The guard of every row of the batch, bit for bit what one process has; None where the rule needs no c_t.
 
     Args:
-        x: [B, D] of all ranks; w: the shard; labels: [B] rows of the shard or -1; offsets: [K+1] of the shard.
+        x: [B, D] of all ranks; w: the shard; labels: [B] classes of the shard or -1; offsets: [K+1] of the shard.
         ema: [K], updated in place when `training`, by the global batch and so alike on every rank.
     """
     guard = getattr(mining, "guard", None)
@@ -30,7 +30,9 @@ def row_guards(
         cos_t = x.new_zeros(0)
         if training or isinstance(guard, Relative):
             # Exactly one rank has another number than 0, so the sum rounds nothing.
-            cos_t = OPS.target_cos(x, w.detach(), labels, offsets, -1, class_index, functional._allow_tf32(x))
+            cos_t = OPS.target_cos(
+                x, w.detach(), labels, offsets, -1, class_index, functional._allow_tf32(x), subcenters
+            )
             ranks.all_reduce(cos_t)
         if isinstance(guard, Relative):
             return cos_t - guard.d

@@ -18,9 +18,10 @@ from .shard import ClassShard
 
 
 class Found(NamedTuple):
-    """What the kernel found in one shard: lse, cos_t [B]; mined_idx, mined_cos [B, K, n], rows of the shard.
+    """What the kernel found in one shard: lse, cos_t [B]; mined_idx, mined_cos [B, K, n], rows of w.
 
     mates: [B, K], classes of the shard with the row's alias; None where nothing is known or nothing is skipped.
+    mined_classes: [B, K, n], the classes of the shard that mined_idx are rows of.
     """
 
     lse: Tensor
@@ -28,6 +29,7 @@ class Found(NamedTuple):
     mined_idx: Tensor
     mined_cos: Tensor
     mates: Tensor | None
+    mined_classes: Tensor
 
 
 class Merged(NamedTuple):
@@ -52,7 +54,7 @@ def merge(
     dtype, baskets = found.lse.dtype, found.mined_idx.shape[1]
     mines = k > 0
     if mines:
-        keys = candidates.make_keys(found.mined_cos, shard.global_index(found.mined_idx))
+        keys = candidates.make_keys(found.mined_cos, shard.global_index(found.mined_classes))
         on_their_way = ranks.send_rows_home(keys, batch.counts)
     # Meanwhile the small message, and the sum over the own basket.
     parts = ranks.send_rows_home(torch.stack([found.lse, found.cos_t], dim=1), batch.counts).wait().double()

@@ -35,6 +35,7 @@ def forward_call(
     x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, guard: Tensor | None, aliases: Tensor | None, *,
     scale: float, rule: int, k: int, skip: int, guard_kind: int, guard_value: float, ignore_index: int,
     allow_tf32: bool, row_basket: Tensor | None = None, row_alias: Tensor | None = None, mined_in_lse: bool = True,
+    subcenters: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
     """The call of a forward on packed tensors; see ForwardCall in csrc/cuda/forward_call.h.
 
@@ -43,6 +44,8 @@ def forward_call(
     """
     if x.dtype == torch.float64:
         raise TypeError("x is float64 on CUDA, allowed are float32, float16 and bfloat16")
+    if subcenters != 1:
+        raise ValueError(f"subcenters is {subcenters} with tensors on CUDA, allowed is 1 there")
     if w.stride(1) != 1 and w.stride(0) != 1 and w.shape[1] != 1:
         raise ValueError(
             f"w has strides {tuple(w.stride())} on CUDA, allowed is a stride of 1 along the classes or along D: "

@@ -51,14 +51,14 @@ def cos_lse(
     scale: float, rule: int, k: int, skip: int, guard_kind: int, guard_value: float, ignore_index: int,
     class_index: Tensor | None = None, stash_bytes: int = 0, allow_tf32: bool = False,
     row_basket: Tensor | None = None, row_alias: Tensor | None = None, mined_in_lse: bool = True,
-    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES, subcenters: int = 1,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """CUDA body of `bbs_kernels::cos_lse`."""
     out = _results(x, labels, offsets, k)
     _forward(
         x, w, labels, offsets, guard, aliases, out, class_index, row_basket=row_basket, row_alias=row_alias,
         mined_in_lse=mined_in_lse, scale=scale, rule=rule, k=k, skip=skip, guard_kind=guard_kind,
-        guard_value=guard_value, ignore_index=ignore_index, allow_tf32=allow_tf32,
+        guard_value=guard_value, ignore_index=ignore_index, allow_tf32=allow_tf32, subcenters=subcenters,
     )  # fmt: skip
     return *out.values(), x.new_empty(0, dtype=torch.float32)
 
@@ -68,7 +68,7 @@ def margin_softmax(
     scale: float, rule: int, k: int, skip: int, guard_kind: int, guard_value: float, ignore_index: int,
     m1: float, m2: float, m3: float, boundary: int, target_grad: int,
     class_index: Tensor | None = None, stash_bytes: int = 0, allow_tf32: bool = False,
-    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES, subcenters: int = 1,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """CUDA body of `bbs_kernels::margin_softmax`."""
     losses = {
@@ -78,7 +78,7 @@ def margin_softmax(
     _forward(
         x, w, labels, offsets, guard, aliases, losses | out, class_index,
         margin=(m1, m2, m3, boundary, target_grad), scale=scale, rule=rule, k=k, skip=skip, guard_kind=guard_kind,
-        guard_value=guard_value, ignore_index=ignore_index, allow_tf32=allow_tf32,
+        guard_value=guard_value, ignore_index=ignore_index, allow_tf32=allow_tf32, subcenters=subcenters,
     )  # fmt: skip
     return *losses.values(), *out.values(), x.new_empty(0, dtype=torch.float32)
 
@@ -96,14 +96,14 @@ def _results(x: Tensor, labels: Tensor, offsets: Tensor, k: int) -> dict[str, Te
 
 def target_cos(
     x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, ignore_index: int, class_index: Tensor | None = None,
-    allow_tf32: bool = False,
+    allow_tf32: bool = False, subcenters: int = 1,
 ) -> Tensor:  # fmt: skip
     """CUDA body of `bbs_kernels::target_cos`: only the first kernel of a forward."""
     cos_t = x.new_empty(x.shape[0], dtype=torch.float32)
     _forward(
         x, w, labels, offsets, None, None, {"cos_target": cos_t}, class_index, scale=1.0,
         rule=1, k=0, skip=0, guard_kind=0, guard_value=0.0, ignore_index=ignore_index,
-        allow_tf32=allow_tf32,
+        allow_tf32=allow_tf32, subcenters=subcenters,
     )  # fmt: skip
     return cos_t
 
@@ -113,7 +113,7 @@ def cos_lse_backward(
     cos_t: Tensor, mined_idx: Tensor, mined_cos: Tensor, stash: Tensor, guard: Tensor | None, aliases: Tensor | None,
     scale: float, rule: int, guard_kind: int, guard_value: float, ignore_index: int, class_index: Tensor | None,
     need_dx: bool, need_dw: bool, allow_tf32: bool = False, row_basket: Tensor | None = None,
-    row_alias: Tensor | None = None, workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+    row_alias: Tensor | None = None, workspace_bytes: int = DEFAULT_WORKSPACE_BYTES, subcenters: int = 1,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """CUDA body of `bbs_kernels::cos_lse_backward`."""
     from .launcher import Launch, launch, machine_of
@@ -134,7 +134,7 @@ def cos_lse_backward(
     call = calls.forward_call(
         x, w, labels, offsets, guard, aliases, scale=scale, rule=rule, k=mined_idx.shape[2], skip=0,
         guard_kind=guard_kind, guard_value=guard_value, ignore_index=ignore_index, allow_tf32=allow_tf32,
-        row_basket=row_basket, row_alias=row_alias,
+        row_basket=row_basket, row_alias=row_alias, subcenters=subcenters,
     )  # fmt: skip
     # x may be a transposed view, whose gradient the kernels write row by row.
     by_rows = dx if not need_dx or dx.stride(1) == 1 else dx.new_empty(dx.shape)

@@ -22,6 +22,7 @@ BBS_HOST_DEVICE bool mines_lists(Rule rule, int64_t k) { return rule == Rule::to
 
 constexpr int64_t kMaxListed = 128;         // k + skip: what one queue per (row, basket) holds
 constexpr int64_t kMaxMinedPerRow = 16384;  // sum over baskets of min(k, size)
+constexpr int64_t kMaxSubcenters = 16;      // centres of a class; a CPU tile of 48 holds three such classes
 
 struct RuleParams {
   Rule rule = Rule::own;

@@ -16,7 +16,7 @@
 namespace bbs::cpu {
 namespace {
 
-constexpr int64_t kTileClasses = 96;  // more classes per tile than forward: dX rows are loaded and stored once per tile
+constexpr int64_t kTileCentres = 96;        // more per tile than forward: dX rows are loaded and stored once per tile
 constexpr int64_t kStreamBytes = 32 << 20;  // a larger dW is not in the caches any more when the optimiser reads it
 constexpr int64_t kBlockPanels = 16;        // 256 rows: S of a tile and a block is 100 KiB in fp32
 
@@ -58,13 +58,14 @@ class Backward {
   }
 
   void run() {
-    const ChunkPlan plan = plan_chunks(problem_.w.rows);
+    const ChunkPlan plan = plan_chunks(problem_.classes());
+    const int64_t tile_classes = problem_.tile_classes(kTileCentres);
     Turns turns;
     for_each_worker(parallel_, plan.count, [&](int64_t, auto next) {
       Worker worker(*this);
       for (int64_t chunk = next(); chunk >= 0; chunk = next()) {
         Turns::Turn turn(turns, chunk);
-        for_each_tile(problem_, plan.begin(chunk), plan.end(chunk), kTileClasses,
+        for_each_tile(problem_, plan.begin(chunk), plan.end(chunk), tile_classes,
                       [&](const TileRange& range) { tile(worker, range); });
         if (dx_.data) turn.take([&] { worker.dx.add_to(dx_total_); });
       }
@@ -75,11 +76,13 @@ class Backward {
  private:
   struct Worker {
     explicit Worker(Backward& b)
-        : tile(b.problem_, kTileClasses, true),
+        : tile(b.problem_, b.problem_.tile_classes(kTileCentres), true),
           dx(b.dx_.data ? b.rows_.count : 0, b.stride_),
-          dw((kTileClasses + kOutRows) * b.stride_),
-          cos((kTileClasses + kDotClasses) * kLanes),
-          weights((kTileClasses + kOutRows) * kWeightStride),
+          dw((kTileCentres + kOutRows) * b.stride_),
+          cos((kTileCentres + kDotClasses) * kLanes),
+          nearest(kTileCentres * kLanes),
+          class_weights(kTileCentres * kLanes),
+          weights((kTileCentres + kOutRows) * kWeightStride),
           unused(b.stride_) {
       weights.zero();
       unused.zero();
@@ -87,9 +90,11 @@ class Backward {
     ClassTile<T> tile;
     RowSums<T> dx;
     std::vector<Exclusion> excluded;  // of the current tile
-    Aligned<T> dw;                    // [tile classes][stride]
-    Aligned<T> cos;                   // [tile classes][16]
-    Aligned<T> weights;               // S: [tile classes][rows of the block]
+    Aligned<T> dw;                    // [tile centres][stride]
+    Aligned<T> cos;                   // [tile centres][16]
+    Aligned<T> nearest;               // [tile classes][16] the largest of each class, where it has several centres
+    Aligned<T> class_weights;         // [tile classes][16] likewise
+    Aligned<T> weights;               // S: [tile centres][rows of the block]
     Aligned<T> unused;                // where the last group of six writes what nobody wants
   };
 
@@ -113,29 +118,31 @@ class Backward {
     const bool everywhere = problem_.rule.dense_in_other_baskets();
     const int64_t row_first = everywhere ? 0 : rows_.begin[range.basket];
     const int64_t row_last = everywhere ? rows_.count : rows_.begin[range.basket + 1];
-    const auto [pair, pair_end] = pairs_between(pairs_, range.first, range.last);
-    const int64_t count = range.last - range.first;
+    const int64_t first_centre = range.first * problem_.subcenters;
+    const int64_t count = (range.last - range.first) * problem_.subcenters;
+    const auto [pair, pair_end] = pairs_between(pairs_, first_centre, first_centre + count);
     if (row_first == row_last && pair == pair_end) {
       for (int64_t c = 0; need_dw_ && c < count; ++c) {
         worker.unused.zero();  // the SGD step leaves its own numbers in the gradient that it is given
-        deliver(range.first + c, worker.unused.get());
+        deliver(first_centre + c, worker.unused.get());
       }
       worker.unused.zero();
       return;
     }
-    worker.tile.load(range.first, count);
+    worker.tile.load(range.first, range.last - range.first);
     exclusions_.collect(range.first, range.last, worker.excluded);
     if (need_dw_) std::memset(static_cast<void*>(worker.dw.get()), 0, sizeof(T) * static_cast<size_t>(count * stride_));
     const int64_t block_rows = kBlockPanels * kLanes;
     for (int64_t first = row_first / block_rows * block_rows; first < row_last; first += block_rows)
       dense_block(worker, range, first, std::max(first, row_first), std::min(first + block_rows, row_last));
-    for (auto at = pair; at != pair_end; ++at) sparse(worker, range.first, *at);
-    if (need_dw_) write_dw(worker, range);
+    for (auto at = pair; at != pair_end; ++at) sparse(worker, first_centre, *at);
+    if (need_dw_) write_dw(worker, first_centre);
   }
 
   // Rows [row_first, row_last) of the block that begins at `block` against the tile.
   void dense_block(Worker& worker, const TileRange& range, int64_t block, int64_t row_first, int64_t row_last) {
     const int64_t count = worker.tile.count();
+    const bool several = problem_.subcenters > 1;
     for (int64_t p = row_first / kLanes; p * kLanes < row_last; ++p) {
       const int64_t panel_first = p * kLanes;
       const T* cos = worker.cos.get();
@@ -145,18 +152,39 @@ class Backward {
         worker.tile.cosines(micro_, rows_.panel_at(p, depth_), worker.cos.get());
       alignas(64) T limit[kLanes];
       dense_limits(problem_, rows_, guard_, range.basket, p, limit);
+      if (several) {
+        weigh_nearest(worker, range, p, cos, limit, worker.weights.get() + panel_first - block);
+        continue;
+      }
       micro_.admit(cos, count, limit, worker.cos.get());
       micro_.weights(worker.cos.get(), count, static_cast<T>(problem_.scale), &factor_[panel_first], &lse_[panel_first],
                      worker.tile.inv_norm(), worker.weights.get() + panel_first - block, kWeightStride);
     }
     for (const Exclusion& e : worker.excluded) {
-      if (e.row < row_first || e.row >= row_last) continue;
+      if (several || e.row < row_first || e.row >= row_last) continue;
       const int64_t c = e.cls - range.first;
       const T upstream = e.target ? in_.grad_cos_target[rows_.source[e.row]] : T(0);
       worker.weights[c * kWeightStride + e.row - block] = upstream * worker.tile.inv_norm()[c];
     }
     if (dx_.data) add_to_dx(worker, block, row_first, row_last);
     if (need_dw_) add_to_dw(worker, block, row_first, row_last);
+  }
+
+  // S of one panel where classes have several centres: what belongs to a class goes to its nearest.
+  void weigh_nearest(Worker& worker, const TileRange& range, int64_t p, const T* centres, const T* limit, T* out) {
+    const int64_t classes = worker.tile.classes(), first_row = p * kLanes;
+    T* nearest = worker.nearest.get();
+    T* weights = worker.class_weights.get();
+    micro_.nearest(centres, classes, problem_.subcenters, nearest);
+    micro_.admit(nearest, classes, limit, weights);
+    micro_.weights(weights, classes, static_cast<T>(problem_.scale), &factor_[first_row], &lse_[first_row],
+                   ones_.data(), weights, kLanes);
+    for (const Exclusion& e : worker.excluded)
+      if (e.row >= first_row && e.row < first_row + kLanes)
+        weights[(e.cls - range.first) * kLanes + e.row - first_row] =
+            e.target ? in_.grad_cos_target[rows_.source[e.row]] : T(0);
+    micro_.to_nearest(centres, nearest, weights, classes, problem_.subcenters, worker.tile.inv_norm(), out,
+                      kWeightStride);
   }
 
   void add_to_dx(Worker& worker, int64_t block, int64_t row_first, int64_t row_last) {
@@ -180,35 +208,35 @@ class Backward {
     worker.unused.zero();
   }
 
-  void sparse(Worker& worker, int64_t first_class, const MinedPair<T>& pair) {
-    const int64_t c = pair.cls - first_class;
+  void sparse(Worker& worker, int64_t first_centre, const MinedPair<T>& pair) {
+    const int64_t c = pair.centre - first_centre;
     const T z = static_cast<T>(problem_.scale) * pair.cos - lse_[pair.row];
     const T weight = factor_[pair.row] * std::exp(z) * worker.tile.inv_norm()[c];
     if (dx_.data) micro_.add_scaled(worker.dx.touch(pair.row), worker.tile.rows()[c], weight, depth_);
     if (need_dw_) micro_.add_scaled(worker.dw.get() + c * stride_, unit_row_[pair.row], weight, depth_);
   }
 
-  void write_dw(Worker& worker, const TileRange& range) {
+  void write_dw(Worker& worker, int64_t first_centre) {
     if (dw_in_place_) {
       const bool stream = dw_.rows * dw_.cols >= kStreamBytes / static_cast<int64_t>(sizeof(T));
       micro_.finish_rows(worker.dw.get(), stride_, worker.tile.rows(), worker.tile.inv_norm(), worker.tile.count(),
-                         depth_, static_cast<T*>(dw_.data) + range.first * dw_.row_stride, dw_.row_stride, stream);
+                         depth_, static_cast<T*>(dw_.data) + first_centre * dw_.row_stride, dw_.row_stride, stream);
       return;
     }
     for (int64_t c = 0; c < worker.tile.count(); ++c) {
       T* gradient = worker.dw.get() + c * stride_;
       micro_.remove_component(gradient, worker.tile.rows()[c], worker.tile.inv_norm()[c], depth_);
-      deliver(range.first + c, gradient);
+      deliver(first_centre + c, gradient);
     }
   }
 
-  // The finished gradient of one class: stored, or spent at once. Nobody reads this class's centre any more: all that
-  // this step needs of it was in this tile.
-  void deliver(int64_t cls, T* gradient) {
+  // The finished gradient of one centre: stored, or spent at once. Nobody reads this centre any more: all that this
+  // step needs of it was in this tile.
+  void deliver(int64_t centre, T* gradient) {
     if (!sgd_)
-      store_row(dw_, cls, gradient);
+      store_row(dw_, centre, gradient);
     else
-      SgdRows<T>(micro_, *sgd_).update(problem_.class_index ? problem_.class_index[cls] : cls, gradient);
+      SgdRows<T>(micro_, *sgd_).update(problem_.row_of_centre(centre), gradient);
   }
 
   void write_dx() {
@@ -248,6 +276,7 @@ class Backward {
   std::vector<T> cos_target_;
   std::vector<T> guard_;
   RowSums<T> dx_total_;
+  const std::vector<T> ones_ = std::vector<T>(kTileCentres, T(1));
 };
 
 }  // namespace

@@ -15,12 +15,12 @@ namespace bbs::cpu {
 template <class T>
 struct Candidate {
   T cos;
-  int32_t cls;
+  int32_t centre;  // the nearest of its class
 };
 
 template <class T>
 inline bool better(const Candidate<T>& a, const Candidate<T>& b) {
-  return a.cos != b.cos ? a.cos > b.cos : a.cls < b.cls;
+  return a.cos != b.cos ? a.cos > b.cos : a.centre < b.centre;
 }
 
 // Keeps the `keep` best of list[0..n) in front, in no order; returns how many are left.
@@ -96,10 +96,10 @@ class Queues {
 
   const T* threshold(int64_t row) const { return threshold_.data() + row; }
 
-  void offer(int64_t row, T cos, int64_t cls) {
+  void offer(int64_t row, T cos, int64_t centre) {
     if (!(cos >= threshold_[row]) || cos == -kNever) return;  // -inf marks an excluded pair
     Candidate<T>* list = entries_.data() + row * capacity_;
-    list[size_[row]++] = {cos, static_cast<int32_t>(cls)};
+    list[size_[row]++] = {cos, static_cast<int32_t>(centre)};
     if (size_[row] < capacity_) return;
     size_[row] = static_cast<int32_t>(keep_best(list, capacity_, wanted_));
     threshold_[row] = std::max_element(list, list + wanted_, better<T>)->cos;  // the worst that was kept

@@ -12,7 +12,7 @@
 namespace bbs::cpu {
 namespace {
 
-constexpr int64_t kTileClasses = 48;  // 48 centres of 512 fp32 are 96 KiB: they stay in L2 while all panels pass
+constexpr int64_t kTileCentres = 48;  // 48 centres of 512 fp32 are 96 KiB: they stay in L2 while all panels pass
 
 // Log-sum-exp state of every packed row: sum of exp(scale * (c - max)), max in cosine units.
 template <class T>
@@ -58,14 +58,15 @@ class Forward {
 
   void run() {
     fill_ignored();
-    const ChunkPlan plan = plan_chunks(problem_.w.rows);
+    const ChunkPlan plan = plan_chunks(problem_.classes());
+    const int64_t tile_classes = problem_.tile_classes(kTileCentres);
     Turns turns;
     for_each_worker(parallel_, rows_.count > 0 ? plan.count : 0, [&](int64_t, auto next) {
       Worker worker(*this);
       for (int64_t chunk = next(); chunk >= 0; chunk = next()) {
         Turns::Turn turn(turns, chunk);
         worker.state.clear();
-        for_each_tile(problem_, plan.begin(chunk), plan.end(chunk), kTileClasses,
+        for_each_tile(problem_, plan.begin(chunk), plan.end(chunk), tile_classes,
                       [&](const TileRange& range) { sweep(worker, range); });
         turn.take([&] { total_.merge(worker.state, problem_.scale); });
       }
@@ -78,16 +79,20 @@ class Forward {
  private:
   struct Worker {
     explicit Worker(Forward& f)
-        : tile(f.problem_, kTileClasses, false),
+        : tile(f.problem_, f.problem_.tile_classes(kTileCentres), false),
           state(f.rows_),
           queues(f.problem_, f.rows_),
-          cos(kTileClasses * kLanes),
-          dense(kTileClasses * kLanes) {}
+          centres((kTileCentres + kDotClasses) * kLanes),
+          nearest(kTileCentres * kLanes),
+          cos(f.problem_.subcenters > 1 ? nearest.get() : centres.get()),
+          dense(kTileCentres * kLanes) {}
     ClassTile<T> tile;
     RowState<T> state;
     Queues<T> queues;
     std::vector<Exclusion> excluded;  // of the current tile
-    Aligned<T> cos;
+    Aligned<T> centres;               // cosines [tile centres][16]
+    Aligned<T> nearest;               // the largest of each class, where classes have several centres
+    T* cos;                           // of classes: one of the two
     Aligned<T> dense;
   };
 
@@ -102,14 +107,15 @@ class Forward {
     if (mines) worker.queues.enter(range.basket, lists_);
 
     worker.tile.load(range.first, range.last - range.first);
-    const int64_t count = worker.tile.count();
+    const int64_t count = worker.tile.classes();
     exclusions_.collect(range.first, range.last, worker.excluded);
     for (int64_t p = row_first / kLanes; p * kLanes < row_last; ++p) {
       const int64_t panel_first = p * kLanes;
       const int64_t panel_last = std::min(panel_first + kLanes, rows_.count);
-      T* cos = worker.cos.get();
-      worker.tile.cosines(micro_, rows_.panel_at(p, problem_.x.cols), cos);
-      stash_.keep(range.basket, p, range.first, range.last, cos);
+      worker.tile.cosines(micro_, rows_.panel_at(p, problem_.x.cols), worker.centres.get());
+      stash_.keep(range.basket, p, range.first, range.last, worker.centres.get());
+      T* cos = worker.cos;
+      if (problem_.subcenters > 1) micro_.nearest(worker.centres.get(), count, problem_.subcenters, cos);
       mark_nan(worker, range.basket, p, count);
       for (const Exclusion& e : worker.excluded)
         if (e.row >= panel_first && e.row < panel_last)
@@ -130,7 +136,7 @@ class Forward {
   // A row that meets a NaN in any basket that its rule reads becomes NaN; rows beside it in the panel do not.
   void mark_nan(Worker& worker, int64_t basket, int64_t p, int64_t count) {
     uint8_t nan[kLanes] = {};
-    if (!micro_.mark_nan(worker.cos.get(), count, nan)) return;
+    if (!micro_.mark_nan(worker.cos, count, nan)) return;
     for (int64_t lane = 0; lane < kLanes && p * kLanes + lane < rows_.count; ++lane) {
       const int64_t r = p * kLanes + lane;
       if (nan[lane] && (rows_.basket[r] == basket || problem_.rule.reads_other_baskets())) worker.state.nan[r] = 1;
@@ -138,15 +144,24 @@ class Forward {
   }
 
   void mine(Worker& worker, int64_t first_class, int64_t count, int64_t first_row) {
-    uint16_t mask[kTileClasses];
-    const T* cos = worker.cos.get();
+    uint16_t mask[kTileCentres];
+    const T* cos = worker.cos;
     if (!micro_.at_least(cos, count, worker.queues.threshold(first_row), mask)) return;
     for (int64_t c = 0; c < count; ++c)
       for (unsigned bits = mask[c]; bits != 0; bits &= bits - 1) {
         const int64_t lane = __builtin_ctz(bits);
         const T value = cos[c * kLanes + lane];
-        if (value <= guard_[first_row + lane]) worker.queues.offer(first_row + lane, value, first_class + c);
+        if (value <= guard_[first_row + lane])
+          worker.queues.offer(first_row + lane, value, nearest_centre(worker, first_class, c, lane));
       }
+  }
+
+  // The first centre of a class that has the class's cosine. Its order among centres is the class's among classes.
+  int64_t nearest_centre(const Worker& worker, int64_t first_class, int64_t c, int64_t lane) const {
+    const int64_t r = problem_.subcenters;
+    int64_t q = 0;
+    while (q + 1 < r && worker.centres.get()[(c * r + q) * kLanes + lane] != worker.cos[c * kLanes + lane]) ++q;
+    return (first_class + c) * r + q;
   }
 
   void fill_ignored() {
@@ -182,7 +197,7 @@ class Forward {
     const int64_t skip = exclusions_.skip(r, basket, problem_.rule.skip);
     const int64_t at = (rows_.source[r] * problem_.baskets + basket) * k;
     for (int64_t n = skip; n < size && n < skip + k; ++n) {
-      out_.mined_idx[at + n - skip] = list[n].cls;
+      out_.mined_idx[at + n - skip] = list[n].centre;
       out_.mined_cos[at + n - skip] = list[n].cos;
       if (!problem_.mined_in_lse) continue;
       const double cos = list[n].cos;

@@ -1,4 +1,4 @@
-// The mined pairs of a batch as one list sorted by (class, row): each class finds its rows, in a fixed order, so that
+// The mined pairs of a batch as one list sorted by (centre, row): each centre finds its rows, in a fixed order, so that
 // the sparse part of both gradients is added up the same way in every run.
 #pragma once
 
@@ -13,7 +13,7 @@ namespace bbs::cpu {
 
 template <class T>
 struct MinedPair {
-  int32_t cls;
+  int32_t centre;
   int32_t row;  // position in Rows
   T cos;
 };
@@ -27,16 +27,16 @@ std::vector<MinedPair<T>> sorted_pairs(const Problem& problem, const Rows<T>& ro
       if (in.mined_idx[n] >= 0)
         pairs.push_back({static_cast<int32_t>(in.mined_idx[n]), static_cast<int32_t>(r), in.mined_cos[n]});
   std::sort(pairs.begin(), pairs.end(), [](const MinedPair<T>& a, const MinedPair<T>& b) {
-    return a.cls != b.cls ? a.cls < b.cls : a.row < b.row;
+    return a.centre != b.centre ? a.centre < b.centre : a.row < b.row;
   });
   return pairs;
 }
 
-// The stretch of `pairs` for classes [first, last).
+// The stretch of `pairs` for centres [first, last).
 template <class T>
 std::pair<const MinedPair<T>*, const MinedPair<T>*> pairs_between(const std::vector<MinedPair<T>>& pairs, int64_t first,
                                                                   int64_t last) {
-  const auto less = [](const MinedPair<T>& p, int64_t cls) { return p.cls < cls; };
+  const auto less = [](const MinedPair<T>& p, int64_t centre) { return p.centre < centre; };
   const MinedPair<T>* begin = pairs.data();
   const MinedPair<T>* end = begin + pairs.size();
   const MinedPair<T>* low = std::lower_bound(begin, end, first, less);

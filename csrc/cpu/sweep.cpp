@@ -9,7 +9,6 @@ std::vector<T> packed_target_cosines(const Problem& problem, const Parallel& par
   std::vector<T> cos_target(rows.count);
   const MicroKernels<T>& micro = micro_kernels<T>();
   for_each_task(parallel, rows.panels, [&](int64_t p) {
-    constexpr int64_t kSlots = (kLanes + kDotClasses - 1) / kDotClasses * kDotClasses;
     ClassTile<T> tile(problem, kLanes, false);
     const int64_t first = p * kLanes;
     int64_t target[kLanes], lane_of[kLanes];  // of the lanes whose target is in w
@@ -20,8 +19,12 @@ std::vector<T> packed_target_cosines(const Problem& problem, const Parallel& par
       lane_of[count++] = lane;
     }
     tile.gather(target, count);
-    alignas(64) T cos[kSlots * kLanes];
-    tile.cosines(micro, rows.panel_at(p, problem.x.cols), cos);
+    Aligned<T> centres((kLanes * problem.subcenters + kDotClasses) * kLanes);
+    alignas(64) T nearest[kLanes * kLanes];
+    tile.cosines(micro, rows.panel_at(p, problem.x.cols), centres.get());
+    const bool several = problem.subcenters > 1;
+    if (several) micro.nearest(centres.get(), count, problem.subcenters, nearest);
+    const T* cos = several ? nearest : centres.get();
     for (int64_t c = 0; c < count; ++c) cos_target[first + lane_of[c]] = cos[c * kLanes + lane_of[c]];
   });
   return cos_target;

@@ -27,21 +27,29 @@ struct OutMatrix {
 
 struct Problem {
   ConstMatrix x;           // [B, D] embeddings
-  ConstMatrix w;           // [C, D] class centres
-  const int64_t* labels;   // [B] row of w that is the target, or ignore_index; with row_basket negative: not in w
+  ConstMatrix w;           // [C * subcenters, D] class centres; those of a class are adjacent rows
+  const int64_t* labels;   // [B] class that is the target, or ignore_index; with row_basket negative: not in w
   const int64_t* offsets;  // [K + 1]
   int64_t baskets;         // K
   const int64_t* aliases;  // [C] or null
   const int64_t* row_basket =
       nullptr;  // [B] basket of each row, -1 ignored; null: w holds every target, labels say it all
   const int64_t* row_alias = nullptr;  // [B] alias of each row's class, -1 none; null: aliases[label]
-  const int64_t* class_index;  // [C] ascending rows of w that are this problem's classes, or null: all rows of w
-  const void* guard_rows;      // [B] of the compute type, or null
+  const int64_t* class_index;          // [C] ascending classes of w that are this problem's, or null: all of them
+  const void* guard_rows;              // [B] of the compute type, or null
   int64_t ignore_index;
   double scale;
   RuleParams rule;
   bool mined_in_lse = true;  // false: the lists are returned, and lse is of the own basket alone
+  int64_t subcenters = 1;    // r: the cosine of a class is the largest of its r centres
 
+  int64_t classes() const { return w.rows / subcenters; }
+  // How many whole classes make a tile of about `centres` centres.
+  int64_t tile_classes(int64_t centres) const { return centres > subcenters ? centres / subcenters : 1; }
+  // The row of the given matrix w that is this problem's centre `centre`.
+  int64_t row_of_centre(int64_t centre) const {
+    return class_index ? class_index[centre / subcenters] * subcenters + centre % subcenters : centre;
+  }
   bool ignored(int64_t i) const { return row_basket ? row_basket[i] < 0 : labels[i] == ignore_index; }
   int64_t alias_of(int64_t i) const {
     if (row_alias) return row_alias[i];
@@ -60,7 +68,7 @@ template <class T>
 struct ForwardOut {
   T* lse;              // [B]
   T* cos_target;       // [B]
-  int64_t* mined_idx;  // [B, K, k]
+  int64_t* mined_idx;  // [B, K, k] centres, the nearest of each mined class
   T* mined_cos;        // [B, K, k]
   T* stash;            // [stash_size] cosines for backward, or null with size 0
   int64_t stash_size;
@@ -72,7 +80,7 @@ struct BackwardIn {
   const T* grad_cos_target;  // [B]
   const T* lse;              // [B]
   const T* cos_target;       // [B]
-  const int64_t* mined_idx;  // [B, K, k]
+  const int64_t* mined_idx;  // [B, K, k] centres
   const T* mined_cos;        // [B, K, k]
   T* stash;                  // what forward kept; only read
   int64_t stash_size;

@@ -68,7 +68,7 @@ inline void check_inputs(const Tensor& x, const Tensor& w, const Tensor& labels,
         ", allowed are float64, float32, float16 and bfloat16");
   check(wt == xt || (wt == ScalarType::Float && is_half(xt)), "w is ", dtype_name(wt), " with x ", dtype_name(xt),
         ", allowed is the dtype of x, or float32 with a 16-bit x");
-  check(w.size(0) < int64_t{1} << 31, "w has ", w.size(0), " rows, allowed are fewer than 2^31 classes");
+  check(w.size(0) < int64_t{1} << 31, "w has ", w.size(0), " rows, allowed are fewer than 2^31");
   check_vector("labels", labels, ScalarType::Long, x.size(0));
   check(offsets.dim() == 1 && offsets.size(0) >= 2, "offsets has shape ", shape_of(offsets),
         ", allowed is [K + 1] with K > 0");
@@ -117,7 +117,16 @@ inline RuleParams check_rule(int64_t rule, int64_t k, int64_t skip, int64_t guar
 }
 
 inline void check_scale(double scale) {
-  check(std::isfinite(scale) && scale > 0, "scale is ", scale, ", allowed are finite values above 0");
+  // Beyond, one ulp of an fp32 logit nears what exp can take, and gradients became NaN.
+  check(scale > 0 && scale <= 1e6, "scale is ", scale, ", allowed are values above 0, up to 1e+06");
+}
+
+// Returns the number of classes.
+inline int64_t check_subcenters(int64_t subcenters, const Tensor& w) {
+  check(subcenters >= 1 && subcenters <= kMaxSubcenters, "subcenters is ", subcenters, ", allowed are 1 to ",
+        kMaxSubcenters);
+  check(w.size(0) % subcenters == 0, "w has ", w.size(0), " rows, allowed are multiples of subcenters = ", subcenters);
+  return w.size(0) / subcenters;
 }
 
 inline void check_workspace(int64_t bytes) {

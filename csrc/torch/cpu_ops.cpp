@@ -78,9 +78,11 @@ struct Inputs {
         places(places_),
         classes(class_index.has_value() ? values<int64_t>(*class_index) : nullptr,
                 class_index.has_value() ? class_index->size(0) : 0,
-                (check_inputs(x_, w_, labels_, offsets_), w_.size(0))) {
+                (check_inputs(x_, w_, labels_, offsets_), check_subcenters(rule.subcenters, w_)), rule.subcenters) {
     check_scale(rule.scale);
-    if (aliases.has_value()) check_vector("aliases", *aliases, ScalarType::Long, w.size(0));
+    problem.subcenters = rule.subcenters;
+    const int64_t all_classes = w.size(0) / rule.subcenters;
+    if (aliases.has_value()) check_vector("aliases", *aliases, ScalarType::Long, all_classes);
     labels = packed(labels);
     offsets = packed(offsets);
     problem.x = const_matrix(x);
@@ -96,7 +98,7 @@ struct Inputs {
     problem.ignore_index = rule.ignore_index;
     // The scale that backward, and torch's own product with an fp32 tensor, will use.
     problem.scale = result_dtype(x) == ScalarType::Double ? rule.scale : static_cast<float>(rule.scale);
-    check_offsets(problem.offsets, problem.baskets, w.size(0));
+    check_offsets(problem.offsets, problem.baskets, all_classes);
     problem.rule =
         check_rule(rule.rule, rule.k, rule.skip, rule.guard_kind, rule.guard_value, problem.offsets, problem.baskets);
     check_guard(guard, x, problem.rule.guard);
@@ -121,11 +123,11 @@ struct Inputs {
   }
 
   void check_labels() const {
-    const int64_t classes_in_w = w.size(0);
+    const int64_t classes_in_w = problem.classes();
     for (int64_t i = 0; i < x.size(0); ++i) {
       const int64_t label = problem.labels[i];
       if (label == problem.ignore_index || (label >= 0 && label < classes_in_w)) continue;
-      check(false, "labels[", i, "] = ", label, " is out of range: allowed are 0 to ", w.size(0) - 1,
+      check(false, "labels[", i, "] = ", label, " is out of range: allowed are 0 to ", classes_in_w - 1,
             " and ignore_index = ", problem.ignore_index);
     }
   }
@@ -153,7 +155,7 @@ struct Inputs {
     problem.labels = local_labels.data();
     problem.offsets = local_offsets.data();
     problem.ignore_index = SampledClasses::kIgnored;
-    problem.w.rows = classes.size();
+    problem.w.rows = classes.size() * problem.subcenters;
   }
 };
 
@@ -181,7 +183,7 @@ ForwardResults run_forward(const Inputs& in, int64_t stash_bytes) {
   });
   if (!in.classes.all())
     for (int64_t n = 0; n < mined_idx.numel(); ++n)
-      output<int64_t>(mined_idx)[n] = in.classes.to_global(output<int64_t>(mined_idx)[n]);
+      output<int64_t>(mined_idx)[n] = in.classes.row_to_global(output<int64_t>(mined_idx)[n]);
   return {lse, cos_t, mined_idx, mined_cos, stash};
 }
 
@@ -190,10 +192,12 @@ ForwardResults cos_lse(const Tensor& x, const Tensor& w, const Tensor& labels, c
                        int64_t rule, int64_t k, int64_t skip, int64_t guard_kind, double guard_value,
                        int64_t ignore_index, const std::optional<Tensor>& class_index, int64_t stash_bytes,
                        bool /*allow_tf32*/, const std::optional<Tensor>& row_basket,
-                       const std::optional<Tensor>& row_alias, bool mined_in_lse, int64_t workspace_bytes) {
+                       const std::optional<Tensor>& row_alias, bool mined_in_lse, int64_t workspace_bytes,
+                       int64_t subcenters) {
   check_workspace(workspace_bytes);
   Inputs in(x, w, labels, offsets, guard, aliases, class_index,
-            {scale, rule, k, skip, guard_kind, guard_value, ignore_index}, {row_basket, row_alias, x.size(0)});
+            {scale, rule, k, skip, guard_kind, guard_value, ignore_index, subcenters},
+            {row_basket, row_alias, x.size(0)});
   in.problem.mined_in_lse = mined_in_lse;
   return run_forward(in, stash_bytes);
 }
@@ -202,10 +206,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> margi
     const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets, const std::optional<Tensor>& guard,
     const std::optional<Tensor>& aliases, double scale, int64_t rule, int64_t k, int64_t skip, int64_t guard_kind,
     double guard_value, int64_t ignore_index, double m1, double m2, double m3, int64_t boundary, int64_t target_grad,
-    const std::optional<Tensor>& class_index, int64_t stash_bytes, bool /*allow_tf32*/, int64_t workspace_bytes) {
+    const std::optional<Tensor>& class_index, int64_t stash_bytes, bool /*allow_tf32*/, int64_t workspace_bytes,
+    int64_t subcenters) {
   check_workspace(workspace_bytes);
   const Inputs in(x, w, labels, offsets, guard, aliases, class_index,
-                  {scale, rule, k, skip, guard_kind, guard_value, ignore_index});
+                  {scale, rule, k, skip, guard_kind, guard_value, ignore_index, subcenters});
   const CombinedMargin<double> margin = check_margin(m1, m2, m3, boundary, target_grad);
   const auto [lse, cos_t, mined_idx, mined_cos, stash] = run_forward(in, stash_bytes);
   const int64_t rows = x.size(0);
@@ -252,8 +257,8 @@ struct Saved {
           "mined_idx and mined_cos must be the [B, K, k] tensors that cos_lse returned");
     if (in.classes.all()) return;
     local_mined.assign(values<int64_t>(mined_idx), values<int64_t>(mined_idx) + slots);
-    for (int64_t& cls : local_mined)
-      if (cls >= 0) cls = in.classes.to_local(cls);
+    for (int64_t& row : local_mined)
+      if (row >= 0) row = in.classes.row_to_local(row);
   }
 
   template <class T>
@@ -280,10 +285,11 @@ std::tuple<Tensor, Tensor> cos_lse_backward(
     const Tensor& stash, const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
     int64_t rule, int64_t guard_kind, double guard_value, int64_t ignore_index,
     const std::optional<Tensor>& class_index, bool need_dx, bool need_dw, bool /*allow_tf32*/,
-    const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias, int64_t workspace_bytes) {
+    const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias, int64_t workspace_bytes,
+    int64_t subcenters) {
   check_workspace(workspace_bytes);
   const Inputs in(x, w, labels, offsets, guard, aliases, class_index,
-                  {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index},
+                  {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index, subcenters},
                   {row_basket, row_alias, x.size(0)});
   const Saved saved(in, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash);
   Tensor dx = row_gradient(x, row_basket.has_value(), need_dx);
@@ -305,9 +311,10 @@ Tensor cos_lse_backward_sgd(const Tensor& grad_lse, const Tensor& grad_cos_t, co
                             const std::optional<Tensor>& class_index, bool need_dx,
                             std::optional<Tensor> momentum_buffer, bool first_step, double lr, double momentum,
                             double dampening, double weight_decay, bool nesterov,
-                            const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias) {
+                            const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias,
+                            int64_t subcenters) {
   const Inputs in(x, w, labels, offsets, guard, aliases, class_index,
-                  {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index},
+                  {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index, subcenters},
                   {row_basket, row_alias, x.size(0)});
   const Saved saved(in, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash);
   check(!is_half(w.scalar_type()), "w is ", dtype_name(w.scalar_type()),
@@ -337,9 +344,9 @@ Tensor cos_lse_backward_sgd(const Tensor& grad_lse, const Tensor& grad_cos_t, co
 }
 
 Tensor target_cos(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets, int64_t ignore_index,
-                  const std::optional<Tensor>& class_index, bool /*allow_tf32*/) {
+                  const std::optional<Tensor>& class_index, bool /*allow_tf32*/, int64_t subcenters) {
   const Inputs in(x, w, labels, offsets, std::nullopt, std::nullopt, class_index,
-                  {1.0, static_cast<int64_t>(Rule::own), 0, 0, 0, 0.0, ignore_index});
+                  {1.0, static_cast<int64_t>(Rule::own), 0, 0, 0, 0.0, ignore_index, subcenters});
   Tensor cos_t = torch::stable::new_empty(x, {x.size(0)}, result_dtype(x));
   with_compute_type(x, [&](auto zero) {
     using T = decltype(zero);

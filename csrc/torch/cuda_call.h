@@ -109,6 +109,7 @@ struct CudaCall {
     raise_bad_label(stream);
     check_cuda(class_index);
     check_scale(a.scale);
+    check(a.subcenters == 1, "subcenters is ", a.subcenters, " with tensors on CUDA, allowed is 1 there");
     if (aliases.has_value()) {
       check_vector("aliases", *aliases, ScalarType::Long, w.size(0));
       check_here("aliases", *aliases);

@@ -72,10 +72,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(
     const std::optional<Tensor>& aliases, double scale, int64_t rule, int64_t k, int64_t skip, int64_t guard_kind,
     double guard_value, int64_t ignore_index, const std::optional<Tensor>& class_index, int64_t /*stash_bytes*/,
     bool allow_tf32, const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias, bool mined_in_lse,
-    int64_t workspace_bytes) {
+    int64_t workspace_bytes, int64_t subcenters) {
   check_workspace(workspace_bytes);
   CudaCall in(x, w, labels, offsets, guard, aliases, class_index, allow_tf32,
-              {scale, rule, k, skip, guard_kind, guard_value, ignore_index}, {row_basket, row_alias, x.size(0)});
+              {scale, rule, k, skip, guard_kind, guard_value, ignore_index, subcenters},
+              {row_basket, row_alias, x.size(0)});
   in.call.mined_in_lse = mined_in_lse;
   const Forward f(in);
   if (x.size(0) > 0)
@@ -87,10 +88,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> margi
     const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets, const std::optional<Tensor>& guard,
     const std::optional<Tensor>& aliases, double scale, int64_t rule, int64_t k, int64_t skip, int64_t guard_kind,
     double guard_value, int64_t ignore_index, double m1, double m2, double m3, int64_t boundary, int64_t target_grad,
-    const std::optional<Tensor>& class_index, int64_t /*stash_bytes*/, bool allow_tf32, int64_t workspace_bytes) {
+    const std::optional<Tensor>& class_index, int64_t /*stash_bytes*/, bool allow_tf32, int64_t workspace_bytes,
+    int64_t subcenters) {
   check_workspace(workspace_bytes);
   const CudaCall in(x, w, labels, offsets, guard, aliases, class_index, allow_tf32,
-                    {scale, rule, k, skip, guard_kind, guard_value, ignore_index});
+                    {scale, rule, k, skip, guard_kind, guard_value, ignore_index, subcenters});
   const auto margin = rounded<float>(check_margin(m1, m2, m3, boundary, target_grad));
   const Forward f(in);
   const int64_t rows = x.size(0);
@@ -109,10 +111,11 @@ std::tuple<Tensor, Tensor> cos_lse_backward(
     const Tensor& /*stash*/, const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
     int64_t rule, int64_t guard_kind, double guard_value, int64_t ignore_index,
     const std::optional<Tensor>& class_index, bool need_dx, bool need_dw, bool allow_tf32,
-    const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias, int64_t workspace_bytes) {
+    const std::optional<Tensor>& row_basket, const std::optional<Tensor>& row_alias, int64_t workspace_bytes,
+    int64_t subcenters) {
   check_workspace(workspace_bytes);
   const CudaCall in(x, w, labels, offsets, guard, aliases, class_index, allow_tf32,
-                    {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index},
+                    {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index, subcenters},
                     {row_basket, row_alias, x.size(0)});
   const int64_t rows = x.size(0);
   const Saved saved(in, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos);
@@ -139,9 +142,9 @@ std::tuple<Tensor, Tensor> cos_lse_backward(
 }
 
 Tensor target_cos(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets, int64_t ignore_index,
-                  const std::optional<Tensor>& class_index, bool allow_tf32) {
+                  const std::optional<Tensor>& class_index, bool allow_tf32, int64_t subcenters) {
   const CudaCall in(x, w, labels, offsets, std::nullopt, std::nullopt, class_index, allow_tf32,
-                    {1.0, static_cast<int64_t>(Rule::own), 0, 0, 0, 0.0, ignore_index});
+                    {1.0, static_cast<int64_t>(Rule::own), 0, 0, 0, 0.0, ignore_index, subcenters});
   Tensor cos_t = torch::stable::new_empty(x, {x.size(0)}, ScalarType::Float);
   if (x.size(0) == 0) return cos_t;
   const cuda::ForwardPlan plan = cuda::plan_forward(in.shape, in.offsets.data(), in.machine);

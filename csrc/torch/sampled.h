@@ -12,7 +12,9 @@ namespace bbs::ops {
 class SampledClasses {
  public:
   // `index`: [S] strictly ascending; null for all classes, and every method is then the identity.
-  SampledClasses(const int64_t* index, int64_t size, int64_t classes) : index_(index), size_(index ? size : classes) {
+  // `centres`: rows of w that a class has.
+  SampledClasses(const int64_t* index, int64_t size, int64_t classes, int64_t centres)
+      : index_(index), size_(index ? size : classes), centres_(centres) {
     for (int64_t i = 0; index && i < size; ++i)
       check(index[i] >= (i ? index[i - 1] + 1 : 0) && index[i] < classes, "class_index[", i, "] = ", index[i],
             ", allowed are strictly ascending values from 0 to ", classes - 1);
@@ -31,6 +33,15 @@ class SampledClasses {
     if (all()) return cls;
     const int64_t at = lower(cls);
     return at < size_ && index_[at] == cls ? at : -1;
+  }
+
+  // The same for rows of w; -1 for one of a class that is not sampled.
+  int64_t row_to_global(int64_t row) const {
+    return all() || row < 0 ? row : to_global(row / centres_) * centres_ + row % centres_;
+  }
+  int64_t row_to_local(int64_t row) const {
+    const int64_t cls = to_local(row / centres_);
+    return cls < 0 ? -1 : cls * centres_ + row % centres_;
   }
 
   // `row_basket`: null, or the rows' baskets: negative labels are classes of other shards then and stay negative.
@@ -62,6 +73,7 @@ class SampledClasses {
 
   const int64_t* index_;
   int64_t size_;
+  int64_t centres_;
 };
 
 }  // namespace bbs::ops

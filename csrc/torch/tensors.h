@@ -16,6 +16,7 @@ struct RuleArguments {
   int64_t rule, k, skip, guard_kind;
   double guard_value;
   int64_t ignore_index;
+  int64_t subcenters = 1;
 };
 
 inline Tensor packed(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }

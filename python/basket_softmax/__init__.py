@@ -5,7 +5,7 @@
     value = loss(embeddings, labels)
 
 Rules, guards and margins come from `bbs_kernels`, the kernels' package; `checkpoint`, `compat`, `data`,
-`evaluation` and `demo` are loaded when first used.
+`evaluation`, `training` and `demo` are loaded when first used.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from . import functional, optim
 from .adaface import AdaFace
 from .baskets import Baskets, LocalLabels
 from .curricularface import CurricularFace
+from .linking import IdentityLinker
 from .losses import (
     AdaFaceLoss,
     ArcFaceLoss,
@@ -50,7 +51,7 @@ from .losses import (
     SphereFaceLoss,
 )
 
-_LAZY = ("checkpoint", "compat", "data", "demo", "evaluation")
+_LAZY = ("checkpoint", "compat", "data", "demo", "evaluation", "training")
 
 __all__ = [
     "ASoftmax",
@@ -71,6 +72,7 @@ __all__ = [
     "CurricularFace",
     "CurricularFaceLoss",
     "Ema",
+    "IdentityLinker",
     "InterclassFilter",
     "LocalLabels",
     "MagFace",
@@ -91,6 +93,7 @@ __all__ = [
     "evaluation",
     "functional",
     "optim",
+    "training",
 ]
 
 

@@ -13,7 +13,12 @@ from bbs_kernels import mapped_lse
 from bbs_kernels.margin_call import MarginContext, call_margin, row_norms, takes_context, with_penalty
 from bbs_kernels.margins import family_arguments
 from bbs_kernels.negative_map import NOT_FUSED, NegativeMap, negatives_of
+from bbs_kernels.operands import OperandNames
 from bbs_kernels.rules import Rule
+
+__all__ = ["basket_softmax"]
+
+NAMES = OperandNames("embeddings", "weight")  # of the two operands, in messages
 
 
 class RowResults(NamedTuple):
@@ -50,6 +55,7 @@ def basket_softmax(
     sample_weight: Tensor | None = None,
     ema: Tensor | None = None,
     training: bool = False,
+    subcenters: int = 1,
 ) -> Tensor:
     """Margin softmax over the row's own basket and the mined classes of the others.
 
@@ -61,7 +67,7 @@ def basket_softmax(
         labels: [B] int64 global class indices, or `ignore_index`.
         offsets: [K+1] int64 on the CPU; basket b owns the classes offsets[b] ... offsets[b+1]-1.
         margin: psi = margin(cos_t) or margin(cos_t, ctx), see `bbs_kernels.MarginContext`.
-        scale: s > 0.
+        scale: s, above 0 and at most 1e6.
         mining: `All()`, `Own()`, `Below(guard)` or `TopK(k, skip, guard)`.
         aliases: [C] int64; classes with the same non-negative alias are known to be one identity.
         reduction: "mean" (over the weights of the rows not ignored), "sum" or "none" ([B]).
@@ -69,6 +75,8 @@ def basket_softmax(
         sample_weight: [B] weights of the rows.
         ema: [K] running means for an `Ema` guard (+inf: never seen); updated in place when `training`.
         training: passed on to the margin, and whether `ema` is updated.
+        subcenters: r, 1 to 16: `weight` is [C*r, D], r adjacent rows for each class, whose cosine is the largest of
+            theirs.
 
     Returns:
         A scalar, or [B] with reduction="none"; fp32 (fp64 for fp64 embeddings).
@@ -78,12 +86,12 @@ def basket_softmax(
         RuntimeError: a label out of range.
 
     Source: Meng et al., "Basket-based Softmax", arXiv 2201.09308 (the method); margins: see `ArcFace`,
-    `CosFace`, `CombinedMargin`.
+    `CosFace`, `CombinedMargin`; sub-centres: Deng et al., "Sub-center ArcFace", ECCV 2020.
     """
     core.check_reduction(reduction)
     rows = row_results(
         embeddings, weight, labels, offsets, margin=margin, scale=scale, mining=mining, aliases=aliases,
-        ignore_index=ignore_index, ema=ema, training=training,
+        ignore_index=ignore_index, ema=ema, training=training, subcenters=subcenters,
     )  # fmt: skip
     return core.reduce_rows(rows.losses, labels != ignore_index, sample_weight, reduction)
 
@@ -103,7 +111,7 @@ def row_results(
     **core_arguments: Any,
 ) -> RowResults:
     """The rows before the reduction; `core_arguments` go to `kernels`. Gradients flow through the losses."""
-    core_arguments |= {"scale": scale, "ignore_index": ignore_index, "training": training}
+    core_arguments |= {"scale": scale, "ignore_index": ignore_index, "training": training, "names": NAMES}
     if family_arguments(margin) is not None:
         return RowResults(
             *kernels.margin_softmax(embeddings, weight, labels, offsets, margin=margin, **core_arguments)

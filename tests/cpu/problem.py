@@ -20,7 +20,7 @@ F32_MAX = torch.finfo(torch.float32).max
 
 @dataclass(frozen=True, repr=False)
 class Problem:
-    """Arguments of cos_lse; `x` [B, D], `w` [C, D], `labels` [B], `offsets` [K+1]."""
+    """Arguments of cos_lse; `x` [B, D], `w` [C*r, D], `labels` [B], `offsets` [K+1]."""
 
     x: Tensor
     w: Tensor
@@ -31,11 +31,12 @@ class Problem:
     aliases: Tensor | None = None
     ignore_index: int = -1
     ema: Tensor | None = None
+    subcenters: int = 1
 
     def __repr__(self) -> str:
         return (
             f"Problem(x {self.x.dtype} {tuple(self.x.shape)}, w {self.w.dtype} {tuple(self.w.shape)}, "
-            f"offsets {self.offsets.tolist()}, {self.mining}, scale {self.scale})"
+            f"offsets {self.offsets.tolist()}, {self.mining}, scale {self.scale}, subcenters {self.subcenters})"
         )
 
     def _repr_pretty_(self, printer, cycle: bool) -> None:
@@ -48,10 +49,14 @@ class Problem:
     def valid(self) -> Tensor:
         return self.labels != self.ignore_index
 
+    @property
+    def num_classes(self) -> int:
+        return len(self.w) // self.subcenters
+
     def _call(self, cos_lse, x: Tensor, w: Tensor, **more: object) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return cos_lse(
             x, w, self.labels, self.offsets, scale=self.scale, mining=self.mining, aliases=self.aliases,
-            ignore_index=self.ignore_index, ema=self.ema, **more,
+            ignore_index=self.ignore_index, ema=self.ema, subcenters=self.subcenters, **more,
         )  # fmt: skip
 
     def kernel(self, **more: object) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -87,6 +92,8 @@ class Problem:
         x, w = (v.float().requires_grad_() for v in self.exact_operands())
         rows = torch.nonzero(self.valid & (negatives.any(1) | (u == 0))).flatten()
         cos = torch.nn.functional.linear(_unit(x[rows]), _unit(w))
+        if self.subcenters > 1:
+            cos = cos.unflatten(1, (self.num_classes, self.subcenters)).amax(2)
         empty = ~negatives[rows].any(1)
         kept = negatives[rows] | empty[:, None]  # u = 0 there; logsumexp of nothing has a NaN gradient
         lse = torch.logsumexp(torch.where(kept, self.scale * cos, -torch.inf), dim=1)
@@ -116,38 +123,48 @@ def make(
     copies: float = 0.1,
     ignored: float = 0.1,
     mates: bool = False,
+    subcenters: int = 1,
     **fields: object,
 ) -> Problem:
     """A random problem.
 
     noise: distance of an embedding from its unit centre. spread: norms are 10^N(0, spread) apart.
-    copies: share of classes that are an exact copy of another class; another such share are near copies.
+    copies: share of centres that are an exact copy of another centre; another such share are near copies.
     mates: give aliases to some of the copies and to random classes.
+    subcenters: centres of a class, one of which an embedding is near.
     """
     g = torch.Generator().manual_seed(seed)
     classes = sum(sizes)
-    w = torch.nn.functional.normalize(torch.randn(classes, depth, generator=g, dtype=torch.float64), dim=1)
+    centres = classes * subcenters
+    w = torch.nn.functional.normalize(torch.randn(centres, depth, generator=g, dtype=torch.float64), dim=1)
     for near in (0.0, 0.05):
-        count = int(copies * classes)
+        count = int(copies * centres)
         to, source = (
-            torch.randperm(classes, generator=g)[:count],
-            torch.randint(max(classes, 1), (count,), generator=g),
+            torch.randperm(centres, generator=g)[:count],
+            torch.randint(max(centres, 1), (count,), generator=g),
         )
         w[to] = w[source] + near * torch.randn(count, depth, generator=g, dtype=torch.float64)
     labels = torch.randint(max(classes, 1), (rows,), generator=g) if classes else torch.full((rows,), -1)
     x = torch.randn(rows, depth, generator=g, dtype=torch.float64) * (noise / depth**0.5)
     if classes:
-        x = x + w[labels]
+        chosen = torch.randint(subcenters, (rows,), generator=g) if subcenters > 1 else 0
+        x = x + w[labels * subcenters + chosen]
     x, w = (v * 10 ** (spread * torch.randn(len(v), 1, generator=g, dtype=torch.float64)) for v in (x, w))
     if rows > 3:
         x[3], labels[3] = x[2], labels[2]  # two equal rows
     # Exact copies must stay exact after the norms were spread: copy whole rows once more.
-    count = int(copies * classes)
-    w[torch.randperm(classes, generator=g)[:count]] = w[torch.randint(max(classes, 1), (count,), generator=g)]
+    count = int(copies * centres)
+    w[torch.randperm(centres, generator=g)[:count]] = w[torch.randint(max(centres, 1), (count,), generator=g)]
     labels = torch.where(torch.rand(rows, generator=g) < ignored, -1, labels)
     offsets = torch.tensor([0, *torch.tensor(sizes).cumsum(0).tolist()])
     aliases = torch.randint(-2, max(classes // 3, 2), (classes,), generator=g) if mates else None
-    return Problem(x.to(dtype), w.to(w_dtype or dtype), labels, offsets, **{"aliases": aliases, **fields})  # type: ignore[arg-type]
+    return Problem(
+        x.to(dtype),
+        w.to(w_dtype or dtype),
+        labels,
+        offsets,
+        **{"aliases": aliases, "subcenters": subcenters, **fields},
+    )  # type: ignore[arg-type]
 
 
 def upstream(problem: Problem, seed: int = 1) -> tuple[Tensor, Tensor]:

@@ -66,7 +66,8 @@ LAYOUTS = (
 
 
 @st.composite
-def problems(draw, dtypes: tuple[str, ...] = tuple(DTYPES)) -> Problem:
+def problems(draw, dtypes: tuple[str, ...] = tuple(DTYPES), subcenters: tuple[int, ...] = (1,)) -> Problem:
+    centres = draw(st.sampled_from(subcenters))
     dtype, w_dtype = DTYPES[draw(st.sampled_from(dtypes))]
     sizes = draw(st.lists(st.sampled_from((0, *SIZES)), min_size=1, max_size=5))
     if draw(st.integers(0, 9)) == 0:
@@ -85,6 +86,7 @@ def problems(draw, dtypes: tuple[str, ...] = tuple(DTYPES)) -> Problem:
         copies=draw(st.sampled_from([0.0, 0.1, 0.4])),
         ignored=draw(st.sampled_from([0.0, 0.2, 1.0])),
         mates=draw(st.booleans()),
+        subcenters=centres,
         mining=draw(rules()),
         scale=draw(st.sampled_from([1.0, 16.0, 30.1, 64.0, 128.0])),
         ignore_index=-1,

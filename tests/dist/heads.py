@@ -62,7 +62,7 @@ class Pair:
         counts = case.rows[: self.world]
         self.problem: Problem = make(
             rows=sum(counts), depth=case.depth, sizes=case.sizes, dtype=case.dtype, seed=seed, mates=case.mates,
-            copies=case.copies, spread=0.3,
+            copies=case.copies, spread=0.3, subcenters=case.options.get("subcenters", 1),
         )  # fmt: skip
         if case.broken:
             self.problem.x[1] = torch.nan
@@ -98,8 +98,9 @@ class Pair:
         return Step(head, self.problem.x[self.own], self.problem.labels[self.own], weight, self.case)
 
     def part(self, full: Tensor) -> Tensor:
-        """The rows of [C, …] that this rank owns."""
-        return self.head(True)._parallel.own_part(full)
+        """The rows of [C*subcenters, …] that this rank owns."""
+        head = self.head(True)
+        return head._parallel.own_part(full.unflatten(0, (-1, head.subcenters))).flatten(0, 1)
 
 
 def error(got: Tensor, want: Tensor) -> float:

@@ -28,7 +28,7 @@ def test_initialisation() -> None:
     ("options", "error", "message"),
     [
         ({"embedding_size": 0}, ValueError, "embedding_size is 0, allowed is a positive int"),
-        ({"scale": 0.0}, ValueError, "scale is 0.0, allowed are finite values above 0"),
+        ({"scale": 0.0}, ValueError, r"scale is 0\.0, allowed are values above 0, up to 1e\+06"),
         ({"scale": "64"}, TypeError, "scale must be a number"),
         ({"scale": math.inf}, ValueError, "scale is inf"),
         ({"mining": "topk"}, TypeError, "mining must be"),
@@ -54,7 +54,7 @@ def test_refused_inputs() -> None:
         head(batch.x, batch.labels[1:])
     with pytest.raises(TypeError, match=r"labels is torch\.int32, allowed is int64"):
         head(batch.x, batch.labels.int())
-    with pytest.raises(TypeError, match=r"w is torch\.float32 with x torch\.float64"):
+    with pytest.raises(TypeError, match=r"weight is torch\.float32 with embeddings torch\.float64"):
         head(batch.x.double(), batch.labels)
     with pytest.raises(ValueError, match=r"sample_weight has shape \(3,\), allowed is \(37,\)"):
         head(*batch, sample_weight=torch.ones(3))

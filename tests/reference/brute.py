@@ -20,10 +20,11 @@ def cosine(a: list[float], b: list[float]) -> float:
 
 
 def row(
-    x: list[float], w: list[list[float]], y: int, sizes: list[int], scale: float, mining, aliases: list[int] | None
+    x: list[float], w: list[list[float]], y: int, sizes: list[int], scale: float, mining, aliases: list[int] | None,
+    subcenters: int = 1,
 ) -> Row:  # fmt: skip
     basket = [b for b, size in enumerate(sizes) for _ in range(size)]
-    c = [cosine(x, center) for center in w]
+    c = [max(cosine(x, w[j * subcenters + q]) for q in range(subcenters)) for j in range(len(basket))]
 
     def mate(j: int) -> bool:
         return aliases is not None and aliases[y] >= 0 and aliases[j] == aliases[y]
@@ -35,12 +36,12 @@ def row(
     elif isinstance(guard, Relative):
         limit = c[y] - guard.d
 
-    negatives = [j for j in range(len(w)) if basket[j] == basket[y] and j != y and not mate(j)]
+    negatives = [j for j in range(len(c)) if basket[j] == basket[y] and j != y and not mate(j)]
     mined: list[list[int]] = [[] for _ in sizes]
     for b in range(len(sizes)):
         if b == basket[y] or isinstance(mining, Own):
             continue
-        members = [j for j in range(len(w)) if basket[j] == b]
+        members = [j for j in range(len(c)) if basket[j] == b]
         candidates = [j for j in members if not mate(j) and (isinstance(mining, All) or c[j] <= limit)]
         if isinstance(mining, TopK):
             skip = max(mining.skip - sum(map(mate, members)), 0)

@@ -22,13 +22,17 @@ RULES = st.one_of(
 
 
 @settings(max_examples=500)  # cheap, and the rarer combinations of skip, alias and guard need many
-@given(data=st.data(), mining=RULES, sizes=st.lists(st.integers(0, 7), min_size=1, max_size=4))
-def test_every_rule(data: st.DataObject, mining, sizes: list[int]) -> None:
+@given(
+    data=st.data(), mining=RULES, sizes=st.lists(st.integers(0, 7), min_size=1, max_size=4),
+    subcenters=st.sampled_from([1, 1, 2, 3, 5]),
+)  # fmt: skip
+def test_every_rule(data: st.DataObject, mining, sizes: list[int], subcenters: int) -> None:
     sizes[0] = max(sizes[0], 1)
     classes = sum(sizes)
+    centres = classes * subcenters
     rows = data.draw(st.integers(1, 4))
     x = data.draw(st.lists(st.sampled_from(VECTORS), min_size=rows, max_size=rows))
-    w = data.draw(st.lists(st.sampled_from(VECTORS), min_size=classes, max_size=classes))
+    w = data.draw(st.lists(st.sampled_from(VECTORS), min_size=centres, max_size=centres))
     labels = data.draw(st.lists(st.integers(0, classes - 1), min_size=rows, max_size=rows))
     one = st.integers(-1, 2)
     aliases = data.draw(st.none() | st.lists(one, min_size=classes, max_size=classes))
@@ -37,12 +41,14 @@ def test_every_rule(data: st.DataObject, mining, sizes: list[int]) -> None:
     lse, cos_t, idx, cos = reference.cos_lse(
         torch.tensor(x, dtype=torch.float64), torch.tensor(w, dtype=torch.float64), torch.tensor(labels), offsets,
         scale=4.0, mining=mining, aliases=None if aliases is None else torch.tensor(aliases),
+        subcenters=subcenters,
     )  # fmt: skip
     for i, y in enumerate(labels):
-        want = brute.row(x[i], w, y, sizes, 4.0, mining, aliases)
+        want = brute.row(x[i], w, y, sizes, 4.0, mining, aliases, subcenters)
         torch.testing.assert_close(lse[i].item(), want.lse, rtol=1e-13, atol=1e-13)
         torch.testing.assert_close(cos_t[i].item(), want.cos_t, rtol=0.0, atol=1e-15)
         for b, mined in enumerate(want.mined):
             assert idx[i, b].tolist() == mined + [-1] * (idx.shape[2] - len(mined))
-            values = [brute.cosine(x[i], w[j]) for j in mined] + [0.0] * (idx.shape[2] - len(mined))
+            values = [max(brute.cosine(x[i], v) for v in w[j * subcenters :][:subcenters]) for j in mined]
+            values += [0.0] * (idx.shape[2] - len(mined))
             torch.testing.assert_close(cos[i, b].tolist(), values, rtol=0.0, atol=1e-15)

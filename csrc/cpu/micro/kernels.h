@@ -33,6 +33,14 @@ struct MicroKernels {
   // cos[c][lane] = (sum_d w[c][d] * panel[d][lane]) * inv_norm[c], for 6 classes; -0 becomes +0.
   void (*dot)(const T* const* w, const T* inv_norm, const T* panel, int64_t depth, T* cos);
 
+  // out[class][lane] = the largest of cos[class * subcenters ...][lane]; NaN if one of them is.
+  void (*nearest)(const T* cos, int64_t classes, int64_t subcenters, T* out);
+
+  // Weights of classes to those of their centres: out[c * stride + lane] = weight[class][lane] * inv_norm[c] for the
+  // first centre c of the class with cos[c][lane] == nearest[class][lane], 0 for the others.
+  void (*to_nearest)(const T* cos, const T* nearest, const T* weight, int64_t classes, int64_t subcenters,
+                     const T* inv_norm, T* out, int64_t stride);
+
   // nan[lane] |= any class of the tile has a NaN cosine in this lane; whether there is any.
   bool (*mark_nan)(const T* cos, int64_t classes, uint8_t* nan);
 

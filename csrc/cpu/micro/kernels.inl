@@ -149,6 +149,36 @@ void dot(const T* const* w, const T* inv_norm, const T* panel, int64_t depth, T*
 }
 
 template <class T>
+void nearest(const T* cos, int64_t classes, int64_t subcenters, T* out) {
+  for (int64_t c = 0; c < classes; ++c, cos += subcenters * kLanes, out += kLanes)
+    for (int v = 0; v < kVecs<T>; ++v) {
+      vec<T> top = load(cos + v * kWidth<T>);
+      for (int64_t q = 1; q < subcenters; ++q) {
+        const vec<T> x = load(cos + q * kLanes + v * kWidth<T>);
+        top = x <= top ? top : (top == top ? x : top);  // a NaN, on either side, stays
+      }
+      store(out + v * kWidth<T>, top);
+    }
+}
+
+template <class T>
+void to_nearest(const T* cos, const T* nearest, const T* weight, int64_t classes, int64_t subcenters, const T* inv_norm,
+                T* out, int64_t stride) {
+  for (int64_t c = 0; c < classes; ++c, nearest += kLanes, weight += kLanes)
+    for (int v = 0; v < kVecs<T>; ++v) {
+      const vec<T> top = load(nearest + v * kWidth<T>);
+      const vec<T> whole = load(weight + v * kWidth<T>);
+      typename Vec<T>::mask open = top == top;
+      for (int64_t q = 0; q < subcenters; ++q) {
+        const int64_t centre = c * subcenters + q;
+        const typename Vec<T>::mask hit = (load(cos + centre * kLanes + v * kWidth<T>) == top) & open;
+        store(out + centre * stride + v * kWidth<T>, hit ? whole * inv_norm[centre] : vec<T>{});
+        open &= ~hit;
+      }
+    }
+}
+
+template <class T>
 inline bool any_set(typename Vec<T>::mask mask) {
   uint64_t words[kVectorBytes / 8];
   __builtin_memcpy(words, &mask, sizeof words);
@@ -380,8 +410,9 @@ int64_t fma_burst(int64_t rounds) {
 
 template <class T>
 constexpr MicroKernels<T> table(const char* name) {
-  return {name,        sum_squares<T>, dot<T>,        mark_nan<T>,         admit<T>,       lse_update<T>, weights<T>,
-          at_least<T>, accumulate<T>,  add_scaled<T>, remove_component<T>, finish_rows<T>, sgd<T>,        fma_burst<T>};
+  return {name,          sum_squares<T>, dot<T>,      nearest<T>,    to_nearest<T>, mark_nan<T>,         admit<T>,
+          lse_update<T>, weights<T>,     at_least<T>, accumulate<T>, add_scaled<T>, remove_component<T>, finish_rows<T>,
+          sgd<T>,        fma_burst<T>};
 }
 
 }  // namespace

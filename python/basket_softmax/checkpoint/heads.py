@@ -15,7 +15,16 @@ from .ranks import Place
 
 
 def place_of(loss: BasketSoftmaxLoss) -> Place:
-    """Where the rows of `loss.weight` belong."""
+    """Where the rows of `loss.weight` belong.
+
+    Raises:
+        CheckpointError: a class has several centres; a checkpoint holds one row per class.
+    """
+    if loss.subcenters > 1:
+        raise CheckpointError(
+            f"the head has subcenters = {loss.subcenters}, allowed is 1 in checkpoints: torch.save its state_dict(), "
+            "or full_weight() under a process group"
+        )
     if loss._parallel is None:
         return Place(Sharding(loss.baskets.sizes, 1))
     return Place(loss._parallel.shard.sharding, loss._parallel.ranks.rank, loss._parallel.ranks.group)

@@ -13,6 +13,7 @@ import click
 from .checkpoint import checkpoint
 from .demo import demo
 from .info import info
+from .train import train
 
 ENTRY_POINTS = "basket_softmax.commands"
 
@@ -41,3 +42,4 @@ def main() -> None:
 main.add_command(checkpoint)
 main.add_command(demo)
 main.add_command(info)
+main.add_command(train)

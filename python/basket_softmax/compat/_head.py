@@ -24,20 +24,22 @@ def row_losses(
     scale: float,
     ignore_index: int,
     class_index: Tensor | None = None,
+    subcenters: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """(losses, cos_t), each [B], fp32 (fp64 for fp64); 0 at ignored rows.
 
     Args:
-        x: [B, D] embeddings; w: [C, D] centres, any strides, the dtype of `x` or fp32 with a 16-bit `x`.
+        x: [B, D] embeddings; w: [C * subcenters, D] centres, any strides, the dtype of `x` or fp32 with a 16-bit `x`.
         labels: [B] int64 in [0, C), or `ignore_index`.
         margin: psi = margin(cos_t).
         scale: s > 0.
         class_index: [S] ascending classes that take part (Partial FC), all when None.
     """
-    offsets = torch.tensor([0, w.shape[0]])
+    offsets = torch.tensor([0, w.shape[0] // subcenters])
     lse, cos_t, _, _ = functional.cos_lse(
-        x, w, labels, offsets, scale=scale, mining=Own(), ignore_index=ignore_index, class_index=class_index
-    )
+        x, w, labels, offsets, scale=scale, mining=Own(), ignore_index=ignore_index, class_index=class_index,
+        subcenters=subcenters,
+    )  # fmt: skip
     return functional.row_losses(lse, margin(cos_t), scale=scale), cos_t
 
 

@@ -20,7 +20,14 @@ from bbs_kernels.sharding import KINDS, Sharding
 
 from ..baskets import Baskets
 from ..functional import row_results
-from .arguments import check_aliases, check_centres, check_ignore_index, check_sample_rate, positive_int
+from .arguments import (
+    check_aliases,
+    check_centres,
+    check_ignore_index,
+    check_sample_rate,
+    check_subcenters,
+    positive_int,
+)
 from .class_means import ClassMeans, first_centres
 from .grow import Growth, grow_parameter, growth_here, growth_of_shards
 from .layout import layout_problem, note_layout
@@ -44,11 +51,11 @@ class BasketSoftmaxLoss(nn.Module):
         margin: `ArcFace`, `CosFace`, `CombinedMargin`, `SphereFace`, `AdaFace`, `MagFace`, `CurricularFace`,
             `ASoftmax`, `InterclassFilter`, or any callable psi = margin(cos_t) or margin(cos_t, ctx). May be assigned
             at any time, for a margin ramp.
-        scale: s > 0; may be assigned at any time.
+        scale: s, above 0 and at most 1e6; may be assigned at any time.
         mining: `TopK(k=64, skip=1)` (default), `All()`, `Own()` or `Below(guard)`; may be assigned.
         reduction: "mean", "sum" or "none".
         ignore_index: label of rows that take no part.
-        aliases: [C] int64; classes with the same non-negative alias are known to be one identity.
+        aliases: [C] int64; classes with the same non-negative alias are known to be one identity; see `set_aliases`.
         sample_rate: Partial FC (An et al. 2022): in training, the classes of the batch and as many others,
             drawn uniformly, as make up this share of all; (0, 1]. Below 1 the gradient of `weight` is a
             sparse tensor: use `FusedSGD`, `torch.optim.SGD` without momentum, or `torch.optim.SparseAdam`.
@@ -62,19 +69,23 @@ class BasketSoftmaxLoss(nn.Module):
             "contiguous", a slice of all classes.
         grad_average: multiply the embeddings' gradients by the number of ranks, since DDP and FSDP divide by it;
             False: the plain gradient. `weight` has the gradient of the global mean either way.
+        subcenters: r, 1 to 16: every class has r centres, adjacent rows of `weight`, and the cosine with a class is
+            that with the nearest. The images of an identity that fall into groups, or are noisy, then need not lie
+            near one centre (Deng et al., ECCV 2020, who take 3).
         equal_batches: a promise that every rank brings equally many rows in every step; saves the one host
             synchronisation that ragged batches need.
         device, dtype: of `weight`; dtype fp32 (default) or fp64.
 
     Attributes:
-        weight: [C, D] class centres, initialised N(0, 0.01); this rank's under a process group. The state_dict holds
-            `weight`, and `ema` with an `Ema` guard.
+        weight: [C*subcenters, D] class centres, initialised N(0, 0.01); this rank's under a process group. The
+            state_dict holds `weight`, and `ema` with an `Ema` guard.
         baskets: the `Baskets`.
 
     Raises:
         TypeError, ValueError: an argument that is not of these; the message says what is allowed.
 
-    Source: Meng et al., "Basket-based Softmax", arXiv 2201.09308. The default rule is this library's own.
+    Source: Meng et al., "Basket-based Softmax", arXiv 2201.09308. The default rule is this library's own. Sub-centres:
+    Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-Scale Noisy Web Faces", ECCV 2020.
     """
 
     weight: nn.Parameter
@@ -98,18 +109,21 @@ class BasketSoftmaxLoss(nn.Module):
         shard: str = "basket",
         grad_average: bool = True,
         equal_batches: bool = False,
+        subcenters: int = 1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.baskets = Baskets(baskets)
         self.embedding_size = positive_int("embedding_size", embedding_size)
+        self.subcenters = check_subcenters(subcenters)
         if shard not in KINDS:
             raise ValueError(f"shard is {shard!r}, allowed are {' and '.join(map(repr, KINDS))}")
         self._parallel: ClassParallel | None = None
         if process_group is not None:
             self._parallel = ClassParallel(self.baskets, process_group, shard, grad_average, equal_batches)
-        rows = self.num_classes if self._parallel is None else self._parallel.shard.num_local
+        classes = self.num_classes if self._parallel is None else self._parallel.shard.num_local
+        rows = classes * self.subcenters
         self.weight = nn.Parameter(torch.empty(rows, embedding_size, device=device, dtype=dtype))
         check_centres("dtype", self.weight.dtype)
         self.margin = ArcFace(0.5) if margin is None else margin
@@ -133,7 +147,7 @@ class BasketSoftmaxLoss(nn.Module):
         if self._parallel is None:
             nn.init.normal_(self.weight, std=0.01)
         else:
-            draw_shard(self.weight, self._parallel.shard, std=0.01)
+            draw_shard(self._by_class(self.weight.detach()), self._parallel.shard, std=0.01)
         if "ema" in self._buffers:
             self.ema.fill_(math.inf)
 
@@ -219,7 +233,7 @@ class BasketSoftmaxLoss(nn.Module):
             embeddings, self.weight, labels, self.baskets.offsets, margin=self.margin,
             with_context=self._margin_takes_context, scale=self.scale, mining=self.mining, aliases=self.aliases,
             ignore_index=self.ignore_index, ema=self._buffers.get("ema"), training=self.training,
-            class_index=self._sampled(labels), stash_bytes=self.stash_bytes,
+            class_index=self._sampled(labels), subcenters=self.subcenters, stash_bytes=self.stash_bytes,
             workspace_bytes=self.workspace_bytes, kernels=core if self._fused is None else self._fused,
         )  # fmt: skip
         self._last = LastStep(self.mining, labels, *(t.detach() for t in rows))
@@ -250,25 +264,50 @@ class BasketSoftmaxLoss(nn.Module):
 
     @torch.no_grad()
     def full_weight(self) -> Tensor:
-        """A copy of all class centres, [C, D]. Under a process group every rank must call it, and each gets all."""
+        """A copy of all class centres, [C*subcenters, D]. Under a process group every rank calls it and gets all."""
         own = self.weight.detach()
-        return own.clone() if self._parallel is None else self._parallel.full_rows(own)
+        if self._parallel is None:
+            return own.clone()
+        return self._parallel.full_rows(self._by_class(own)).view(-1, self.embedding_size)
 
     @torch.no_grad()
     def load_full_weight(self, weight: Tensor) -> None:
         """Replace all class centres.
 
         Args:
-            weight: [C, D], any floating dtype and device; under a process group all classes too, of which the rank
-                takes its own.
+            weight: [C*subcenters, D], any floating dtype and device; under a process group all classes too, of which
+                the rank takes its own.
 
         Raises:
             ValueError: another shape.
         """
-        wanted = (self.num_classes, self.embedding_size)
+        wanted = (self.num_classes * self.subcenters, self.embedding_size)
         if weight.shape != wanted:
             raise ValueError(f"weight has shape {tuple(weight.shape)}, allowed is {wanted}")
-        self.weight.copy_(weight if self._parallel is None else self._parallel.own_part(weight))
+        if self._parallel is not None:
+            weight = self._parallel.own_part(self._by_class(weight)).view(-1, self.embedding_size)
+        self.weight.copy_(weight)
+
+    @torch.no_grad()
+    def set_aliases(self, aliases: Tensor | None) -> None:
+        """Replace what is known about identities in a running head; centres, running means and optimisers stay.
+
+        Call it between two steps: after `backward`, before the next forward. Aliases that were there are overwritten in
+        place, so a step that was captured in a CUDA graph sees the new ones.
+
+        Args:
+            aliases: [C] int64 of all classes, also under a process group, where every rank gives the same ones and
+                keeps those of its own classes. Classes with the same non-negative alias are one identity. None: nothing
+                is known.
+
+        Raises:
+            TypeError, ValueError: another dtype or shape; the old aliases are then still in force.
+        """
+        fresh = self._checked_aliases(aliases)
+        if self.aliases is None or fresh is None or self.aliases.shape != fresh.shape:
+            self.aliases = fresh
+        else:
+            self.aliases.copy_(fresh)
 
     def add_basket(
         self,
@@ -285,8 +324,8 @@ class BasketSoftmaxLoss(nn.Module):
         Args:
             name: of the new basket, not used so far.
             size: its number of classes.
-            init: "random" (N(0, 0.01)), the new centres [size, D] (all of them on every rank), or a
-                `ClassMeans`. Seed all ranks alike for "random".
+            init: "random" (N(0, 0.01)), the new centres [size*subcenters, D] (all of them on every rank), or, with
+                one centre a class, a `ClassMeans`. Seed all ranks alike for "random".
             optimizer: the one that trains `weight`: its state (momentum, moments) is padded with zeros. A
                 `FusedSGD` is known to the loss and need not be given.
 
@@ -301,8 +340,9 @@ class BasketSoftmaxLoss(nn.Module):
         if parallel is not None:
             parallel.check_listed(self.mining)
         growth = self._growth(size)
-        fresh = first_centres(self, init, size, growth)
-        grow_parameter(self.weight, growth, fresh, self._fused if optimizer is None else optimizer)
+        of_centres = growth.of_centres(self.subcenters)
+        fresh = first_centres(self, init, size * self.subcenters, of_centres)
+        grow_parameter(self.weight, of_centres, fresh, self._fused if optimizer is None else optimizer)
         self.baskets, self._parallel = grown, parallel
         if self.aliases is not None:
             self.aliases = growth.extend(self.aliases)
@@ -328,23 +368,26 @@ class BasketSoftmaxLoss(nn.Module):
                 process group every rank must ask for the same ones.
 
         Returns:
-            [B, n], fp32 (fp64 for fp64); 0 for an embedding or centre with a norm below 1e-12.
+            [B, n], of the nearest sub-centres, fp32 (fp64 for fp64); 0 for an embedding or centre with a norm below
+            1e-12.
         """
         dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
         with torch.autocast(embeddings.device.type, enabled=False):
             if self._parallel is None:
-                chosen = self.weight[classes]
+                chosen = self._by_class(self.weight)[classes]
             else:
-                chosen = self._parallel.chosen_rows(self.weight.detach(), classes)
-            x, w = embeddings.to(dtype), chosen.to(dtype)
-            return self.scale * _unit(x) @ _unit(w).t()
+                chosen = self._parallel.chosen_rows(self._by_class(self.weight.detach()), classes)
+            x, w = embeddings.to(dtype), chosen.reshape(-1, self.embedding_size).to(dtype)
+            cosines = self.scale * _unit(x) @ _unit(w).t()
+            return cosines if self.subcenters == 1 else cosines.unflatten(1, (-1, self.subcenters)).amax(2)
 
     def extra_repr(self) -> str:
         margin = "" if isinstance(self.margin, nn.Module) else f", margin={self.margin}"
         sampled = "" if self.sample_rate == 1.0 else f", sample_rate={self.sample_rate}"
+        centres = "" if self.subcenters == 1 else f", subcenters={self.subcenters}"
         return (
             f"{self.baskets}, embedding_size={self.embedding_size}{margin}, scale={self.scale}, "
-            f"mining={self.mining}, reduction={self.reduction!r}, ignore_index={self.ignore_index}{sampled}"
+            f"mining={self.mining}, reduction={self.reduction!r}, ignore_index={self.ignore_index}{sampled}{centres}"
         )
 
     @property
@@ -353,6 +396,10 @@ class BasketSoftmaxLoss(nn.Module):
         if self._parallel is None:
             raise AttributeError("_ddp_params_and_buffers_to_ignore")
         raise RuntimeError(NOT_IN_DDP)
+
+    def _by_class(self, centres: Tensor) -> Tensor:
+        """[C*r, D] as one row per class, [C, r*D]: what moves classes between ranks knows nothing of sub-centres."""
+        return centres if self.subcenters == 1 else centres.reshape(-1, self.subcenters * self.embedding_size)
 
     def _sampled(self, labels: Tensor) -> Tensor | None:
         if self.sample_rate == 1.0 or not self.training:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bbs_kernels.class_parallel import draw_rows
 
+from .arguments import checked_size
 from .grow import Growth
 
 if TYPE_CHECKING:
@@ -32,13 +33,15 @@ class ClassMeans:
         size: classes of the new basket.
 
     Raises:
-        ValueError: `size` is not an int >= 0.
+        ValueError: `size` is not an int >= 0, or `loss` has sub-centres: those that start alike would stay alike.
     """
 
     def __init__(self, loss: BasketSoftmaxLoss, size: int) -> None:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-            raise ValueError(f"size is {size!r}, allowed is an int >= 0")
-        self.size = size
+        self.size = size = checked_size(size)
+        if loss.subcenters > 1:
+            raise ValueError(
+                f"loss has subcenters = {loss.subcenters}, allowed is 1: sub-centres that start at one mean stay alike"
+            )
         self._ranks = None if loss._parallel is None else loss._parallel.ranks
         growth = loss._growth(size)
         self.first, rows = growth.first, growth.new.stop - growth.new.start
@@ -109,6 +112,8 @@ def first_centres(
     loss: BasketSoftmaxLoss, init: str | Tensor | ClassMeans, size: int, growth: Growth
 ) -> Tensor:
     """The centres of this rank's classes of a new basket; `init` as for `BasketSoftmaxLoss.add_basket`.
+
+    `size` and `growth` count centres, of which a class may have several.
 
     Raises:
         ValueError: `init` is something else, of another shape, or made for another basket.

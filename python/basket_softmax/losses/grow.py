@@ -27,6 +27,17 @@ class Growth(NamedTuple):
     first: int
     same_everywhere: Callable[[list[str]], None]
 
+    def of_centres(self, subcenters: int) -> Growth:
+        """The same for tensors with `subcenters` adjacent rows per class."""
+        if subcenters == 1:
+            return self
+        new = slice(self.new.start * subcenters, self.new.stop * subcenters)
+        return self._replace(
+            extend=lambda rows: self.extend(rows.unflatten(0, (-1, subcenters))).flatten(0, 1),
+            new=new,
+            first=self.first * subcenters,
+        )
+
 
 def growth_here(classes: int, size: int) -> Growth:
     """One process: `size` rows behind the `classes` there are."""

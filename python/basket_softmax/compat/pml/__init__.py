@@ -1,4 +1,4 @@
-"""pytorch-metric-learning's ArcFaceLoss and CosFaceLoss: change the import, keep the rest.
+"""pytorch-metric-learning's ArcFaceLoss, CosFaceLoss and SubCenterArcFaceLoss: change the import, keep the rest.
 
     # from pytorch_metric_learning.losses import ArcFaceLoss
     from basket_softmax.compat.pml import ArcFaceLoss
@@ -9,5 +9,6 @@ gradients, its miners and reducers work; pytorch-metric-learning itself need not
 
 from .arcface import ArcFaceLoss
 from .cosface import CosFaceLoss
+from .subcenter_arcface import SubCenterArcFaceLoss
 
-__all__ = ["ArcFaceLoss", "CosFaceLoss"]
+__all__ = ["ArcFaceLoss", "CosFaceLoss", "SubCenterArcFaceLoss"]

@@ -1,4 +1,4 @@
-"""What ArcFaceLoss and CosFaceLoss share: pytorch-metric-learning's constructor, forward and get_logits.
+"""What the losses of this package share: pytorch-metric-learning's constructor, forward and get_logits.
 
 W is [D, C], as there; the kernel reads its transpose without a copy. Different on purpose: W never changes
 its dtype or device in forward (upstream casts it to the embeddings' dtype, and leaves it so); the loss of
@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bbs_kernels.operands import MAX_SUBCENTERS
+
 from .._head import check_device, class_indices, row_losses
 from .miners import row_weights
 from .reducing import LossDict, element_loss, make_reducer, reduced_loss
@@ -23,7 +25,7 @@ IGNORED = -100  # what torch's cross_entropy ignores; such a row has loss 0 and 
 
 
 class LargeMarginLoss(nn.Module):
-    """Base of the two losses.
+    """Base of the losses.
 
     Args:
         num_classes, embedding_size: C and D, both > 0.
@@ -35,6 +37,7 @@ class LargeMarginLoss(nn.Module):
         reducer: None (mean over the batch) or a reducer of pytorch-metric-learning, or any callable
             reducer(loss_dict, embeddings, labels).
         distance: None or a CosineSimilarity with p = 2 and power = 1: these losses are defined on cosines.
+        sub_centers: centres of a class, 1 to 16, adjacent columns of W.
         collect_stats: True keeps `avg_angle`, the mean target angle in degrees, as a device tensor.
 
     Raises:
@@ -56,6 +59,7 @@ class LargeMarginLoss(nn.Module):
         reducer: Any = None,
         distance: Any = None,
         collect_stats: bool | None = None,
+        sub_centers: int = 1,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -64,8 +68,11 @@ class LargeMarginLoss(nn.Module):
                 raise ValueError(f"{owner}: {name} must be > 0, got {size}")
         if not scale > 0:
             raise ValueError(f"{owner}: scale must be > 0, got {scale}")
+        if isinstance(sub_centers, bool) or not 1 <= sub_centers <= MAX_SUBCENTERS:
+            raise ValueError(f"{owner}: sub_centers is {sub_centers!r}, allowed are 1 to {MAX_SUBCENTERS}")
         _check_distance(owner, distance)
         self.num_classes = num_classes
+        self.sub_centers = sub_centers
         self.margin = margin
         self.scale = scale
         self.weight_init_func = nn.init.normal_ if weight_init_func is None else weight_init_func
@@ -78,7 +85,7 @@ class LargeMarginLoss(nn.Module):
         self.avg_angle: Tensor | float = 0.0
         self.target_margin()  # a margin out of range is an error here, not in the first step
         self.reducer = make_reducer(reducer, self.sub_loss_names())
-        self.W = nn.Parameter(torch.empty(embedding_size, num_classes))
+        self.W = nn.Parameter(torch.empty(embedding_size, num_classes * sub_centers))
         self.weight_init_func(self.W)
 
     def target_margin(self) -> Callable[[Tensor], Tensor]:
@@ -117,8 +124,9 @@ class LargeMarginLoss(nn.Module):
         targets = self._checked(embeddings, labels, ref_emb, ref_labels)
         x, w = self._operands(embeddings)
         losses, cos_t = row_losses(
-            x, w, targets, margin=self.target_margin(), scale=float(self.scale), ignore_index=IGNORED
-        )
+            x, w, targets, margin=self.target_margin(), scale=float(self.scale), ignore_index=IGNORED,
+            subcenters=self.sub_centers,
+        )  # fmt: skip
         if self.collect_stats:
             self.avg_angle = cos_t.detach().clamp(-1.0, 1.0).arccos().mean().rad2deg()
         if indices_tuple is not None:
@@ -133,15 +141,22 @@ class LargeMarginLoss(nn.Module):
         return self.reducer(loss_dict, embeddings, targets)
 
     def get_logits(self, embeddings: Tensor) -> Tensor:
-        """[B, C] scaled cosines without the margin, differentiable. This one does hold a B x C tensor."""
+        """[B, C] scaled cosines, of the nearest sub-centres, without the margin; differentiable.
+
+        This one does hold a B x C tensor.
+        """
         self._check_embeddings(embeddings)
         dtype = torch.promote_types(embeddings.dtype, self.W.dtype)
         x_hat = F.normalize(embeddings.to(dtype), dim=1)
-        return x_hat @ F.normalize(self.W.to(dtype), dim=0) * self.scale
+        logits = x_hat @ F.normalize(self.W.to(dtype), dim=0) * self.scale
+        return logits if self.sub_centers == 1 else logits.unflatten(1, (-1, self.sub_centers)).amax(2)
 
     def extra_repr(self) -> str:
-        size, classes = self.W.shape
-        return f"num_classes={classes}, embedding_size={size}, margin={self.margin:.6g}, scale={self.scale}"
+        centres = "" if self.sub_centers == 1 else f", sub_centers={self.sub_centers}"
+        return (
+            f"num_classes={self.num_classes}, embedding_size={self.W.shape[0]}, margin={self.margin:.6g}, "
+            f"scale={self.scale}{centres}"
+        )
 
     def _operands(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """(x, w) in dtypes the op takes; copies only for unusual mixtures, and never into the parameter."""
