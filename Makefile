@@ -24,7 +24,7 @@ CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-dist test-ptx test-cuda sanitize-cuda compute-sanitizer test-cpp build bench cuda-report gpu-report
+.PHONY: help demo test test-slow test-dist test-ptx test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda-report gpu-report
 .PHONY: lint format docs docs-serve dist clean FORCE
 
 help: ## list these targets
@@ -44,6 +44,9 @@ test-dist: $(STAMPS)/test ## the tests with several processes (Gloo on this mach
 
 test-cpp: $(STAMPS)/venv ## the C++ tests of the kernels: plain, then under the address and the thread sanitizer
 	$(BIN)/python tools/cpp_tests.py
+
+test-neon: $(STAMPS)/venv ## the C++ tests for 64-bit ARM, in QEMU (apt-get install g++-aarch64-linux-gnu qemu-user)
+	$(BIN)/python tools/cpp_tests.py neon
 
 test-ptx: $(STAMPS)/test $(STAMPS)/cuda ## the CUDA kernels in the PTX machine, no GPU (JUnit XML to PTX_JUNIT)
 	@mkdir -p $(dir $(PTX_JUNIT))

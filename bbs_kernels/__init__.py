@@ -8,13 +8,18 @@ from . import _autograd as _autograd  # registers shapes and gradients of the op
 from . import _cuda as _cuda  # the CUDA bodies, where the build has none
 from . import _offsets as _offsets  # the bodies of basket_of and first_class
 from . import ema, functional, reference
+from .a_softmax import ASoftmax
 from .checks import check
+from .interclass import InterclassFilter
+from .magface import MagFace
 from .margin_call import MarginContext
 from .margins import ArcFace, CombinedMargin, CosFace, SphereFace, arccos
+from .negative_map import NegativeMap
 from .rules import Absolute, All, Below, Ema, Own, Relative, TopK
 from .workspace import release_workspace
 
 __all__ = [
+    "ASoftmax",
     "Absolute",
     "All",
     "ArcFace",
@@ -22,7 +27,10 @@ __all__ = [
     "CombinedMargin",
     "CosFace",
     "Ema",
+    "InterclassFilter",
+    "MagFace",
     "MarginContext",
+    "NegativeMap",
     "Own",
     "Relative",
     "SphereFace",

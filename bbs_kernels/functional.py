@@ -16,7 +16,16 @@ from torch import Tensor
 from . import ema as running_mean
 from ._load import OPS
 from .margins import FamilyArguments, family_arguments
-from .operands import check_operands, check_optional, check_rule_size, check_scale, check_subcenters
+from .operands import (
+    CORE_NAMES,
+    OperandNames,
+    check_is_tensor,
+    check_operands,
+    check_optional,
+    check_rule_size,
+    check_scale,
+    check_subcenters,
+)
 from .rules import (
     GUARD_NONE,
     GUARD_RELATIVE,
@@ -52,6 +61,7 @@ def cos_lse(
     mined_in_lse: bool = True,
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     subcenters: int = 1,
+    names: OperandNames = CORE_NAMES,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log-sum-exp over the negatives of each row, its target cosine, and what was mined.
 
@@ -64,7 +74,7 @@ def cos_lse(
             the gradient is fp32). Any strides: `v.t()` of a [D, C] parameter is not copied.
         labels: [B] int64 global class indices, or `ignore_index`.
         offsets: [K+1] int64 on the CPU: basket b owns the classes offsets[b] ... offsets[b+1]-1.
-        scale: s > 0.
+        scale: s, above 0 and at most 1e6.
         mining: `All()`, `Own()`, `Below(guard)` or `TopK(k, skip, guard)`.
         aliases: [C] int64; classes with the same non-negative alias are known to be one identity.
         ignore_index: label of rows that take no part.
@@ -85,6 +95,7 @@ def cos_lse(
             costs launches, never another result but for the rounding of dX, which adds up the runs.
         subcenters: r, 1 to 16: `w` is [C*r, D], rows c*r ... c*r+r-1 are the sub-centres of class c. The cosine of a
             class is the largest of theirs; its gradient goes to that sub-centre, the first where they tie.
+        names: what messages call `x` and `w`: the words of a caller who names them otherwise.
 
     Returns:
         lse [B]: log of sum over N_i of exp(s * c_ij); -inf where N_i is empty and at ignored rows.
@@ -104,7 +115,7 @@ def cos_lse(
         x, w, labels, offsets, scale=scale, mining=mining, aliases=aliases, ignore_index=ignore_index, ema=ema,
         training=training, class_index=class_index, stash_bytes=stash_bytes, row_basket=row_basket,
         row_alias=row_alias, row_guard=row_guard, mined_in_lse=mined_in_lse, workspace_bytes=workspace_bytes,
-        subcenters=subcenters,
+        subcenters=subcenters, names=names,
     )  # fmt: skip
     lse, cos_t, mined_idx, mined_cos, _ = call.run(call.x, w)
     return lse, cos_t, call.classes_of(mined_idx), mined_cos
@@ -209,11 +220,12 @@ def prepare(
     mined_in_lse: bool = True,
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     subcenters: int = 1,
+    names: OperandNames = CORE_NAMES,
 ) -> CoreCall:
     """Everything of `cos_lse` before the op itself: checks, autocast, the `Ema` guard and its update."""
     check_rule(mining)
-    x = _autocast(x)
-    check_operands(x, w, labels, offsets)
+    x = autocast(x, names.x)
+    check_operands(x, w, labels, offsets, names)
     classes = check_subcenters(subcenters, w)
     check_scale(scale)
     check_rule_size(mining, offsets)
@@ -347,10 +359,13 @@ def _allow_tf32(x: Tensor) -> bool:
     return x.is_cuda and x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
 
 
-def _autocast(x: Any) -> Tensor:
-    """`x` in the dtype that `F.linear` would use: fp64 stays, the rest follows autocast where it is on."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a tensor, got {type(x).__name__}")
+def autocast(x: Tensor, name: str = "x") -> Tensor:
+    """`x` in the dtype that `F.linear` would use: fp64 stays, the rest follows autocast where it is on.
+
+    Raises:
+        TypeError: no tensor; the message calls it `name`.
+    """
+    check_is_tensor(name, x)
     device_type = x.device.type
     if torch.is_autocast_enabled(device_type) and x.dtype in (torch.float32, torch.float16, torch.bfloat16):
         return x.to(torch.get_autocast_dtype(device_type))

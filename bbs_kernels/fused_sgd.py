@@ -11,6 +11,7 @@ from torch import Tensor
 from . import functional
 from ._load import OPS
 from .margins import FamilyArguments
+from .operands import CORE_NAMES, OperandNames
 
 
 class SgdSettings(NamedTuple):
@@ -50,10 +51,14 @@ def margin_softmax_with_sgd(
     return _MarginSoftmaxWithSgd.apply(call.x, w, call, functional.checked_family(margin), step)
 
 
-def _prepare(x: Tensor, w: Tensor, *args: Any, **kwargs: Any) -> functional.CoreCall:
+def _prepare(
+    x: Tensor, w: Tensor, *args: Any, names: OperandNames = CORE_NAMES, **kwargs: Any
+) -> functional.CoreCall:
     if w.device.type != "cpu":
-        raise ValueError(f"FusedSGD came with w on {w.device}, allowed is the CPU: use torch.optim.SGD there")
-    return functional.prepare(x, w, *args, **kwargs)
+        raise ValueError(
+            f"FusedSGD came with {names.w} on {w.device}, allowed is the CPU: use torch.optim.SGD there"
+        )
+    return functional.prepare(x, w, *args, names=names, **kwargs)
 
 
 class _CosLseWithSgd(torch.autograd.Function):

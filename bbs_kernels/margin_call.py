@@ -1,7 +1,8 @@
 """How a margin is called: `margin(cos_t)` or `margin(cos_t, ctx)`, decided once by its signature.
 
 Most margins need only the target cosine. Quality-aware ones (AdaFace, MagFace) also need the embedding
-norms, learnable or per-class ones the labels; those take a second argument, a `MarginContext`.
+norms, learnable or per-class ones the labels; those take a second argument, a `MarginContext`. A margin of that form
+may also have `row_penalty(ctx)` -> [B], which is added to the losses of the rows before their reduction.
 """
 
 from __future__ import annotations
@@ -98,3 +99,30 @@ def call_margin(
             f"margin must return the shape of cos_t, {tuple(cos_t.shape)}, got {tuple(psi.shape)}"
         )
     return psi.to(cos_t.dtype)
+
+
+def with_penalty(
+    losses: Tensor,
+    margin: Callable[..., Any],
+    norms: Tensor | None,
+    labels: Tensor,
+    valid: Tensor,
+    training: bool,
+) -> Tensor:
+    """losses [B] with the margin's `row_penalty` added; `losses` itself where it has none.
+
+    Raises:
+        TypeError: the margin has one and does not take a context, so that there are no `norms`.
+        ValueError: the penalty is not [B].
+    """
+    penalty_of = getattr(margin, "row_penalty", None)
+    if penalty_of is None:
+        return losses
+    if norms is None:
+        raise TypeError(f"margin has row_penalty and must be callable as margin(cos_t, ctx), got {margin!r}")
+    penalty = penalty_of(MarginContext(norms, labels, training, valid))
+    if penalty.shape != losses.shape:
+        raise ValueError(
+            f"row_penalty must return the shape {tuple(losses.shape)}, got {tuple(penalty.shape)}"
+        )
+    return losses + penalty.to(losses.dtype)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,25 +13,49 @@ from .rules import MAX_SLOTS, Rule, TopK
 MAX_SUBCENTERS = 16  # kMaxSubcenters of csrc/common/rule.h
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
+# From about 7e8 one ulp of an fp32 logit is more than exp can take, and gradients became NaN; at the limit the rounding
+# of a cosine alone is a step of 0.1 in a logit. Losses of this family use 1 to a few hundred.
+LARGEST_SCALE = 1e6
 
-def check_operands(x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor) -> None:
+
+class OperandNames(NamedTuple):
+    """What the caller calls the two operands: messages use the caller's words."""
+
+    x: str = "x"
+    w: str = "w"
+
+
+CORE_NAMES = OperandNames()
+
+
+def check_is_tensor(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is a tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+
+
+def check_operands(
+    x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, names: OperandNames = CORE_NAMES
+) -> None:
     """Raise TypeError or ValueError unless shapes, dtypes and devices go together."""
-    for name, value in (("w", w), ("labels", labels), ("offsets", offsets)):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    of_x, of_w = names
+    for name, value in ((of_x, x), (of_w, w), ("labels", labels), ("offsets", offsets)):
+        check_is_tensor(name, value)
     if x.dim() != 2 or x.shape[1] == 0:
-        raise ValueError(f"x has shape {tuple(x.shape)}, allowed is [B, D] with D > 0")
+        raise ValueError(f"{of_x} has shape {tuple(x.shape)}, allowed is [B, D] with D > 0")
     if w.dim() != 2 or w.shape[1] != x.shape[1]:
-        raise ValueError(f"w has shape {tuple(w.shape)}, allowed is [C, {x.shape[1]}]: x is {tuple(x.shape)}")
+        raise ValueError(
+            f"{of_w} has shape {tuple(w.shape)}, allowed is [C, {x.shape[1]}]: {of_x} is {tuple(x.shape)}"
+        )
     if x.dtype not in _FLOATS:
-        raise TypeError(f"x is {x.dtype}, allowed are float64, float32, float16 and bfloat16")
+        raise TypeError(f"{of_x} is {x.dtype}, allowed are float64, float32, float16 and bfloat16")
     half = x.dtype in (torch.float16, torch.bfloat16)
     if w.dtype != x.dtype and not (half and w.dtype == torch.float32):
         also = " or float32" if half else ""
-        raise TypeError(f"w is {w.dtype} with x {x.dtype}, allowed is {x.dtype}{also}")
+        raise TypeError(f"{of_w} is {w.dtype} with {of_x} {x.dtype}, allowed is {x.dtype}{also}")
     if labels.shape != x.shape[:1]:
         raise ValueError(
-            f"labels has shape {tuple(labels.shape)}, allowed is ({x.shape[0]},): x is {tuple(x.shape)}"
+            f"labels has shape {tuple(labels.shape)}, allowed is ({x.shape[0]},): {of_x} is {tuple(x.shape)}"
         )
     if labels.dtype != torch.int64:
         raise TypeError(f"labels is {labels.dtype}, allowed is int64")
@@ -40,9 +63,9 @@ def check_operands(x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor) -> Non
         raise ValueError(f"offsets has shape {tuple(offsets.shape)}, allowed is [K + 1] with K > 0")
     if offsets.dtype != torch.int64 or offsets.device.type != "cpu":
         raise TypeError(f"offsets is {offsets.dtype} on {offsets.device}, allowed is int64 on the CPU")
-    for name, value in (("w", w), ("labels", labels)):
+    for name, value in ((of_w, w), ("labels", labels)):
         if value.device != x.device:
-            raise ValueError(f"{name} is on {value.device}, allowed is the device of x, {x.device}")
+            raise ValueError(f"{name} is on {value.device}, allowed is the device of {of_x}, {x.device}")
 
 
 def check_subcenters(subcenters: int, w: Tensor) -> int:
@@ -73,11 +96,11 @@ def check_optional(
 
 
 def check_scale(scale: float) -> None:
-    """Raise TypeError or ValueError unless `scale` is a finite number above 0."""
+    """Raise TypeError or ValueError unless `scale` is a number above 0 and at most `LARGEST_SCALE`."""
     if isinstance(scale, bool) or not isinstance(scale, (int, float)):
         raise TypeError(f"scale must be a number, got {scale!r}")
-    if not 0 < scale < math.inf:  # not isfinite: torch.compile makes a scale that changes symbolic
-        raise ValueError(f"scale is {scale}, allowed are finite values above 0")
+    if not 0 < scale <= LARGEST_SCALE:  # not isfinite: torch.compile makes a scale that changes symbolic
+        raise ValueError(f"scale is {scale}, allowed are values above 0, up to {LARGEST_SCALE:g}")
 
 
 def check_labels(labels: Any, rows: int) -> None:

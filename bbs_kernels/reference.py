@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .margin_call import call_margin, takes_context
+from .margin_call import MarginContext, call_margin, row_norms, takes_context, with_penalty
+from .negative_map import NegativeMap, negatives_of
 from .rules import Absolute, All, Below, Own, Relative, Rule, TopK, check_rule, ema_guard
 
 ZERO_NORM = 1e-12  # a row or centre below this norm has cosine 0 and gradient 0
@@ -40,6 +41,7 @@ def cos_lse(
     row_guard: Tensor | None = None,
     mined_in_lse: bool = True,
     subcenters: int = 1,
+    negative_map: NegativeMap | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log-sum-exp over the negatives, the target cosine, and the mined classes, densely.
 
@@ -61,6 +63,7 @@ def cos_lse(
         mined_in_lse: False: lse is of the own basket alone.
         subcenters: r, sub-centres of a class (Deng et al., ECCV 2020): `w` is [C*r, D], rows c*r ... c*r+r-1 are those
             of class c, whose cosine is the largest of theirs; the gradient goes to that one, the first where they tie.
+        negative_map: lse is of scale * f(c_ij), with the map's parameters [B].
 
     Returns:
         lse [B], cos_t [B], mined_idx [B, K, k] int64 (-1 padded), mined_cos [B, K, k]; k = 0 unless TopK.
@@ -142,7 +145,11 @@ def cos_lse(
                 mined_idx[rows, other] = idx
                 mined_cos[rows, other] = torch.where(idx >= 0, key, 0.0)
 
-        row_lse = torch.logsumexp(torch.where(negative, scale * cos, -math.inf), dim=1)
+        logits = scale * cos
+        if negative_map is not None:  # elsewhere at 0: the slope at a NaN would become 0 * NaN in backward
+            of_rows = (parameter[rows, None] for parameter in negative_map.parameters)
+            logits = scale * negative_map.function(torch.where(negative, cos, 0.0), *of_rows)
+        row_lse = torch.logsumexp(torch.where(negative, logits, -math.inf), dim=1)
         # NaN through the embedding itself, so that dX is NaN even where no negative carries it.
         # The factor is NaN in broken rows only: 0 * NaN in backward would reach the others.
         poison = torch.where(broken, math.nan, 0.0)
@@ -201,14 +208,22 @@ def basket_softmax(
         reduction: "mean" (sum of w_i*loss_i over sum of w_i, rows not ignored), "sum" or "none" ([B]).
         sample_weight: [B] weights w_i, 1 when None.
     """
-    lse, cos_t, _, _ = cos_lse(
-        x, w, labels, offsets, scale=scale, mining=mining, aliases=aliases, ignore_index=ignore_index,
-        ema=ema, training=training, norm_limit=norm_limit, subcenters=subcenters,
-    )  # fmt: skip
+    arguments: dict[str, Any] = {
+        "scale": scale, "mining": mining, "aliases": aliases, "ignore_index": ignore_index, "ema": ema,
+        "norm_limit": norm_limit, "subcenters": subcenters,
+    }  # fmt: skip
+    lse, cos_t, _, _ = cos_lse(x, w, labels, offsets, training=training, **arguments)
     valid = labels != ignore_index
-    psi = call_margin(margin, takes_context(margin), cos_t, x, labels, valid, training)
+    with_context = takes_context(margin)
+    norms = row_norms(x, valid, cos_t.dtype)
+    negatives = negatives_of(margin)
+    if negatives is not None:
+        mapping = negatives(cos_t.detach(), MarginContext(norms, labels, training, valid))
+        lse, *_ = cos_lse(x, w, labels, offsets, negative_map=mapping, **arguments)
+    psi = call_margin(margin, with_context, cos_t, x, labels, valid, training, norms)
     weight = torch.ones_like(lse) if sample_weight is None else sample_weight.to(lse.dtype)
-    losses = row_losses(lse[valid], psi[valid], scale=scale) * weight[valid]
+    losses = with_penalty(row_losses(lse, psi, scale=scale), margin, norms, labels, valid, training)
+    losses = losses[valid] * weight[valid]
     if reduction == "none":
         return torch.zeros_like(lse).index_copy(0, torch.nonzero(valid).flatten(), losses)
     divisor = weight[valid].sum()

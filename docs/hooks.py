@@ -18,16 +18,20 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 DOCS = Path(__file__).resolve().parent
-sys.path[:0] = [str(DOCS), str(DOCS.parent / "tools")]
+sys.path[:0] = [str(DOCS), *(str(DOCS.parent / folder) for folder in ("tools", "bench"))]
 
-import bench_table  # noqa: E402  (needs the path above)
+import bench_aims  # noqa: E402  (needs the path above)
+import bench_table  # noqa: E402
 import demo_table  # noqa: E402
+import parallel_table  # noqa: E402
 import plots  # noqa: E402
+import ranks_table  # noqa: E402
 
 INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
 BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
 DEMO_TABLE = re.compile(r"<!-- demo-table: (many|style) -->")
-BENCH_TABLE = "<!-- bench-table -->"
+PARALLEL_TABLE, RANKS_TABLE = "<!-- parallel-table -->", "<!-- ranks-table -->"
+BENCH_TABLE = re.compile(r"<!-- bench-table: (main|sizes|rules) ([\w-]+) -->")
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -46,10 +50,33 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         except FileNotFoundError as error:
             raise PluginError(str(error)) from None
 
-    markdown = DEMO_TABLE.sub(fill, markdown)
-    if BENCH_TABLE not in markdown:
-        return markdown
-    return markdown.replace(BENCH_TABLE, bench_table.table(bench_table.read(DOCS / "results" / "bench")))
+    if PARALLEL_TABLE in markdown:
+        found = parallel_table.read(DOCS / "results" / "parallel")
+        markdown = markdown.replace(PARALLEL_TABLE, parallel_table.table(found))
+    if RANKS_TABLE in markdown:
+        rows = (demo_table.read_rows(DOCS / "results" / name) for name in ("many", "ranks"))
+        markdown = markdown.replace(RANKS_TABLE, ranks_table.table(*rows))
+    return BENCH_TABLE.sub(_bench_table, DEMO_TABLE.sub(fill, markdown))
+
+
+def _bench_table(mark: re.Match[str]) -> str:
+    suite, kind = mark.groups()
+    results = DOCS / "results" / "bench"
+    document = bench_table.read(results if suite == "main" else results / suite)
+    if kind == "all":
+        return bench_table.table(document)
+    if kind == "memory":
+        return bench_table.memory(document)
+    if kind == "aims":
+        return bench_aims.aims_table(document)
+    if kind == "breakdown":
+        return bench_aims.breakdown_table(document)
+    if kind not in bench_table.TABLES:
+        raise PluginError(
+            f"{mark[0]}: the table is {kind}, allowed are all, memory, aims, breakdown and "
+            f"{', '.join(bench_table.TABLES)}"
+        )
+    return bench_table.table(document, bench_table.TABLES[kind])
 
 
 def on_page_content(content: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -1,21 +1,28 @@
 """The plots of the documentation, drawn from the library itself: {file name: SVG bytes}.
 
 `rules.svg` shows which classes a rule admits by asking for the gradient of the log-sum-exp with respect to
-the class centres: a class is a negative exactly where that gradient is not zero.
+the class centres: a class is a negative exactly where that gradient is not zero. `stages.svg` does the same for
+many rows; `sizes.svg` shows committed measurements.
 """
 
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
+import margin_plots
 import matplotlib
+import rule_plot
+import size_plot
 import torch
+from bench_table import read
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 import basket_softmax as bs
 from bbs_kernels import functional
 
+SIZES = Path(__file__).parent / "results" / "bench" / "sizes"
 MARGINS = {
     "no margin": bs.CosFace(0.0),
     "ArcFace(0.5)": bs.ArcFace(0.5),
@@ -42,7 +49,9 @@ def draw_all() -> dict[str, bytes]:
     settings = {"svg.hashsalt": "bbs-kernels", "svg.fonttype": "path", "font.size": 9, "axes.grid": True,
                 "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
     with matplotlib.rc_context(settings):
-        return {"margins.svg": _margins(), "boundaries.svg": _boundaries(), "rules.svg": _rules()}
+        drawn = {"margins.svg": _margins(), "boundaries.svg": _boundaries(), "rules.svg": _rules()}
+        drawn |= {"stages.svg": _svg(rule_plot.draw()), "sizes.svg": _svg(size_plot.draw(read(SIZES)))}
+        return drawn | {name: _svg(figure) for name, figure in margin_plots.draw().items()}
 
 
 def _margins() -> bytes:

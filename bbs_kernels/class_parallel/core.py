@@ -16,6 +16,7 @@ from .. import functional
 from .._layout import sampled_gradient
 from .._load import OPS
 from ..fused_sgd import SgdSettings, step_on_centres
+from ..operands import CORE_NAMES, OperandNames
 from ..rules import Rule, TopK
 from .aliases import mate_counts, row_aliases
 from .guards import row_guards
@@ -57,20 +58,21 @@ def cos_lse(
     grad_factor: float = 1.0,
     step: Callable[[], SgdSettings] | None = None,
     subcenters: int = 1,
+    names: OperandNames = CORE_NAMES,
 ) -> ParallelRows:
     """`bbs_kernels.functional.cos_lse` of the global batch; every rank of the group must call it.
 
     Args:
         x: [b, D] the rank's own embeddings; w: [classes of the shard * subcenters, D].
         batch: from `gather_batch`.
-        scale, mining, ema, training, stash_bytes, workspace_bytes, subcenters: as for `functional.cos_lse`; the same
-            on every rank.
+        scale, mining, ema, training, stash_bytes, workspace_bytes, subcenters, names: as for `functional.cos_lse`;
+            the same on every rank.
         aliases: [classes of the shard].
         sample: from labels [B], classes of the shard or -1, to the ascending classes that take part (Partial FC).
         grad_factor: what the gradient of `x` is multiplied by.
         step: when given, backward spends the gradient of `w` as one SGD step (see `FusedSGD`).
     """
-    x = functional._autocast(x)
+    x = functional.autocast(x, names.x)
     with torch.no_grad():
         every = ranks.gather_rows(x.detach(), batch.counts)
     local = shard.local_labels(batch.labels, batch.basket)
@@ -86,7 +88,7 @@ def cos_lse(
     call = functional.prepare(
         every, w, local, shard.offsets, scale=scale, mining=listed, aliases=aliases, stash_bytes=stash_bytes,
         class_index=class_index, row_basket=batch.basket, row_alias=alias, row_guard=guard, mined_in_lse=False,
-        workspace_bytes=workspace_bytes, subcenters=subcenters,
+        workspace_bytes=workspace_bytes, subcenters=subcenters, names=names,
     )  # fmt: skip
     mates = None
     if aliases is not None and alias is not None and skip > 0:

@@ -103,6 +103,11 @@ def write(
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+    draw(timings, machine, folder)
+
+
+def draw(timings: Sequence[Timing], machine: dict[str, str], folder: Path) -> None:
+    """Write the plots into `folder`."""
     processor = machine[form_of(timings).processor]
     sizes = {case.name: case.classes for case in SIZES}
     swept = [t for t in timings if t.case in sizes]

@@ -5,7 +5,7 @@
     value = loss(embeddings, labels)
 
 Rules, guards and margins come from `bbs_kernels`, the kernels' package; `checkpoint`, `compat`, `data`,
-`evaluation` and `demo` are loaded when first used.
+`evaluation`, `training` and `demo` are loaded when first used.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from bbs_kernels import (
     Absolute,
     All,
     ArcFace,
+    ASoftmax,
     Below,
     CombinedMargin,
     CosFace,
     Ema,
+    InterclassFilter,
+    MagFace,
     MarginContext,
+    NegativeMap,
     Own,
     Relative,
     SphereFace,
@@ -33,13 +37,27 @@ from bbs_kernels import (
 from . import functional, optim
 from .adaface import AdaFace
 from .baskets import Baskets, LocalLabels
-from .losses import ArcFaceLoss, BasketSoftmaxLoss, ClassMeans, CombinedMarginLoss, CosFaceLoss
+from .curricularface import CurricularFace
+from .linking import IdentityLinker
+from .losses import (
+    AdaFaceLoss,
+    ArcFaceLoss,
+    BasketSoftmaxLoss,
+    ClassMeans,
+    CombinedMarginLoss,
+    CosFaceLoss,
+    CurricularFaceLoss,
+    MagFaceLoss,
+    SphereFaceLoss,
+)
 
-_LAZY = ("checkpoint", "compat", "data", "demo", "evaluation")
+_LAZY = ("checkpoint", "compat", "data", "demo", "evaluation", "overlaps", "training")
 
 __all__ = [
+    "ASoftmax",
     "Absolute",
     "AdaFace",
+    "AdaFaceLoss",
     "All",
     "ArcFace",
     "ArcFaceLoss",
@@ -51,12 +69,20 @@ __all__ = [
     "CombinedMarginLoss",
     "CosFace",
     "CosFaceLoss",
+    "CurricularFace",
+    "CurricularFaceLoss",
     "Ema",
+    "IdentityLinker",
+    "InterclassFilter",
     "LocalLabels",
+    "MagFace",
+    "MagFaceLoss",
     "MarginContext",
+    "NegativeMap",
     "Own",
     "Relative",
     "SphereFace",
+    "SphereFaceLoss",
     "TopK",
     "arccos",
     "check",
@@ -67,6 +93,8 @@ __all__ = [
     "evaluation",
     "functional",
     "optim",
+    "overlaps",
+    "training",
 ]
 
 

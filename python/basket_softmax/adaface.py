@@ -15,17 +15,19 @@ from bbs_kernels import MarginContext, arccos
 
 
 class AdaFace(nn.Module):
-    """psi(c) = cos(theta - m * z) - (m * z + m), z = the row's norm, standardised, divided by h, clipped to [-1, 1].
+    """psi(c) = cos(theta - m * z) - (m * z + m), z = clip(h * (norm - mean) / deviation, -1, 1).
 
     A low norm (z = -1: a poor image) gives an added angle, as in ArcFace; a high norm (z = 1) a larger
     subtracted margin. The norm itself gets no gradient from here, as in the paper.
 
     Args:
         margin: m, radians for the angle and cosine units for the subtraction.
-        h: concentration: z reaches +-1 at h standard deviations from the mean.
+        h: concentration: z reaches +-1 at 1/h standard deviations from the mean.
         momentum: share of a batch in the running mean and deviation of the norms.
 
-    The buffers `mean` and `std` (scalars) start at 20 and 100 and are part of the state_dict.
+    The buffers `mean` and `std` (scalars) start at 20 and 100 and are part of the state_dict. Under a process group
+    they are those of the rows of all ranks. The authors' code clips every cosine to +-(1 - 1e-3) first; here only
+    theta at the target is, by the same 1e-3.
     """
 
     mean: Tensor
@@ -52,7 +54,7 @@ class AdaFace(nn.Module):
         norms = ctx.norms.detach().clamp(1e-3, 100.0)
         if ctx.training:
             self._update(norms, ctx.valid)
-        z = ((norms - self.mean) / (self.std + 1e-3) / self.h).clamp(-1.0, 1.0)
+        z = ((norms - self.mean) / (self.std + 1e-3) * self.h).clamp(-1.0, 1.0)
         floor = 1e-3  # theta stays inside (0, pi), where cos is monotone
         theta = (arccos(cos_t) - self.margin * z).clamp(floor, math.pi - floor)
         return torch.cos(theta) - (self.margin * z + self.margin)

@@ -102,10 +102,10 @@ class Baskets:
             basket = self.index(basket)
         if isinstance(basket, bool):
             raise TypeError(f"basket must be an int64 tensor, an int or a name, got {basket}")
-        if isinstance(basket, int):
+        if isinstance(basket, Integral):
             if not 0 <= basket < len(self):
                 raise ValueError(f"basket is {basket}, allowed are 0 to {len(self) - 1}")
-            basket = torch.full_like(labels, basket)
+            basket = torch.full_like(labels, int(basket))
         if not isinstance(basket, Tensor) or basket.dtype != torch.int64:
             kind = basket.dtype if isinstance(basket, Tensor) else type(basket).__name__
             raise TypeError(f"basket must be an int64 tensor, an int or a name, got {kind}")

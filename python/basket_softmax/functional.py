@@ -9,9 +9,16 @@ import torch
 from torch import Tensor
 
 from bbs_kernels import functional as core
-from bbs_kernels.margin_call import call_margin, takes_context
+from bbs_kernels import mapped_lse
+from bbs_kernels.margin_call import MarginContext, call_margin, row_norms, takes_context, with_penalty
 from bbs_kernels.margins import family_arguments
+from bbs_kernels.negative_map import NOT_FUSED, NegativeMap, negatives_of
+from bbs_kernels.operands import OperandNames
 from bbs_kernels.rules import Rule
+
+__all__ = ["basket_softmax"]
+
+NAMES = OperandNames("embeddings", "weight")  # of the two operands, in messages
 
 
 class RowResults(NamedTuple):
@@ -60,7 +67,7 @@ def basket_softmax(
         labels: [B] int64 global class indices, or `ignore_index`.
         offsets: [K+1] int64 on the CPU; basket b owns the classes offsets[b] ... offsets[b+1]-1.
         margin: psi = margin(cos_t) or margin(cos_t, ctx), see `bbs_kernels.MarginContext`.
-        scale: s > 0.
+        scale: s, above 0 and at most 1e6.
         mining: `All()`, `Own()`, `Below(guard)` or `TopK(k, skip, guard)`.
         aliases: [C] int64; classes with the same non-negative alias are known to be one identity.
         reduction: "mean" (over the weights of the rows not ignored), "sum" or "none" ([B]).
@@ -104,16 +111,31 @@ def row_results(
     **core_arguments: Any,
 ) -> RowResults:
     """The rows before the reduction; `core_arguments` go to `kernels`. Gradients flow through the losses."""
-    core_arguments |= {"scale": scale, "ignore_index": ignore_index, "training": training}
+    core_arguments |= {"scale": scale, "ignore_index": ignore_index, "training": training, "names": NAMES}
     if family_arguments(margin) is not None:
         return RowResults(
             *kernels.margin_softmax(embeddings, weight, labels, offsets, margin=margin, **core_arguments)
         )
     if with_context is None:
         with_context = takes_context(margin)
-    lse, cos_t, mined_idx, mined_cos = kernels.cos_lse(embeddings, weight, labels, offsets, **core_arguments)
+    operands = (embeddings, weight, labels, offsets)
+    map_of = negatives_of(margin)
+    if map_of is not None:
+        if kernels is not core:
+            raise ValueError(f"FusedSGD came with the margin {margin!r}, {NOT_FUSED}")
+
+        def negatives(cos_t: Tensor) -> NegativeMap:
+            valid = labels != ignore_index
+            norms = row_norms(embeddings, valid, cos_t.dtype)
+            return map_of(cos_t, MarginContext(norms, labels, training, valid))
+
+        found = mapped_lse.cos_lse(*operands, negatives=negatives, **core_arguments)
+    else:
+        found = kernels.cos_lse(*operands, **core_arguments)
+    lse, cos_t, mined_idx, mined_cos = found
     valid = labels != ignore_index
     with torch.autocast(embeddings.device.type, enabled=False):
-        psi = call_margin(margin, with_context, cos_t, embeddings, labels, valid, training)
-        losses = core.row_losses(lse, psi, scale)
+        norms = row_norms(embeddings, valid, cos_t.dtype) if with_context else None
+        psi = call_margin(margin, with_context, cos_t, embeddings, labels, valid, training, norms)
+        losses = with_penalty(core.row_losses(lse, psi, scale), margin, norms, labels, valid, training)
     return RowResults(losses, cos_t, mined_idx, mined_cos)

@@ -13,6 +13,8 @@ from bbs_kernels.fused_sgd import SgdSettings, cos_lse_with_sgd, margin_softmax_
 
 from .losses import BasketSoftmaxLoss
 
+__all__ = ["FusedSGD"]
+
 LARGEST_FACTOR = 128.0  # a weight of the loss may be large; a GradScaler starts at 65536
 
 

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from basket_softmax.compat import insightface
+from basket_softmax.compat.insightface import partial_fc
+from basket_softmax.compat.insightface.ranks import ClassRanges
 from basket_softmax.losses.sampling import sample_classes
 
 MARGINS = [
@@ -208,15 +210,30 @@ def test_with_a_process_group_of_one(problem, tmp_path):
         torch.distributed.destroy_process_group()
 
 
-def test_more_than_one_rank_is_named(problem, monkeypatch):
+def test_a_group_that_came_after_the_head_is_named(problem, monkeypatch):
     x, w, labels = problem()
     module = head(insightface.ArcFace(), w)
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    with pytest.raises(NotImplementedError, match="2 ranks, but classes are not sharded yet"):
-        insightface.PartialFC_V2(insightface.ArcFace(), 8, 10)
-    with pytest.raises(NotImplementedError, match="not sharded yet"):  # the group came after the head
+    monkeypatch.setattr(partial_fc, "default_group", lambda: "a group of two ranks")
+    with pytest.raises(RuntimeError, match=r"made before torch\.distributed\.init_process_group"):
         module(x, labels)
+
+
+@pytest.mark.parametrize("classes", [1, 5, 97, 10572])
+@pytest.mark.parametrize("world", [1, 2, 3, 8, 64])
+def test_ranges_are_insightfaces(classes, world):
+    """num_local = C // n + (r < C % n), class_start = C // n * r + min(r, C % n), as published."""
+    sharding, owner = ClassRanges(classes, world), []
+    for rank in range(world):
+        ((start, stop),) = sharding.ranges(rank)
+        assert start == classes // world * rank + min(rank, classes % world) == len(owner)
+        assert stop - start == classes // world + int(rank < classes % world) == sharding.num_local(rank)
+        owner += [(rank, index - start) for index in range(start, stop)]
+    assert [sharding.to_local(index) for index in range(classes)] == owner
+    assert [sharding.to_global(*place) for place in owner] == list(range(classes))
+    with pytest.raises(ValueError, match=f"index is {classes}, allowed are 0 to"):
+        sharding.to_local(classes)
+    with pytest.raises(ValueError, match=f"rank is {world}, allowed are 0 to"):
+        sharding.ranges(world)
 
 
 def test_wrong_arguments_are_named(problem):

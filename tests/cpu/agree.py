@@ -12,11 +12,21 @@ from torch import Tensor
 
 from bbs_kernels import reference
 from bbs_kernels.rules import Absolute, All, Below, Relative, TopK
+from support.tolerances import (
+    COSINE,
+    FP64_OVER_FP32,
+    GRADIENT_PER_SCALE,
+    LOSS_RELATIVE,
+    PRECISION,
+    ROUNDING,
+    TABLE,
+    TIMES_EAGER,
+    loss_bound,
+    precision_of,
+    relative_l2,
+)
 
 from .problem import F32_MAX, Problem
-
-COS_TOLERANCE = {torch.float64: 1e-13, torch.float32: 6e-7}  # by the dtype of the results
-ROUNDING = {torch.float64: 0.0, torch.float32: 0.0, torch.float16: 2**-11, torch.bfloat16: 2**-8}
 
 
 def centre_cosines(problem: Problem) -> Tensor:
@@ -48,7 +58,7 @@ def settle_centres(problem: Problem) -> Problem:
     cos, same = centre_cosines(problem), same_centres(problem).expand(len(problem.labels), -1, -1)
     other = same != same.gather(2, cos.argmax(dim=2, keepdim=True))
     runner_up = torch.where(other, cos, -torch.inf).amax(2)
-    near = cos.amax(2) - runner_up < 3 * COS_TOLERANCE[result_dtype(problem)]
+    near = cos.amax(2) - runner_up < 3 * COSINE[precision_of(problem.x.dtype)]
     near &= (problem.exact_operands()[0].square().sum(1) >= 1e-24)[:, None]
     return problem.replace(labels=torch.where(near.any(1), problem.ignore_index, problem.labels))
 
@@ -61,7 +71,7 @@ def settle(problem: Problem) -> Problem:
     """`problem` with those rows ignored whose selection hangs on less than the tolerance."""
     if not isinstance(problem.mining, (Below, TopK)) or not len(problem.labels):
         return problem
-    tolerance = 3 * COS_TOLERANCE[result_dtype(problem)]
+    tolerance = 3 * COSINE[precision_of(problem.x.dtype)]
     cos = cosines(problem)
     x = problem.exact_operands()[0]
     # Classes of the same centres tie exactly; with several centres a class may also tie by one of them, and the row
@@ -147,14 +157,12 @@ def check_close(name: str, got: Tensor, want: Tensor, bound: Tensor | float) -> 
 def check_losses(
     problem: Problem, lse: Tensor, cos_t: Tensor, want_lse: Tensor, want_cos_t: Tensor, margin: float = 0.2
 ) -> None:
-    """loss = softplus(lse - s * (cos_t - margin)) within 1e-6 max(1, loss) + 4e-7 s (1 - e^-loss)."""
+    """loss = softplus(lse - s * (cos_t - margin)) within `loss_bound`."""
     s = problem.scale
     got = _softplus((lse - s * (cos_t - margin)).double())
     want = _softplus(want_lse - s * (want_cos_t - margin))
     finite = want.isfinite() & problem.valid
-    bound = 1e-6 * want.clamp_min(1.0) + 4e-7 * s * -torch.expm1(-want)
-    if lse.dtype == torch.float64:
-        bound = bound * 1e-6
+    bound = loss_bound(want, s) * (FP64_OVER_FP32 if lse.dtype == torch.float64 else 1.0)
     excess = ((got - want).abs() - bound)[finite]
     assert (excess <= 0).all(), f"loss off by {excess.max():.3g} beyond the tolerance"
     assert torch.equal(got.isnan(), want.isnan())
@@ -169,11 +177,13 @@ def check_forward(problem: Problem, got: tuple[Tensor, ...], want: tuple[Tensor,
     lse, cos_t, mined_idx, mined_cos = got
     want_lse, want_cos_t, want_idx, want_cos = want
     dtype = result_dtype(problem)
-    tolerance = COS_TOLERANCE[dtype]
+    precision = precision_of(dtype)
+    tolerance = COSINE[precision]
     assert lse.dtype == cos_t.dtype == mined_cos.dtype == dtype
     assert mined_idx.dtype == torch.int64
     assert mined_idx.shape == want_idx.shape == mined_cos.shape
-    ulps = (1e-6 if dtype == torch.float32 else 1e-13) * want_lse.abs().clamp_min(1.0)
+    relative = LOSS_RELATIVE if precision == "fp32" else COSINE["fp64"]
+    ulps = relative * want_lse.abs().clamp_min(1.0)
     assert torch.equal(lse.isinf(), want_lse.isinf())
     finite = want_lse.isfinite()
     check_close("lse", lse[finite], want_lse[finite], (ulps + problem.scale * tolerance)[finite])
@@ -202,11 +212,6 @@ def check_mined(
         assert len(listed.unique()) == len(listed)
 
 
-def relative_l2(got: Tensor, want: Tensor) -> float:
-    error, norm = float((got.double() - want).norm()), float(want.norm())
-    return error / norm if norm > 0 else error
-
-
 def gradient_floors(problem: Problem, u: Tensor, t: Tensor) -> tuple[float, float]:
     """Norms of dX and dW before the component along the vector is taken out: what their rounding scales with.
 
@@ -233,18 +238,20 @@ def gradient_floors(problem: Problem, u: Tensor, t: Tensor) -> tuple[float, floa
 def check_gradient(
     name: str, got: Tensor, want: Tensor, eager: Tensor, scale: float, floor: float = 0.0
 ) -> None:
-    """Relative L2 <= max(2e-6, twice the eager fp32 error), plus one rounding to a 16-bit gradient's dtype.
+    """Relative L2 within the table's bound for fp32, plus one rounding to a 16-bit gradient's dtype.
 
-    2e-7 * scale besides, the rounding of a cosine in the exponent: a few rows decide the error of a small problem,
-    and eager may have been lucky with them. test_numerics.py has the bound without it, over many problems.
+    `GRADIENT_PER_SCALE` besides, the rounding of a cosine in the exponent: a few rows decide the error of a small
+    problem, and eager may have been lucky with them. test_numerics.py has the bound without it, over many problems.
     """
     nan = f"{name}: NaN in {int(got.isnan().sum())} places, not {int(want.isnan().sum())}"
     assert torch.equal(got.isnan(), want.isnan()), nan
     if got.dtype == torch.float64:
-        bound, floor = 1e-12, 1e-14 * floor
+        bound, floor = TABLE["fp64"].floor, 1e-14 * floor
     else:
-        bound, floor = max(2e-6, 2e-7 * scale, 2 * relative_l2(eager, want)), 2e-7 * floor
-    bound += ROUNDING[got.dtype]
+        yardstick = TIMES_EAGER * relative_l2(eager, want)
+        bound = max(TABLE["fp32"].floor, GRADIENT_PER_SCALE * scale, yardstick)
+        floor = GRADIENT_PER_SCALE * floor
+    bound += ROUNDING[PRECISION[got.dtype]]
     if got.dtype == torch.float16:
         floor += 2**-25 * want.numel() ** 0.5  # fp16 has subnormals
     error, norm = float((got.double() - want).nan_to_num(0.0).norm()), float(want.nan_to_num(0.0).norm())

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 
 from bbs_kernels import functional, reference
+from bbs_kernels.operands import LARGEST_SCALE
 from bbs_kernels.rules import Absolute, All, Below, Own, TopK
 
 from .problem import Problem, make
@@ -39,6 +43,24 @@ def test_fused_sgd_unread_tiles_share_a_gradient() -> None:
     w = problem.w.clone()
     fused(problem, w, None, True, torch.zeros(5), torch.zeros(5), SETTINGS[1])
     assert torch.allclose(w, problem.w * (1 - 0.1 * 0.01), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e10, 1e20, 1e38, 1e300, math.nextafter(1e6, 2e6)])
+def test_scale_of_1e10_gave_nan_gradients(scale: float) -> None:
+    """One ulp of an fp32 logit is 1024 there, more than exp can take: such scales are refused, by the op too."""
+    problem = make(rows=9, depth=8, sizes=(40, 50), mining=TopK(5, 1), scale=scale)
+    with pytest.raises(ValueError, match=r"scale is .*, allowed are values above 0, up to 1e\+06"):
+        problem.kernel()
+    with pytest.raises(RuntimeError, match=r"scale is .*, allowed are values above 0, up to 1e\+06"):
+        OPS.cos_lse(*op_arguments(problem.replace(mining=Own())))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_largest_scale_has_finite_gradients(dtype: torch.dtype) -> None:
+    problem = make(rows=9, depth=8, sizes=(40, 50), dtype=dtype, mining=TopK(5, 1), scale=LARGEST_SCALE)
+    u = torch.ones(9, dtype=dtype)
+    for gradient in problem.kernel_gradients(u, -LARGEST_SCALE * u):
+        assert gradient.isfinite().all()
 
 
 def test_scale_not_representable_in_fp32() -> None:

@@ -43,6 +43,20 @@ def test_a_small_basket_starts_over_only_when_all_its_samples_were_used():
     assert max(counts.values()) - min(counts.values()) <= 1
 
 
+def test_epochs_of_a_small_weight_go_on_where_the_last_one_stopped():
+    """Each epoch once began with a new shuffle, so that some samples came twice long before others came once."""
+    sampler = MixedBasketSampler(BASKET, 16, [1, 14, 0, 1])
+    seen = Counter()
+    for epoch in range(50):
+        sampler.set_epoch(epoch)
+        for batch in sampler:
+            seen.update(batch)
+        for b in (0, 1, 3):
+            counts = [seen[i] for i in torch.nonzero(b == BASKET).flatten().tolist()]
+            assert max(counts) - min(counts) <= 1, (epoch, b)
+    assert sum(seen.values()) == 50 * 16 * len(sampler)
+
+
 @pytest.mark.parametrize("weights", [None, [1, 2, 0, 3]])
 def test_seed_and_epoch_decide_the_order(weights):
     first = list(MixedBasketSampler(BASKET, 16, weights, seed=3))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from basket_softmax.data import load_glyphs
-from basket_softmax.demo.regimes import REGIMES, draw_training_set
+from basket_softmax.demo.regimes import REGIMES, draw_training_set, with_wrong_labels
 from basket_softmax.demo.rules import RULES, labels_for, make_loss
 
 
@@ -60,3 +60,30 @@ def test_labels_of_each_rule(glyphs, rule):
         )
     else:
         assert loss.num_classes == sum(data.sizes)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 1.0])
+@pytest.mark.parametrize("name", REGIMES)
+def test_wrong_labels_stay_in_their_basket(glyphs, name, share):
+    true = draw_training_set(glyphs, REGIMES[name], 3)
+    data = with_wrong_labels(true, share, 3)
+    changed = data.label != true.label
+    assert changed.sum() == round(share * len(true.label))
+    assert (data.label >= 0).all()
+    assert (data.label < np.array(true.sizes)[true.basket]).all()
+    assert np.array_equal(data.image, true.image)
+    assert np.array_equal(data.basket, true.basket)
+    # identity is that of the label: the classes of the truth, and the wrong pictures among others
+    pairs = set(zip(true.basket, true.label, true.identity, strict=True))
+    assert set(zip(data.basket, data.label, data.identity, strict=True)) <= pairs
+    assert np.array_equal(data.identity[~changed], true.identity[~changed])
+    again = with_wrong_labels(true, share, 3)
+    assert np.array_equal(again.label, data.label)
+    if share == 0.2:
+        assert not np.array_equal(with_wrong_labels(true, share, 4).label, data.label)
+
+
+def test_wrong_labels_that_cannot_be_are_refused(glyphs):
+    data = draw_training_set(glyphs, REGIMES["style"], 0)
+    with pytest.raises(ValueError, match=r"share is 1\.5, allowed are numbers from 0 to 1"):
+        with_wrong_labels(data, 1.5, 0)

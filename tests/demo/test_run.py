@@ -67,5 +67,15 @@ def test_differences_are_paired_by_seed():
 def test_messages(tmp_path):
     with pytest.raises(ValueError, match="regime is 'few', allowed are 'many', 'style'"):
         run_demo(regime="few", output=tmp_path)
+    with pytest.raises(ValueError, match="norm is 'layer', allowed are 'batch', 'group'"):
+        run_demo(norm="layer", output=tmp_path)
     with pytest.raises(ValueError, match="seeds is empty"):
         run_demo(seeds=[], output=tmp_path)
+
+
+def test_the_linker_is_trained_and_judged():
+    """Links are looked for from a sixth of the steps on; a share of the labels is wrong."""
+    row = train_once("linker", 0, split="validation", steps=24, wrong_labels=0.05)
+    assert set(row) >= {"rank1", "link_precision", "link_recall"}
+    assert 0.0 < row["link_recall"] <= 1.0
+    assert 0.0 < row["link_precision"] <= 1.0

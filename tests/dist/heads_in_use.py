@@ -195,6 +195,13 @@ def refused(group: dist.ProcessGroup) -> None:
         message = refusal(RuntimeError, lambda module=module: fully_shard(module, mesh=mesh))
         assert "fully_shard to the backbone alone" in message
 
+    message = refusal(ValueError, lambda: pair.head(True, margin=bs.CurricularFace()))
+    assert "process_group came with the margin CurricularFace" in message
+    head.margin = bs.AdaFace()
+    assert "works in one process" in refusal(ValueError, lambda: setattr(head, "margin", bs.ASoftmax()))
+    assert isinstance(head.margin, bs.AdaFace)
+    head = pair.head(True)
+
     wrong = labels.clone()
     if rank == pair.world - 1:
         wrong[1] = 999  # the others must not wait for ever

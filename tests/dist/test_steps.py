@@ -47,6 +47,7 @@ def test_batches(workers, world: int) -> None:
             plain.replace(sizes=(1,), mining=bs.Own()),
             plain.replace(sizes=(240,), mining=bs.Own()),
             plain.replace(options={"margin": bs.AdaFace(0.4)}),
+            plain.replace(options={"margin": bs.MagFace(0.3, 0.8, 0.5, 20.0, 5.0)}, weighted=True),
         ],
     )  # fmt: skip
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 import basket_softmax as bs
+from basket_softmax.functional import NAMES
+from bbs_kernels.fused_sgd import margin_softmax_with_sgd
 
 X = torch.randn(4, 8)
 LABELS = torch.tensor([0, 1, 6, -1])
@@ -21,8 +24,9 @@ OFFSETS = torch.tensor([0, 5, 9])
         ({"sample_rate": float("nan")}, ValueError, r"sample_rate is nan, allowed is \(0, 1\]"),
         ({"ignore_index": None}, TypeError, "ignore_index must be an int, got None"),
         ({"ignore_index": -1.0}, TypeError, r"ignore_index must be an int, got -1\.0"),
+        ({"scale": 1e10}, ValueError, "scale is 10000000000.0, allowed are values above 0, up to 1e"),
         ({"scale": torch.tensor(64.0)}, TypeError, "scale must be a number, got tensor"),
-        ({"scale": float("inf")}, ValueError, "scale is inf, allowed are finite values above 0"),
+        ({"scale": float("inf")}, ValueError, r"scale is inf, allowed are values above 0, up to 1e\+06"),
         ({"embedding_size": 8.0}, ValueError, r"embedding_size is 8\.0, allowed is a positive int"),
         ({"mining": bs.TopK}, TypeError, "mining must be All"),
         ({"baskets": "webface"}, TypeError, "baskets must be a dict of name: size or a list of sizes, got 'webface'"),
@@ -38,6 +42,9 @@ def test_constructor(options: dict, error: type[Exception], message: str) -> Non
     [
         ({"embeddings": X.tolist()}, TypeError, "embeddings must be a tensor, got list"),
         ({"embeddings": X[0]}, ValueError, r"embeddings has shape \(8,\), allowed is \[B, 8\]"),
+        ({"embeddings": X.int()}, TypeError, "embeddings is torch.int32, allowed are float64"),
+        ({"embeddings": X.double()}, TypeError, "weight is torch.float32 with embeddings torch.float64, allowed is"),
+        ({"labels": LABELS.to("meta")}, ValueError, "labels is on meta, allowed is the device of embeddings, cpu"),
         ({"labels": LABELS.tolist()}, TypeError, "labels must be an int64 tensor, got list"),
         ({"labels": LABELS.tolist(), "basket": 0}, TypeError, "labels must be an int64 tensor, got list"),
         ({"basket": 0.0}, TypeError, "basket must be an int64 tensor, an int or a name, got float"),
@@ -54,6 +61,13 @@ def test_call(arguments: dict, error: type[Exception], message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
+        ({"embeddings": None}, TypeError, "embeddings must be a tensor, got NoneType"),
+        ({"embeddings": X[0]}, ValueError, r"embeddings has shape \(8,\), allowed is \[B, D\] with D > 0"),
+        ({"embeddings": X.int()}, TypeError, "embeddings is torch.int32, allowed are float64"),
+        ({"embeddings": X.double()}, TypeError, "weight is torch.float32 with embeddings torch.float64, allowed is"),
+        ({"weight": [1.0]}, TypeError, "weight must be a tensor, got list"),
+        ({"weight": X[:, :7]}, ValueError, r"weight has shape \(4, 7\), allowed is \[C, 8\]: embeddings is \(4, 8\)"),
+        ({"labels": LABELS[:3]}, ValueError, r"labels has shape \(3,\), allowed is \(4,\): embeddings is \(4, 8\)"),
         ({"labels": [0, 1, 6, -1]}, TypeError, "labels must be a tensor, got list"),
         ({"offsets": [0, 5, 9]}, TypeError, "offsets must be a tensor, got list"),
         ({"offsets": torch.tensor([0, 5])}, RuntimeError, "offsets run from 0 to 5, allowed is from 0 to .* 9"),
@@ -73,6 +87,37 @@ def test_functional_form(arguments: dict, error: type[Exception], message: str) 
     assert bs.functional.basket_softmax(**good).isfinite()
     with pytest.raises(error, match=message):
         bs.functional.basket_softmax(**{**good, **arguments})
+
+
+@pytest.mark.parametrize("margin", [bs.ArcFace(0.5), lambda cos_t: cos_t - 0.2], ids=["family", "callable"])
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "FusedSGD"])
+def test_every_way_to_the_core_uses_the_words_of_the_caller(margin, fused: bool) -> None:
+    loss = bs.BasketSoftmaxLoss([5, 4], 8, margin)
+    if fused:
+        bs.optim.FusedSGD(loss, 0.1)
+    with pytest.raises(TypeError, match=r"weight is torch.float32 with embeddings torch.float64"):
+        loss(X.double(), LABELS)
+
+
+def test_the_fused_step_names_the_weight() -> None:
+    with pytest.raises(ValueError, match="FusedSGD came with weight on meta, allowed is the CPU"):
+        margin_softmax_with_sgd(
+            X, torch.zeros(9, 8, device="meta"), LABELS, OFFSETS, margin=bs.ArcFace(0.5), scale=64.0,
+            mining=bs.Own(), names=NAMES, step=lambda: None,
+        )  # fmt: skip
+
+
+def test_numpy_ints_are_ints() -> None:
+    loss = bs.BasketSoftmaxLoss([5, 4], np.int64(8), ignore_index=np.int32(-1))
+    assert type(loss.ignore_index) is int
+    assert loss(X, torch.tensor([0, 1, 3, -1]), basket=np.int64(1)).isfinite()
+    means = bs.ClassMeans(loss, np.int64(3))
+    assert means.size == 3
+    loss.add_basket("new", 3, init=means)
+    assert loss.num_classes == 12
+    for size in (-1, 3.0, True, np.float64(3.0)):
+        with pytest.raises(ValueError, match=r"size is .*, allowed is an int >= 0"):
+            bs.ClassMeans(loss, size)
 
 
 def test_a_setting_that_is_refused_leaves_the_old_one() -> None:

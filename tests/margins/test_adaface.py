@@ -16,16 +16,18 @@ def context(norms, training=False, valid=None):
     return bs.MarginContext(norms, torch.zeros(len(norms), dtype=torch.int64), training, valid)
 
 
-def test_formula():
-    margin = bs.AdaFace(0.4, h=0.333).double()
+@pytest.mark.parametrize("h", [0.333, 1.0])
+def test_formula(h: float) -> None:
+    """Eq. 14: z = clip((norm - mean) / (deviation / h)); eq. 15-16 with the authors' 1e-3 beside the deviation."""
+    margin = bs.AdaFace(0.4, h=h).double()
     margin.mean.fill_(10.0)
     margin.std.fill_(2.0)
-    c = torch.linspace(-0.9, 0.9, 7, dtype=torch.float64, requires_grad=True)
-    norms = [1.0, 9.5, 9.9, 10.0, 10.1, 10.4, 80.0]
+    c = torch.linspace(-0.9, 0.9, 8, dtype=torch.float64, requires_grad=True)
+    norms = [1.0, 6.0, 9.5, 9.9, 10.0, 10.4, 13.0, 80.0]
     ctx = context(norms)
     psi = margin(c, ctx)
     for got, cos, norm in zip(psi.tolist(), c.tolist(), norms, strict=True):
-        z = max(-1.0, min(1.0, (norm - 10.0) / (2.0 + 1e-3) / 0.333))
+        z = max(-1.0, min(1.0, (norm - 10.0) / ((2.0 + 1e-3) / h)))
         theta = min(math.pi - 1e-3, max(1e-3, math.acos(cos) - 0.4 * z))
         assert got == pytest.approx(math.cos(theta) - (0.4 * z + 0.4))
     psi.sum().backward()
@@ -35,12 +37,23 @@ def test_formula():
 
 def test_ends_of_the_quality_scale():
     margin = bs.AdaFace(0.5).double()
-    c = torch.tensor([0.3, 0.3], dtype=torch.float64)
-    low, high = margin(c, context([1e-3, 100.0 + 1e9]))
     margin.std.fill_(0.1)
-    low, high = margin(c, context([0.0, 99.0]))
+    c = torch.tensor([0.3, 0.3, 0.3], dtype=torch.float64)
+    low, middle, high = margin(c, context([0.0, 20.0, 99.0]))
     assert low == pytest.approx(math.cos(math.acos(0.3) + 0.5))  # ArcFace
+    assert middle == pytest.approx(0.3 - 0.5)  # CosFace
     assert high == pytest.approx(math.cos(math.acos(0.3) - 0.5) - 1.0)
+
+
+def test_most_of_a_batch_lies_inside_the_scale():
+    """h = 0.333 puts the ends at three deviations: one norm in 300 is clipped, not three in four."""
+    margin = bs.AdaFace(0.4).double()
+    margin.mean.fill_(20.0)
+    margin.std.fill_(2.0)
+    c = torch.zeros(2, dtype=torch.float64)
+    one_deviation, ends = margin(c, context([22.0, 50.0]))
+    assert one_deviation == pytest.approx(math.sin(0.4 / 3) - 0.4 * 4 / 3, abs=2e-4)
+    assert ends == pytest.approx(math.sin(0.4) - 0.8)
 
 
 def test_statistics_move_in_training_over_valid_rows_only():

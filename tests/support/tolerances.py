@@ -35,6 +35,17 @@ PRECISION = {
     torch.float16: "fp16",
     torch.bfloat16: "bf16",
 }
+# The CPU computes 16-bit problems in fp32 on the rounded values and rounds each gradient once: tighter than the above.
+ROUNDED_ONCE = Tolerance(floor=TABLE["fp32"].floor, direction=1e-5, bias=2e-4)
+ROUNDING = {
+    "fp64": 0.0,
+    "fp32": 0.0,
+    "fp16": 2**-11,
+    "bf16": 2**-8,
+}  # one rounding of a gradient to its dtype
+COSINE = {"fp64": 1e-13, "fp32": 6e-7}  # absolute, by the precision of the result
+FP64_OVER_FP32 = 1e-6  # an fp64 loss has this part of the fp32 loss's bound
+GRADIENT_PER_SCALE = 2e-7  # of s: the same rounding in the exponent of a gradient, where a few rows decide
 TIMES_EAGER = 2.0
 LOSS_RELATIVE = 1e-6  # of max(1, loss)
 LOSS_PER_SCALE = 4e-7  # of s * (1 - e^-loss): a cosine's rounding, seen through the slope of the loss
@@ -43,6 +54,11 @@ LOSS_PER_SCALE = 4e-7  # of s * (1 - e^-loss): a cosine's rounding, seen through
 def loss_bound(want: Tensor, scale: float) -> Tensor:
     """1e-6 * max(1, loss) + 4e-7 * s * (1 - e^-loss), for an fp32 loss whose exact value is `want`."""
     return LOSS_RELATIVE * want.clamp_min(1.0) + LOSS_PER_SCALE * scale * -torch.expm1(-want)
+
+
+def precision_of(dtype: torch.dtype) -> str:
+    """The row of the table for results of this dtype: 16-bit operands have fp32 losses and cosines."""
+    return "fp64" if dtype == torch.float64 else "fp32"
 
 
 def relative_l2(got: Tensor, want: Tensor) -> float:

@@ -24,7 +24,8 @@ struct Choice {
 };
 
 Choice choose() {
-  const Choice generic{&kernels_generic_float, &kernels_generic_double};
+  const Choice baseline{&kernels_generic_float, &kernels_generic_double};
+  const std::string baseline_name = baseline.f32->name;
   const char* wanted = std::getenv("BBS_CPU_ISA");
   const std::string name = wanted ? wanted : "";
   bool avx2 = false;
@@ -35,15 +36,15 @@ Choice choose() {
   avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
 #endif
-  const bool known = name.empty() || name == "generic" || (name == "avx2" && avx2) || (name == "avx512" && avx512);
+  const bool known = name.empty() || name == baseline_name || (name == "avx2" && avx2) || (name == "avx512" && avx512);
   if (!known)
-    throw std::runtime_error("BBS_CPU_ISA = '" + name + "': this processor and build offer generic" +
+    throw std::runtime_error("BBS_CPU_ISA = '" + name + "': this processor and build offer " + baseline_name +
                              (avx2 ? ", avx2" : "") + (avx512 ? ", avx512" : ""));
 #ifdef BBS_X86_VARIANTS
   if (avx512 && (name.empty() || name == "avx512")) return {&kernels_avx512_float, &kernels_avx512_double};
   if (avx2 && (name.empty() || name == "avx2")) return {&kernels_avx2_float, &kernels_avx2_double};
 #endif
-  return generic;
+  return baseline;
 }
 
 const Choice& choice() {

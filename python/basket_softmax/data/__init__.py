@@ -1,7 +1,31 @@
-"""Data: a batch sampler that mixes baskets, and the characters of the demo."""
+"""Data: image datasets as baskets, batches that mix them, and the characters of the demo."""
 
+from .aliases import read_aliases, write_aliases
 from .augment import augment, views
+from .basket import ImageBasket
+from .check import check_baskets
+from .check_report import CheckReport
 from .glyphs import Glyphs, load_glyphs
+from .image import ImageFormat, UnreadableImage
+from .mixed import MixedBaskets
+from .opening import open_basket
+from .random_view import Augment
 from .sampler import MixedBasketSampler
 
-__all__ = ["Glyphs", "MixedBasketSampler", "augment", "load_glyphs", "views"]
+__all__ = [
+    "Augment",
+    "CheckReport",
+    "Glyphs",
+    "ImageBasket",
+    "ImageFormat",
+    "MixedBasketSampler",
+    "MixedBaskets",
+    "UnreadableImage",
+    "augment",
+    "check_baskets",
+    "load_glyphs",
+    "open_basket",
+    "read_aliases",
+    "views",
+    "write_aliases",
+]

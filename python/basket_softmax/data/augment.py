@@ -59,5 +59,14 @@ def augment(images: Tensor, generator: torch.Generator, strength: float = 1.0) -
 
 
 def views(images: Tensor, count: int, generator: torch.Generator, strength: float = 1.0) -> Tensor:
-    """`count` random views of each picture, [N, count, 32, 32] uint8: a pool to draw from while training."""
+    """Several random views of each picture: a pool to draw from while training.
+
+    Args:
+        images: [N, 40, 40] uint8.
+        count: views of each.
+        generator, strength: as for `augment`.
+
+    Returns:
+        [N, count, 32, 32] uint8.
+    """
     return torch.stack([augment(images, generator, strength) for _ in range(count)], dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -15,7 +16,11 @@ class MixedBasketSampler(Sampler[list[int]]):
     Without `weights` an epoch is a shuffle of all samples, so baskets appear in proportion to their sizes and
     every sample once. With `weights` each batch holds round(batch_size * weight / sum) rows of each basket
     (largest remainders first, so that they add up); a basket that runs out starts over with a new shuffle, and
-    an epoch is as many batches as all samples fill once.
+    an epoch is as many batches as all samples fill once. A basket with a small weight is then not seen whole in one
+    epoch: the next epoch goes on where this one stopped, so that every sample of a basket comes once before one comes
+    twice.
+
+    Call `set_epoch(epoch)` before each epoch, as with torch's `DistributedSampler`: without it every epoch is the same.
 
     Args:
         basket: [N] int64, the basket of each sample of the dataset.
@@ -71,10 +76,21 @@ class MixedBasketSampler(Sampler[list[int]]):
             for i in range(len(self)):
                 yield order[i * self.batch_size : (i + 1) * self.batch_size]
             return
-        streams = [_endless(members, generator) for members in self._members]
+        streams = [self._stream(b) for b in range(len(self._members))]
         for _ in range(len(self)):
             batch = [next(streams[b]) for b, count in enumerate(self._counts) for _ in range(count)]
             yield [batch[i] for i in torch.randperm(len(batch), generator=generator).tolist()]
+
+    def _stream(self, basket: int) -> Iterator[int]:
+        """Shuffle after shuffle of a basket's samples, from where the epochs before this one left off."""
+        assert self._counts is not None
+        members = self._members[basket]
+        shuffle, start = divmod(self.epoch * len(self) * self._counts[basket], len(members))
+        while True:
+            seed = random.Random(f"{self.seed}/{basket}/{shuffle}").getrandbits(63)
+            order = torch.randperm(len(members), generator=torch.Generator().manual_seed(seed))
+            yield from members[order[start:]].tolist()
+            shuffle, start = shuffle + 1, 0
 
     def _rows_per_basket(self, weights: list[float]) -> list[int]:
         if len(weights) != len(self._members):
@@ -98,9 +114,3 @@ class MixedBasketSampler(Sampler[list[int]]):
                     "allowed are 0, a larger weight, or a larger batch_size"
                 )
         return counts
-
-
-def _endless(members: Tensor, generator: torch.Generator) -> Iterator[int]:
-    """Shuffles of `members`, one after another."""
-    while True:
-        yield from members[torch.randperm(len(members), generator=generator)].tolist()

@@ -6,7 +6,7 @@ under different labels, and nobody tells the loss. The truth is kept for the ora
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -67,3 +67,33 @@ def draw_training_set(glyphs: Glyphs, regime: Regime, seed: int) -> TrainingSet:
         sizes.append(len(present))
     used = label >= 0
     return TrainingSet(image[used], basket[used], label[used], character[used], tuple(sizes))
+
+
+def with_wrong_labels(data: TrainingSet, share: float, seed: int) -> TrainingSet:
+    """The same pictures with `share` of the labels wrong: each replaced by another class of its own basket.
+
+    Args:
+        data: as drawn.
+        share: in [0, 1]; round(share * N) pictures are drawn without regard to basket or class.
+        seed: of the draw; the same seed gives the same pictures and labels.
+
+    Returns:
+        A copy whose `identity` is that of the given label: who the pictures are said to show. The oracle, which merges
+        the labels of one identity, therefore knows which classes belong together and not which labels are wrong.
+
+    Raises:
+        ValueError: `share` is outside [0, 1], or a basket has one class only.
+    """
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"share is {share}, allowed are numbers from 0 to 1")
+    if share > 0.0 and min(data.sizes) < 2:
+        raise ValueError(f"sizes is {data.sizes}, allowed are baskets of two classes or more")
+    rng = np.random.default_rng([2202, seed])
+    wrong = rng.choice(len(data.label), round(share * len(data.label)), replace=False)
+    sizes = np.asarray(data.sizes)[data.basket[wrong]]
+    label = data.label.copy()
+    label[wrong] = (label[wrong] + rng.integers(1, sizes)) % sizes  # never the old one
+    offset = np.concatenate([[0], np.cumsum(data.sizes)])
+    identity_of = np.empty(offset[-1], np.int64)
+    identity_of[offset[data.basket] + data.label] = data.identity
+    return replace(data, label=label, identity=identity_of[offset[data.basket] + label])

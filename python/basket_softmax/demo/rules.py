@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,15 +28,50 @@ RULES: dict[str, Rule] = {
     "bbs": lambda regime: bs.TopK(k=regime.k, skip=1),
     "oracle": lambda regime: bs.All(),
 }
+# Beyond the demo's table: the default rule while `make_linker` finds who is the same.
+LINKED = "linker"
 QUICK = ("all", "own", "bbs", "oracle")
 
 
-def make_loss(rule: str, regime: Regime, data: TrainingSet, width: int, scale: float) -> bs.BasketSoftmaxLoss:
-    """The head of a rule; the oracle has one basket whose labels are the true identities."""
+def make_loss(
+    rule: str, regime: Regime, data: TrainingSet, width: int, scale: float, group: Any = None
+) -> bs.BasketSoftmaxLoss:
+    """The head of a rule, over the ranks of `group` if given; the oracle has one basket whose labels are the true
+    identities."""
     sizes = data.sizes if rule != "oracle" else (len(np.unique(data.identity)),)
-    loss = bs.BasketSoftmaxLoss(sizes, width, bs.CosFace(0.0), scale, RULES[rule](regime))
+    loss = bs.BasketSoftmaxLoss(
+        sizes,
+        width,
+        bs.CosFace(0.0),
+        scale,
+        RULES["bbs" if rule == LINKED else rule](regime),
+        process_group=group,
+    )
     loss.load_full_weight(torch.nn.functional.normalize(torch.randn(loss.num_classes, width)))
     return loss
+
+
+def make_linker(rule: str, loss: bs.BasketSoftmaxLoss, steps: int, seed: int) -> bs.IdentityLinker | None:
+    """The linker of the rule `LINKED`, chosen on validation characters; None for every other rule."""
+    if rule != LINKED:
+        return None
+    return bs.IdentityLinker(
+        loss, exclude=0.55, share=0.65, probability=0.7, every=10, start=steps // 6, seed=seed
+    )
+
+
+def link_quality(linker: bs.IdentityLinker, labels: Tensor, identity: np.ndarray) -> dict[str, float]:
+    """{"link_precision", "link_recall"} of pairs of classes that exchange labels, against the truth, in [0, 1].
+
+    Args:
+        labels, identity: [N] of the training pictures: the global class and who it is.
+    """
+    person = torch.full((len(linker.shared),), -1)
+    person[labels] = torch.from_numpy(identity)
+    linked = (linker.shared[:, None] == linker.shared) & (linker.shared >= 0)
+    same = person[:, None] == person
+    found, hits, true = (int(pairs.triu(1).sum()) for pairs in (linked, linked & same, same))
+    return {"link_precision": hits / max(found, 1), "link_recall": hits / max(true, 1)}
 
 
 def labels_for(rule: str, data: TrainingSet, loss: bs.BasketSoftmaxLoss) -> Tensor:

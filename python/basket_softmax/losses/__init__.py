@@ -2,6 +2,17 @@
 
 from .basket import BasketSoftmaxLoss
 from .class_means import ClassMeans
-from .single import ArcFaceLoss, CombinedMarginLoss, CosFaceLoss
+from .single import ArcFaceLoss, CombinedMarginLoss, CosFaceLoss, SphereFaceLoss
+from .single_adaptive import AdaFaceLoss, CurricularFaceLoss, MagFaceLoss
 
-__all__ = ["ArcFaceLoss", "BasketSoftmaxLoss", "ClassMeans", "CombinedMarginLoss", "CosFaceLoss"]
+__all__ = [
+    "AdaFaceLoss",
+    "ArcFaceLoss",
+    "BasketSoftmaxLoss",
+    "ClassMeans",
+    "CombinedMarginLoss",
+    "CosFaceLoss",
+    "CurricularFaceLoss",
+    "MagFaceLoss",
+    "SphereFaceLoss",
+]

@@ -18,6 +18,13 @@ def positive_int(name: str, value: Any) -> int:
     return int(value)
 
 
+def checked_size(size: Any) -> int:
+    """The number of classes of a basket as an int, 0 allowed; NumPy's integers are fine."""
+    if isinstance(size, bool) or not isinstance(size, Integral) or size < 0:
+        raise ValueError(f"size is {size!r}, allowed is an int >= 0")
+    return int(size)
+
+
 def check_subcenters(subcenters: Any) -> int:
     """`subcenters` as an int from 1 to 16."""
     if isinstance(subcenters, bool) or not isinstance(subcenters, Integral):
@@ -37,10 +44,10 @@ def check_centres(name: str, dtype: torch.dtype) -> None:
 
 
 def check_ignore_index(ignore_index: Any) -> int:
-    """`ignore_index` itself."""
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+    """`ignore_index` as an int; NumPy's integers are fine."""
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral):
         raise TypeError(f"ignore_index must be an int, got {ignore_index!r}")
-    return ignore_index
+    return int(ignore_index)
 
 
 def check_sample_rate(sample_rate: Any) -> float:

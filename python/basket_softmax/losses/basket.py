@@ -13,6 +13,7 @@ from bbs_kernels import ArcFace, TopK
 from bbs_kernels import functional as core
 from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.margin_call import takes_context
+from bbs_kernels.negative_map import NOT_FUSED, negatives_of
 from bbs_kernels.operands import check_labels, check_listed, check_scale
 from bbs_kernels.rules import Rule, check_rule, ema_guard
 from bbs_kernels.sharding import KINDS, Sharding
@@ -47,13 +48,14 @@ class BasketSoftmaxLoss(nn.Module):
     Args:
         baskets: {"webface": 10572, "glint": 360232}, [10572, 360232] or a `Baskets`.
         embedding_size: D.
-        margin: `ArcFace`, `CosFace`, `CombinedMargin`, `SphereFace`, `AdaFace`, or any callable
-            psi = margin(cos_t) or margin(cos_t, ctx). May be assigned at any time, for a margin ramp.
-        scale: s > 0; may be assigned at any time.
+        margin: `ArcFace`, `CosFace`, `CombinedMargin`, `SphereFace`, `AdaFace`, `MagFace`, `CurricularFace`,
+            `ASoftmax`, `InterclassFilter`, or any callable psi = margin(cos_t) or margin(cos_t, ctx). May be assigned
+            at any time, for a margin ramp.
+        scale: s, above 0 and at most 1e6; may be assigned at any time.
         mining: `TopK(k=64, skip=1)` (default), `All()`, `Own()` or `Below(guard)`; may be assigned.
         reduction: "mean", "sum" or "none".
         ignore_index: label of rows that take no part.
-        aliases: [C] int64; classes with the same non-negative alias are known to be one identity.
+        aliases: [C] int64; classes with the same non-negative alias are known to be one identity; see `set_aliases`.
         sample_rate: Partial FC (An et al. 2022): in training, the classes of the batch and as many others,
             drawn uniformly, as make up this share of all; (0, 1]. Below 1 the gradient of `weight` is a
             sparse tensor: use `FusedSGD`, `torch.optim.SGD` without momentum, or `torch.optim.SparseAdam`.
@@ -182,7 +184,10 @@ class BasketSoftmaxLoss(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "margin":
-            self._margin_takes_context = takes_context(value)
+            with_context = takes_context(value)
+            if negatives_of(value) is not None and self._parallel is not None:
+                raise ValueError(f"process_group came with the margin {value!r}, {NOT_FUSED}")
+            self._margin_takes_context = with_context
             self._modules.pop("margin", None)  # nn.Module refuses a plain object where a module was
         if name == "weight" and getattr(self, "_parallel", None) is not None:
             refuse_fsdp(value)
@@ -282,6 +287,27 @@ class BasketSoftmaxLoss(nn.Module):
         if self._parallel is not None:
             weight = self._parallel.own_part(self._by_class(weight)).view(-1, self.embedding_size)
         self.weight.copy_(weight)
+
+    @torch.no_grad()
+    def set_aliases(self, aliases: Tensor | None) -> None:
+        """Replace what is known about identities in a running head; centres, running means and optimisers stay.
+
+        Call it between two steps: after `backward`, before the next forward. Aliases that were there are overwritten in
+        place, so a step that was captured in a CUDA graph sees the new ones.
+
+        Args:
+            aliases: [C] int64 of all classes, also under a process group, where every rank gives the same ones and
+                keeps those of its own classes. Classes with the same non-negative alias are one identity. None: nothing
+                is known.
+
+        Raises:
+            TypeError, ValueError: another dtype or shape; the old aliases are then still in force.
+        """
+        fresh = self._checked_aliases(aliases)
+        if self.aliases is None or fresh is None or self.aliases.shape != fresh.shape:
+            self.aliases = fresh
+        else:
+            self.aliases.copy_(fresh)
 
     def add_basket(
         self,

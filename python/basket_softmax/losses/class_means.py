@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bbs_kernels.class_parallel import draw_rows
 
+from .arguments import checked_size
 from .grow import Growth
 
 if TYPE_CHECKING:
@@ -36,13 +37,11 @@ class ClassMeans:
     """
 
     def __init__(self, loss: BasketSoftmaxLoss, size: int) -> None:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-            raise ValueError(f"size is {size!r}, allowed is an int >= 0")
+        self.size = size = checked_size(size)
         if loss.subcenters > 1:
             raise ValueError(
                 f"loss has subcenters = {loss.subcenters}, allowed is 1: sub-centres that start at one mean stay alike"
             )
-        self.size = size
         self._ranks = None if loss._parallel is None else loss._parallel.ranks
         growth = loss._growth(size)
         self.first, rows = growth.first, growth.new.stop - growth.new.start

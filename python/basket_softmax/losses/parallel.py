@@ -12,12 +12,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bbs_kernels import class_parallel as core_parallel
 from bbs_kernels import functional as core
-from bbs_kernels.margin_call import call_margin, row_norms
+from bbs_kernels.margin_call import call_margin, row_norms, with_penalty
 from bbs_kernels.operands import check_listed
 from bbs_kernels.rules import Rule, TopK
 from bbs_kernels.sharding import Sharding
 
 from ..baskets import Baskets
+from ..functional import NAMES
 from .sampling import sample_classes
 from .statistics import LastStep
 
@@ -111,7 +112,7 @@ def parallel_loss(
     sample_weight: Tensor | None,
 ) -> tuple[Tensor, LastStep]:
     """`BasketSoftmaxLoss.forward` over the batches of all ranks, and what `stats` reports."""
-    _refuse_wrappers(head, parallel)
+    refuse_wrappers(head.weight, parallel.shard, head.subcenters)
     _check_weight(sample_weight, labels)
     ranks, shard = parallel.ranks, parallel.shard
     batch = core_parallel.gather_batch(
@@ -121,7 +122,7 @@ def parallel_loss(
         embeddings, head.weight, batch, shard, ranks, scale=head.scale, mining=head.mining, aliases=head.aliases,
         ema=head._buffers.get("ema"), training=head.training, sample=_sampler(head, shard.num_local),
         stash_bytes=head.stash_bytes, workspace_bytes=head.workspace_bytes, grad_factor=parallel.grad_factor,
-        subcenters=head.subcenters,
+        subcenters=head.subcenters, names=NAMES,
         step=None if head._fused is None else head._fused.step_in_backward(embeddings, head.weight),
     )  # fmt: skip
     with torch.autocast(embeddings.device.type, enabled=False):
@@ -134,6 +135,7 @@ def parallel_loss(
             norms=norms,
         )  # fmt: skip
         losses = core.row_losses(rows.lse, psi, head.scale)
+        losses = with_penalty(losses, head.margin, norms, batch.labels, batch.valid, head.training)
     weight = None
     if sample_weight is not None:
         weight = core_parallel.all_rows(sample_weight.to(losses.dtype), batch, ranks, parallel.grad_factor)
@@ -164,13 +166,13 @@ def _check_weight(sample_weight: Tensor | None, labels: Tensor) -> None:
         )
 
 
-def _refuse_wrappers(head: BasketSoftmaxLoss, parallel: ClassParallel) -> None:
+def refuse_wrappers(weight: Tensor, shard: core_parallel.ClassShard, subcenters: int = 1) -> None:
+    """Raise RuntimeError when `weight`, of a class-parallel head, is inside DDP, or is not the shard any more."""
     wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
-    if wrapper is not None and any(p is head.weight for p in getattr(wrapper, "_module_parameters", ())):
+    if wrapper is not None and any(p is weight for p in getattr(wrapper, "_module_parameters", ())):
         raise RuntimeError(NOT_IN_DDP)
-    rows = parallel.shard.num_local * head.subcenters
-    if head.weight.shape[0] != rows:
+    if weight.shape[0] != shard.num_local * subcenters:
         raise RuntimeError(
-            f"weight has {head.weight.shape[0]} rows, allowed are this rank's {rows}: it was "
+            f"weight has {weight.shape[0]} rows, allowed are this rank's {shard.num_local * subcenters}: it was "
             "replaced since the head was made"
         )

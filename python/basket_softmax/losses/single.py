@@ -1,10 +1,10 @@
-"""One dataset: ArcFace, CosFace and the combined family as drop-in heads, all with one basket."""
+"""One dataset: ArcFace, CosFace, the combined family and SphereFace as drop-in heads, all with one basket."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from bbs_kernels import ArcFace, CombinedMargin, CosFace, Own
+from bbs_kernels import ArcFace, ASoftmax, CombinedMargin, CosFace, Own
 
 from .basket import BasketSoftmaxLoss
 
@@ -71,3 +71,32 @@ class CombinedMarginLoss(BasketSoftmaxLoss):
         **options: Any,
     ) -> None:
         super().__init__([num_classes], embedding_size, CombinedMargin(m1, m2, m3), scale, Own(), **options)
+
+
+class SphereFaceLoss(BasketSoftmaxLoss):
+    """SphereFace over one dataset as published, A-Softmax: logits ||x|| * cos(theta), psi(theta) at the target.
+
+    The embeddings must come with their norms, not normalised. With a fixed scale in place of the norm, as the losses
+    after it have it: `BasketSoftmaxLoss([C], D, bs.SphereFace(1.5), scale=30.0)`, which the kernels do faster.
+
+    Args:
+        num_classes: C.
+        embedding_size: D.
+        margin: m, factor of the angle.
+        scale: factor of the norm, 1 in the paper.
+        annealing: lambda, see `ASoftmax`.
+        **options: as for `BasketSoftmaxLoss`.
+
+    Source: Liu et al., "SphereFace", CVPR 2017, eq. 6-7.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_size: int,
+        margin: float = 4.0,
+        scale: float = 1.0,
+        annealing: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__([num_classes], embedding_size, ASoftmax(margin, annealing), scale, Own(), **options)

@@ -3,7 +3,7 @@
     from basket_softmax.compat.insightface import CombinedMarginLoss, PartialFC_V2
 
 Same signatures, same parameter `weight` [num_local, embedding_size], same straight-through gradient of the
-target; works without a process group and without a GPU. One process for now.
+target, same ranges of classes on several ranks; works without a process group and without a GPU.
 """
 
 from .margins import ArcFace, CombinedMarginLoss, CosFace

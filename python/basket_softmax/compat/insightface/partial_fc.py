@@ -1,4 +1,4 @@
-"""PartialFC_V2 (An et al. 2022, arXiv 2203.15565) with insightface's signature; one process."""
+"""PartialFC_V2 (An et al. 2022, arXiv 2203.15565) with insightface's signature, in one process or over ranks."""
 
 from __future__ import annotations
 
@@ -8,17 +8,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.functional import reduce_rows
 
+from ...losses.parallel import NOT_IN_DDP, refuse_fsdp, refuse_wrappers
 from ...losses.sampling import sample_classes
 from .._head import check_device, row_losses
 from .margins import IGNORED, MarginLoss, flat_labels
+from .ranks import ClassParallel, default_group, global_losses
 
 
 class PartialFC_V2(nn.Module):
     """Class centres and the margin softmax over them.
 
-    state_dict: `weight` [num_local, D], as a rank of insightface has it.
+    Where torch.distributed is initialised with several ranks when this is made, each rank owns the classes
+    `class_start` ... `class_start + num_local - 1`, as in insightface, and must call it with its own rows; the loss
+    is the mean over the rows of all ranks. Gradients are insightface's: that of the embeddings is multiplied by the
+    number of ranks, since the backbone is in DistributedDataParallel, which divides by it; that of `weight` is
+    complete and must not be reduced.
+
+    state_dict: `weight` [num_local, D], as a rank of insightface has it: files go both ways between the two at the
+    same number of ranks, and `basket_softmax.checkpoint.load_insightface` reads them at any.
 
     Args:
         margin_loss: `CombinedMarginLoss`, `ArcFace` or `CosFace` of this package; its parameters are read at
@@ -30,15 +40,18 @@ class PartialFC_V2(nn.Module):
         fp16: False: the arithmetic of the weight's dtype (fp32), whatever autocast says. True: embeddings are
             normalised in fp32, then both operands are rounded to fp16, with fp32 accumulation; loss, weight
             and its gradient stay fp32. As insightface's flag.
+        process_group: whose ranks share the classes; None, as in insightface: the default group, if there is one.
 
     Raises:
-        TypeError, ValueError, NotImplementedError: an argument is not of these, or the process group has more
-            than one rank.
+        TypeError, ValueError: an argument is not of these.
+        RuntimeError: it was made before `init_process_group`, or is wrapped in DistributedDataParallel or FSDP.
 
     Different from insightface: no process group is needed; the label tensor is not squeezed in place; the
-    batch size may change between steps; rows labelled -1 take no part, in the mean neither (there each of
-    them adds log(1e30) = 69.08 and pushes all centres); a row's loss is not capped at 69.08; cosines are not
-    clamped, so a gradient passes where rounding puts one beyond +-1.
+    batch size may change between steps and differ between ranks; ranks that are seeded alike share the centres
+    that one process draws (there each rank draws the same ones, so that classes begin as copies of each other);
+    rows labelled -1 take no part, in the mean neither (there each of them adds log(1e30) = 69.08 and pushes all
+    centres); a row's loss is not capped at 69.08; cosines are not clamped, so a gradient passes where rounding
+    puts one beyond +-1.
     """
 
     _version = 2
@@ -50,6 +63,8 @@ class PartialFC_V2(nn.Module):
         num_classes: int,
         sample_rate: float = 1.0,
         fp16: bool = False,
+        *,
+        process_group: Any = None,
     ) -> None:
         super().__init__()
         if not isinstance(margin_loss, MarginLoss):
@@ -63,24 +78,34 @@ class PartialFC_V2(nn.Module):
                 raise ValueError(f"PartialFC_V2: {name} must be > 0, got {size}")
         if not 0.0 < sample_rate <= 1.0:
             raise ValueError(f"PartialFC_V2: sample_rate must be in (0, 1], got {sample_rate}")
-        _check_single_process()
+        group = default_group() if process_group is None else process_group
+        self._parallel = None if group is None else ClassParallel(num_classes, group)
         self.rank, self.world_size = 0, 1
+        self.num_local, self.class_start = num_classes, 0
+        if self._parallel is not None:
+            self.rank, self.world_size = self._parallel.ranks.rank, self._parallel.ranks.world
+            ((self.class_start, stop),) = self._parallel.shard.sharding.ranges(self.rank)
+            self.num_local = stop - self.class_start
         self.embedding_size = embedding_size
         self.sample_rate = float(sample_rate)
         self.fp16 = fp16
-        self.num_local, self.class_start = num_classes, 0
-        self.num_sample = int(self.sample_rate * num_classes)
+        self.num_sample = int(self.sample_rate * self.num_local)
         self.margin_softmax = margin_loss
-        self.weight = nn.Parameter(torch.empty(num_classes, embedding_size).normal_(0, 0.01))
+        self.weight = nn.Parameter(torch.empty(self.num_local, embedding_size))
+        if self._parallel is None:
+            nn.init.normal_(self.weight, 0, 0.01)
+        else:
+            draw_shard(self.weight, self._parallel.shard, std=0.01)
 
     def forward(self, local_embeddings: Tensor, local_labels: Tensor) -> Tensor:
-        """The mean loss over the rows that are not ignored, a scalar; 0, attached to the graph, without any.
+        """The mean loss over the rows of all ranks that are not ignored, a scalar, the same on every rank; 0,
+        attached to the graph, without any.
 
         Args:
-            local_embeddings: [B, D], floating-point.
-            local_labels: [B] or [B, 1] class indices in [0, C); -1 is ignored.
+            local_embeddings: [B, D], floating-point; B may be 0 where other ranks have rows.
+            local_labels: [B] or [B, 1] class indices in [0, C), of all ranks' classes; -1 is ignored.
         """
-        _check_single_process()
+        self._check_place()
         if local_embeddings.dim() != 2 or local_embeddings.shape[1] != self.embedding_size:
             raise ValueError(
                 f"PartialFC_V2: embeddings must be [B, {self.embedding_size}], "
@@ -95,26 +120,47 @@ class PartialFC_V2(nn.Module):
                 # Normalised first: fp16 would overflow on large embeddings and underflow in their gradients.
                 # Ignored rows are cut out, or a NaN there would come back through the normalisation.
                 x = F.normalize(torch.where((labels != IGNORED)[:, None], x, 0.0)).half()
-            weight, class_index = self.weight, None
-            if self.sample_rate < 1.0:
-                weight = _DenseGradient.apply(weight)
-                class_index = sample_classes(labels, self.num_local, self.sample_rate, IGNORED)
-            losses, _ = row_losses(
-                x,
-                weight,
-                labels,
-                margin=self.margin_softmax.target_margin(),
-                scale=float(self.margin_softmax.s),
-                ignore_index=IGNORED,
-                class_index=class_index,
-            )
-        return reduce_rows(losses, labels != IGNORED)
+            # A sampled gradient is sparse; insightface's users expect a dense one.
+            weight = self.weight if self.sample_rate == 1.0 else _DenseGradient.apply(self.weight)
+            options: dict[str, Any] = {
+                "margin": self.margin_softmax.target_margin(), "scale": float(self.margin_softmax.s),
+                "ignore_index": IGNORED,
+            }  # fmt: skip
+            if self._parallel is None:
+                index = None if self.sample_rate == 1.0 else self._sample(labels)
+                losses, _ = row_losses(x, weight, labels, class_index=index, **options)
+                return reduce_rows(losses, labels != IGNORED)
+            sample = None if self.sample_rate == 1.0 else self._sample
+            return reduce_rows(*global_losses(x, weight, labels, self._parallel, sample=sample, **options))
+
+    def _sample(self, labels: Tensor) -> Tensor:
+        return sample_classes(labels, self.num_local, self.sample_rate, IGNORED)
 
     def extra_repr(self) -> str:
         return (
-            f"num_classes={self.num_local}, embedding_size={self.embedding_size}, "
-            f"sample_rate={self.sample_rate}, fp16={self.fp16}"
+            f"num_local={self.num_local}, embedding_size={self.embedding_size}, "
+            f"sample_rate={self.sample_rate}, fp16={self.fp16}, rank {self.rank} of {self.world_size}"
         )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight" and getattr(self, "_parallel", None) is not None:
+            refuse_fsdp(value)
+        super().__setattr__(name, value)
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> set[str]:
+        # DDP asks every module that it wraps for this: the place to refuse before it overwrites the shards.
+        if self._parallel is None:
+            raise AttributeError("_ddp_params_and_buffers_to_ignore")
+        raise RuntimeError(NOT_IN_DDP)
+
+    def _check_place(self) -> None:
+        if self._parallel is not None:
+            refuse_wrappers(self.weight, self._parallel.shard)
+        elif default_group() is not None:
+            raise RuntimeError(
+                "PartialFC_V2 was made before torch.distributed.init_process_group and holds all classes: make it after"
+            )
 
 
 class _DenseGradient(torch.autograd.Function):
@@ -127,12 +173,3 @@ class _DenseGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         return grads[0].to_dense()
-
-
-def _check_single_process() -> None:
-    group = torch.distributed
-    if group.is_available() and group.is_initialized() and group.get_world_size() > 1:
-        raise NotImplementedError(
-            f"PartialFC_V2: the process group has {group.get_world_size()} ranks, but classes are not "
-            "sharded yet: this version supports one process (no process group, or a world size of 1)"
-        )

@@ -1,0 +1,130 @@
+"""`bbs train`: a config file, or a few options, to a trained run; `basket_softmax.training` does it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .extras import need
+
+NEEDS = {"pydantic": "pydantic", "yaml": "pyyaml", "rich": "rich", "PIL": "pillow"}
+
+
+@click.command(short_help="Train a backbone and a head on several datasets.")
+@click.argument("config", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--basket",
+    "baskets",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="A dataset: a folder with a sub-folder per identity, a .csv or .parquet manifest, or a .rec file. Repeat it.",
+)
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for checkpoints and logs."
+)
+@click.option("--epochs", type=int, help="Passes over the data.")
+@click.option("--batch-size", type=int, help="Images per step, over all ranks together.")
+@click.option("--lr", type=float, help="Peak learning rate.")
+@click.option("--device", help="cpu, cuda or cuda:N.")
+@click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Any key, such as loss.margin.margin=0.4."
+)
+@click.option(
+    "--resume", is_flag=True, help="Go on from the last checkpoint in the output folder, if there is one."
+)
+@click.option(
+    "--check", is_flag=True, help="Read every image's header, say what training will cost, and train nothing."
+)
+@click.option("--print-config", is_flag=True, help="Print the whole config, defaults included, and stop.")
+def train(config: Path | None, baskets: tuple[str, ...], changes: tuple[str, ...], **options: Any) -> None:
+    """Train as CONFIG (YAML) says, or with --basket and --output alone.
+
+    \b
+    bbs train run.yaml
+    bbs train --basket webface=data/webface --basket glint=data/glint.rec --output runs/first
+    torchrun --nproc-per-node 2 --no-python bbs train run.yaml
+    """
+    need("bbs train", "train", *NEEDS, packages=NEEDS)
+    from basket_softmax import training
+    from basket_softmax.training.errors import EXPECTED
+
+    try:
+        resolved = _config(training, config, baskets, changes, options)
+        if options["print_config"]:
+            click.echo(training.to_yaml(resolved), nl=False)
+        elif options["check"]:
+            _check(training, resolved)
+        else:
+            training.train(resolved, resume=options["resume"])
+    except EXPECTED as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo("interrupted: --resume goes on from the last checkpoint", err=True)
+        raise SystemExit(130) from None
+
+
+def _check(training: Any, config: Any) -> None:
+    """Print the report; exit code 1 if something stands against the run. The bar shows only where it can move."""
+    with ExitStack() as stack:
+        bar: Any = None
+
+        def advance(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = stack.enter_context(
+                    click.progressbar(length=total, label="reading headers", file=sys.stderr)
+                )
+            bar.update(done - bar.pos)
+            if done == total:
+                stack.close()
+
+        report = training.check(config, advance if sys.stderr.isatty() else None)
+    if report is not None:
+        click.echo(str(report))
+        if not report.ok:
+            raise SystemExit(1)
+
+
+def _config(
+    training: Any,
+    config: Path | None,
+    baskets: tuple[str, ...],
+    changes: tuple[str, ...],
+    options: dict[str, Any],
+) -> Any:
+    given: dict[Any, Any] = {
+        key: options[name]
+        for name, key in (
+            ("output", "output"),
+            ("epochs", "epochs"),
+            ("batch_size", "batch_size"),
+            ("lr", "optimizer.lr"),
+            ("device", "device"),
+        )
+        if options[name] is not None
+    }
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not key or not equals:
+            raise click.BadParameter(
+                f"{change!r} is not KEY=VALUE, such as loss.scale=32", param_hint="--set"
+            )
+        given[key] = training.parse_yaml(value, f"--set {key}")
+    for basket in baskets:
+        name, equals, path = basket.partition("=")
+        if not name or not path:
+            raise click.BadParameter(
+                f"{basket!r} is not NAME=PATH, such as glint=data/glint", param_hint="--basket"
+            )
+        if ("baskets", name) in given:
+            raise click.BadParameter(f"{name!r} is given twice", param_hint="--basket")
+        given["baskets", name] = path
+    if config is not None:
+        return training.load_config(config, given)
+    if not baskets:
+        raise click.UsageError("give a CONFIG, or --basket NAME=PATH and --output DIR")
+    return training.make_config({}, given, "options")

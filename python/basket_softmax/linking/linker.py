@@ -1,0 +1,213 @@
+"""`IdentityLinker`: finds, while a head is trained, which classes of different baskets are one identity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bbs_kernels.operands import check_labels
+
+from ..losses import BasketSoftmaxLoss
+from ..losses.grow import growth_here, growth_of_shards
+from . import prototypes
+from .arguments import check_fraction, check_thresholds
+from .groups import Groups
+from .shards import gathered, known_everywhere
+from .sharing import SharedLabels
+
+
+class IdentityLinker(nn.Module):
+    """Links classes of different baskets to identities and tells a running `BasketSoftmaxLoss` about them.
+
+        linker = bs.IdentityLinker(loss)
+        for images, labels, basket in batches:
+            embeddings = backbone(images)
+            value = loss(embeddings, linker(embeddings, labels, basket))
+
+    Each call moves the prototypes (running means of unit embeddings) of the batch's classes. Every `every` calls the
+    prototypes, each less the mean of its basket, are matched: classes of two baskets that are mutually nearest and more
+    similar than `exclude` are joined to identities, the most similar first, never two classes of one basket. From then
+    on the loss treats joined classes as one identity (`BasketSoftmaxLoss.set_aliases`): neither is a negative of the
+    other. Those joined at more than `share` also exchange labels: a row is trained under another class of its identity
+    with probability `probability`. Links are found anew each time; one that no longer holds is gone.
+
+    Args:
+        loss: the head. Aliases it has are kept as known identities.
+        exclude: cosine of prototypes from which linked classes are no negatives of each other, in [-1, 1].
+        share: cosine from which they exchange labels, >= `exclude`; None: they never do.
+        probability: that a row of a class with such links is trained under another one's label, in [0, 1].
+        every: calls between two matchings, >= 1. A matching compares all pairs of classes of different baskets.
+        start: calls before the first matching.
+        momentum: share of a prototype that one embedding leaves, in [0, 1).
+        centred: subtract each basket's mean from its prototypes; what tells baskets apart then no longer hides who is
+            the same.
+        seed: of the exchanged labels. The same seed, step and batch give the same labels, also after a restart.
+
+    Attributes:
+        prototypes: [C, D] fp32; under the head's process group those of this rank's classes.
+        excluded, shared: [C] int64 of all classes on every rank, identities found so far: classes with the same
+            non-negative value are linked.
+        step: calls so far.
+
+    The state_dict holds all of them. Memory: C x D numbers (divided by the ranks) and some 48 bytes a class;
+    a matching needs C x D twice on the CPU of rank 0.
+
+    Raises:
+        TypeError, ValueError: an argument that is not of these; the message says what is allowed.
+    """
+
+    prototypes: Tensor
+    excluded: Tensor
+    shared: Tensor
+    known: Tensor
+
+    def __init__(
+        self,
+        loss: BasketSoftmaxLoss,
+        *,
+        exclude: float = 0.6,
+        share: float | None = None,
+        probability: float = 0.5,
+        every: int = 20,
+        start: int = 0,
+        momentum: float = 0.8,
+        centred: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not isinstance(loss, BasketSoftmaxLoss):
+            raise TypeError(f"loss must be a BasketSoftmaxLoss, got {type(loss).__name__}")
+        self.exclude, self.share = check_thresholds(exclude, share)
+        self.probability = check_fraction("probability", probability, one=True)
+        self.momentum = check_fraction("momentum", momentum, one=False)
+        for name, value, least in (("every", every, 1), ("start", start, 0), ("seed", seed, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is {value!r}, allowed is an int >= {least}")
+        self.every, self.start, self.seed, self.centred = every, start, seed, bool(centred)
+        self._loss = [loss]  # in a list: its centres are not parameters of this module
+        parallel = loss._parallel
+        classes = loss.num_classes if parallel is None else parallel.shard.num_local
+        empty = torch.zeros(classes, loss.embedding_size, dtype=torch.float32, device=loss.weight.device)
+        self.register_buffer("prototypes", empty)
+        known = known_everywhere(loss)
+        self.register_buffer("excluded", known)
+        self.register_buffer("shared", known.clone())
+        self.register_buffer("known", known.clone(), persistent=False)
+        self.step = 0
+        self._sharding = None if parallel is None else parallel.shard.sharding
+        self._labels = SharedLabels(self.shared)
+
+    @torch.no_grad()
+    def forward(self, embeddings: Tensor, labels: Tensor, basket: Tensor | int | str | None = None) -> Tensor:
+        """Take a batch in, match when it is time, and give the labels to train with.
+
+        Args:
+            embeddings: [B, D] of the batch, any floating dtype; gradients do not pass.
+            labels, basket: as for the loss. Under a process group every rank brings its own rows and must call it.
+
+        Returns:
+            [B] int64 global classes for the loss, in eval mode the given ones (and nothing is learnt).
+        """
+        loss = self._loss[0]
+        check_labels(labels, embeddings.shape[0])
+        if basket is not None:
+            labels = loss.baskets.to_global(labels, basket, ignore_index=loss.ignore_index)
+        if not self.training:
+            return labels
+        self._follow_growth()
+        self._update(embeddings, labels)
+        if self.step >= self.start and (self.step - self.start) % self.every == 0:
+            self.match()
+        if self.share is not None:
+            labels = self._labels.draw(labels, self.probability, self._generator())
+        self.step += 1
+        return labels
+
+    @torch.no_grad()
+    def match(self) -> None:
+        """Find the links anew from the prototypes and hand them to the loss; under a process group on every rank."""
+        loss = self._loss[0]
+        full = gathered(self.prototypes, loss._parallel)
+        found = torch.empty((2, loss.num_classes), dtype=torch.int64)
+        if full is not None:  # one process, or rank 0
+            found = torch.stack(self._identities(full, loss.baskets.offsets))
+        found = found.to(self.excluded.device)
+        if loss._parallel is not None:
+            found = loss._parallel.ranks.broadcast(found, 0)
+        self._adopt(*found)
+
+    def _identities(self, full: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """Both aliases [C] from the prototypes of all classes, on the CPU."""
+        from ..overlaps import mutual_nearest  # brings the reading of images along
+
+        if self.centred:
+            full = prototypes.without_basket_mean(full, offsets)
+        pairs = mutual_nearest(full, offsets, minimum=self.exclude)
+        groups = Groups(offsets, full, self.known.cpu())
+        if self.share is not None:
+            sure = int((pairs.cosine >= self.share).sum())  # the first ones
+            groups.join(pairs.first[:sure], pairs.second[:sure], self.share)
+        shared = groups.aliases()
+        groups.join(pairs.first, pairs.second, self.exclude)
+        return groups.aliases(), shared
+
+    def _adopt(self, excluded: Tensor, shared: Tensor) -> None:
+        self.excluded.copy_(excluded)
+        self.shared.copy_(shared)
+        self._labels = SharedLabels(self.shared)
+        self._loss[0].set_aliases(self.excluded)
+
+    def _update(self, embeddings: Tensor, labels: Tensor) -> None:
+        parallel = self._loss[0]._parallel
+        if parallel is not None:
+            counts = parallel.ranks.row_counts(len(labels), False, labels.device).counts
+            embeddings = parallel.ranks.gather_rows(embeddings.detach(), counts)
+            labels = parallel.ranks.gather_rows(labels, counts)
+            real = (labels >= 0) & (labels < parallel.shard.num_classes)
+            basket = torch.where(real, parallel.shard.basket_of(labels), -1)
+            labels = parallel.shard.local_labels(labels, basket)
+        prototypes.update(self.prototypes, embeddings, labels, self.momentum)
+
+    def _generator(self) -> torch.Generator:
+        parallel = self._loss[0]._parallel
+        rank = 0 if parallel is None else parallel.ranks.rank
+        (mixed,) = np.random.SeedSequence([self.seed, self.step, rank]).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(mixed) >> 1)
+
+    def _follow_growth(self) -> None:
+        """After `add_basket`: the old classes' rows and zeros for the new ones, wherever the head put them."""
+        loss = self._loss[0]
+        added = loss.num_classes - len(self.excluded)
+        if added == 0:
+            return
+        parallel = loss._parallel
+        if parallel is None or self._sharding is None:
+            growth = growth_here(len(self.excluded), added)
+        else:
+            ranks, old = parallel.ranks, self._sharding
+            growth = growth_of_shards(old, parallel.shard.sharding, ranks.rank, ranks.group)
+        self.prototypes = growth.extend(self.prototypes)
+        self._sharding = None if parallel is None else parallel.shard.sharding
+        for name in ("excluded", "shared", "known"):
+            old = getattr(self, name)
+            setattr(self, name, torch.cat([old, old.new_full((added,), -1)]))
+        self._labels = SharedLabels(self.shared)
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.step)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.step = int(state)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._adopt(self.excluded.clone(), self.shared.clone())
+
+    def extra_repr(self) -> str:
+        return (
+            f"exclude={self.exclude}, share={self.share}, probability={self.probability}, every={self.every}, "
+            f"start={self.start}, momentum={self.momentum}, centred={self.centred}, seed={self.seed}"
+        )

@@ -1,0 +1,107 @@
+"""The baskets of a run: opened, and cut into identities that are trained and identities that are held out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ..data import ImageBasket, open_basket
+from .config import Config, HeldOut, Validation
+
+
+class Datasets(NamedTuple):
+    """training, held_out: baskets without a common identity of one source; held_out may be empty.
+
+    sources: whole, as they were opened, all with different names: what a check looks at.
+    """
+
+    training: list[ImageBasket]
+    held_out: list[ImageBasket]
+    sources: list[ImageBasket]
+
+
+def open_datasets(config: Config) -> Datasets:
+    """Open all baskets of a run.
+
+    Raises:
+        DataError: a basket that cannot be opened, or is too small for what the config asks of it.
+    """
+    opened = _open(config.baskets, "baskets")
+    validation = config.validation
+    if validation is None:
+        return Datasets(opened, [], opened)
+    if validation.baskets is not None:
+        held_out = _open(validation.baskets, "validation.baskets")
+        sources = [*opened, *(replace(basket, name=f"held out, {basket.name}") for basket in held_out)]
+        return Datasets(opened, [_measurable(b, validation, config.seed) for b in held_out], sources)
+    training, held_out = [], []
+    for basket in opened:
+        kept, apart = _split(basket, validation, config.seed)
+        training.append(kept)
+        held_out.append(_measurable(apart, validation, config.seed))
+    return Datasets(training, held_out, opened)
+
+
+class DataError(ValueError):
+    """Data that cannot be trained on; the message names the key of the config and the place."""
+
+
+def fingerprint(baskets: list[ImageBasket]) -> str:
+    """SHA-256 of names, identities and labels: whether these are the images that a run began with."""
+    digest = hashlib.sha256()
+    for basket in baskets:
+        digest.update(json.dumps([basket.name, basket.identities], ensure_ascii=True).encode())
+        digest.update(np.ascontiguousarray(basket.labels).tobytes())
+    return digest.hexdigest()
+
+
+def _open(sources: Mapping[str, HeldOut], key: str) -> list[ImageBasket]:
+    opened = []
+    for name, source in sources.items():
+        columns = {"image_column": source.image_column, "identity_column": source.identity_column}
+        try:
+            with warnings.catch_warnings():  # what a basket leaves out is in its `skipped`, and shown with it
+                warnings.simplefilter("ignore", UserWarning)
+                opened.append(open_basket(source.path, name, **columns))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{key}.{name}: {error}") from error
+    return opened
+
+
+def _generator(seed: int, basket: ImageBasket) -> np.random.Generator:
+    """Of this basket, whatever others there are."""
+    return np.random.default_rng([seed, *basket.name.encode()])
+
+
+def _split(basket: ImageBasket, validation: Validation, seed: int) -> tuple[ImageBasket, ImageBasket]:
+    """(trained, held out). Identities with one image stay in training: they have nothing to be recognised by."""
+    assert validation.fraction is not None
+    identities = len(basket.identities)
+    paired = np.flatnonzero(basket.images_per_identity > 1)
+    wanted = max(2, round(validation.fraction * identities))
+    if len(paired) < wanted or wanted >= identities:
+        raise DataError(
+            f"validation.fraction {validation.fraction} holds out {wanted} of {identities} identities of basket "
+            f"{basket.name!r}, of which {len(paired)} have two images; allowed is a fraction that these can give"
+        )
+    apart = np.sort(_generator(seed, basket).choice(paired, wanted, replace=False))
+    return basket.select(np.setdiff1d(np.arange(identities), apart)), basket.select(apart)
+
+
+def _measurable(basket: ImageBasket, validation: Validation, seed: int) -> ImageBasket:
+    """At most `max_images` of it, in whole identities: all pairs are compared."""
+    counts = basket.images_per_identity
+    order = _generator(seed, basket).permutation(len(counts))
+    chosen = basket.select(np.sort(order[np.cumsum(counts[order]) <= validation.max_images]))
+    if len(chosen.identities) < 2 or not (chosen.images_per_identity > 1).any():
+        raise DataError(
+            f"validation: basket {basket.name!r} gives {len(chosen.identities)} identities within max_images "
+            f"{validation.max_images}; allowed are at least two, one of them with two images"
+        )
+    return chosen

@@ -1,0 +1,167 @@
+"""`bbs train --check`: the data, the memory and the time of a run, before it begins. Nothing is written."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+
+import torch
+
+from ..data import CheckReport, check_baskets
+from .batches import Batch, Batches
+from .config import Config
+from .datasets import Datasets, open_datasets
+from .memory import available_bytes, backbone_bytes, head_bytes, loader_bytes, saved_for_backward
+from .ranks import Ranks, joined_ranks
+from .run import make_trainer
+from .step import Trainer
+
+TRIED = 8  # steps that are timed, after two that are not
+SECONDS = 60.0  # no more are tried after that
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a run would meet and cost; printable.
+
+    data: the `bs.data.CheckReport` of every basket.
+    steps: of the run; memory: bytes per rank, by purpose; available: bytes that the device has.
+    step_seconds: median of the steps that were tried; validation_seconds: of all validations together, estimated.
+    problems: why it would fail; empty if it would not.
+    """
+
+    data: CheckReport
+    steps: int
+    memory: dict[str, int]
+    available: int
+    step_seconds: float | None
+    validation_seconds: float
+    device: str
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing stands against the run."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        width = max(map(len, self.memory))
+        lines = [
+            str(self.data),
+            "",
+            f"memory per rank, computed ({self.device} has {_size(self.available)} free)",
+        ]
+        lines += [f"  {name:{width}}  {_size(count):>10}" for name, count in self.memory.items()]
+        lines += [f"  {'together':{width}}  {_size(sum(self.memory.values())):>10}", ""]
+        if self.step_seconds is not None:
+            total = self.steps * self.step_seconds + self.validation_seconds
+            measured = f", validation {_time(self.validation_seconds)}" if self.validation_seconds else ""
+            lines.append(
+                f"time: {self.steps:,} steps of {1000 * self.step_seconds:.3g} ms{measured}, {_time(total)} in all"
+            )
+        lines += [f"problem: {problem}" for problem in self.problems]
+        lines.append("ready to train" if self.ok else f"{len(self.problems)} to solve first")
+        return "\n".join(lines)
+
+
+def check(config: Config, progress: Callable[[int, int], None] | None = None) -> DryRun:
+    """Read every image's header, make backbone and head, train a few steps, and throw them away.
+
+    Args:
+        progress: called with (headers read, images in all).
+
+    Raises:
+        DataError, BackboneError, OSError: as `train` would.
+    """
+    with joined_ranks(config.device) as ranks:
+        data = open_datasets(config)
+        batches = Batches(config, data.training, ranks.rank, ranks.world)
+        report = check_baskets(data.sources, config.image.build(), progress)
+        problems = [] if report.ok else ["data: see above"]
+        classes = sum(len(basket.identities) for basket in data.training)
+        memory = head_bytes(config, classes, ranks.world)
+        available = available_bytes(ranks.device)
+        if sum(memory.values()) > available:
+            problems.append(
+                f"the head needs {_size(sum(memory.values()))}: fewer classes per rank, or a smaller width"
+            )
+        seconds, validation = None, 0.0
+        if not problems:
+            trainer = make_trainer(config, data, batches, ranks)
+            memory |= backbone_bytes(config, trainer)
+            tried, activations = _try(trainer, batches)
+            memory["activations of a step, measured"] = activations
+            memory["images that wait"] = loader_bytes(config, ranks.world)
+            seconds, validation = tried, _validation_seconds(trainer, config, data, batches, ranks)
+        return DryRun(
+            report, batches.steps, memory, available, seconds, validation, str(ranks.device), problems
+        )
+
+
+def _try(trainer: Trainer, batches: Batches) -> tuple[float, int]:
+    """(seconds per step with its images, bytes kept for the backward pass)."""
+    began, seconds, saved_bytes = time.perf_counter(), [], 0
+    last = began
+    for number, batch in enumerate(islice(batches.from_step(0), 2 + TRIED)):
+        if number == 0:
+            saved_bytes = _first(trainer, batch)
+        else:
+            trainer.step(number, batch)
+        _wait(trainer.ranks)
+        now = time.perf_counter()
+        seconds.append(now - last)
+        last = now
+        if now - began > SECONDS:
+            break
+    return statistics.median(seconds[2:] or seconds), saved_bytes
+
+
+def _first(trainer: Trainer, batch: Batch) -> int:
+    parameters = [p for module in (trainer.backbone, trainer.head) for p in module.parameters()]
+    with saved_for_backward(parameters) as saved:
+        trainer.step(0, batch)
+    return saved.bytes
+
+
+def _wait(ranks: Ranks) -> None:
+    if ranks.device.type == "cuda":
+        torch.cuda.synchronize(ranks.device)
+
+
+@torch.no_grad()
+def _validation_seconds(
+    trainer: Trainer, config: Config, data: Datasets, batches: Batches, ranks: Ranks
+) -> float:
+    """Time of embedding all held-out images, from a single batch; comparing them is left out."""
+    if config.validation is None:
+        return 0.0
+    images = next(batches.from_step(0))[0].to(ranks.device)
+    trainer.backbone.eval()
+    trainer.backbone(images)
+    began = time.perf_counter()
+    trainer.backbone(images)
+    _wait(ranks)
+    times = -(-config.epochs // config.validation.every_epochs)
+    held_out = sum(len(basket) for basket in data.held_out) / ranks.world
+    return (time.perf_counter() - began) * held_out / len(images) * times
+
+
+def _size(count: int) -> str:
+    value, units = float(count), ["B", "KB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.3g} {units[0]}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if hours < 48 else f"{hours / 24:.1f} days"

@@ -1,0 +1,15 @@
+"""What may go wrong in a run without being a defect of this library: the command line prints these as one message."""
+
+from __future__ import annotations
+
+from ..checkpoint import CheckpointError
+from .backbones import BackboneError
+from .datasets import DataError
+from .meter import Diverged
+from .ranks import DeviceError
+from .reading import ConfigError
+from .state import ResumeError
+
+EXPECTED = (
+    BackboneError, CheckpointError, ConfigError, DataError, DeviceError, Diverged, OSError, ResumeError
+)  # fmt: skip

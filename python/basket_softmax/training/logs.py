@@ -1,0 +1,94 @@
+"""What a run writes down: a CSV file that survives kill -9 and resuming, and TensorBoard.
+
+A row of CSV is on its way to the disk before the next step begins, and holds nothing that depends on the clock, so an
+interrupted and resumed run leaves the same file as one that was not interrupted.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, float | int | str]
+
+
+class CsvLog:
+    """Rows with a column `step`; the first row decides the columns.
+
+    Args:
+        path: of the file.
+        step: of the checkpoint that a run goes on from: later rows are removed. 0 starts an empty file.
+    """
+
+    def __init__(self, path: Path, step: int = 0) -> None:
+        self.path = path
+        self.columns: Sequence[str] | None = None
+        _keep(path, step)
+        if path.exists():
+            with open(path, encoding="utf-8", newline="") as file:
+                self.columns = next(csv.reader(file), None)
+
+    def write(self, row: Row) -> None:
+        """Append one row, and the header before the first; a ValueError if its columns are others."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if self.columns is None:
+            self.columns = list(row)
+            writer.writerow(self.columns)
+        if list(row) != list(self.columns):
+            raise ValueError(f"{self.path} has the columns {list(self.columns)}, the row {list(row)}")
+        writer.writerow([_text(value) for value in row.values()])
+        with open(self.path, "a", encoding="utf-8", newline="") as file:
+            file.write(text.getvalue())
+
+
+class TensorBoardLog:
+    """The same numbers for TensorBoard; later steps of an interrupted run are purged from what it shows."""
+
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def write(self, row: Row, prefix: str) -> None:
+        """Every number of `row` but its step and epoch."""
+        for key, value in row.items():
+            if key not in ("step", "epoch") and not isinstance(value, str):
+                self.writer.add_scalar(f"{prefix}/{key}", value, int(row["step"]))
+
+    def close(self) -> None:
+        """Write what is buffered."""
+        self.writer.close()
+
+
+def _keep(path: Path, step: int) -> None:
+    """Drop rows after `step`, and a last line that was cut; the file changes in one move or not at all."""
+    if not path.exists():
+        return
+    if step == 0:
+        path.unlink()
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    if not lines:
+        path.unlink()
+        return
+    place = next(csv.reader(lines[:1])).index("step")
+    kept = [line for line in lines[1:] if int(next(csv.reader([line]))[place]) <= step]
+    aside = path.with_name(path.name + ".new")
+    if kept:
+        aside.write_text("".join([lines[0], *kept]), encoding="utf-8")
+        os.replace(aside, path)
+    else:
+        path.unlink()
+
+
+def _text(value: Any) -> str:
+    return (
+        f"{value:.9g}" if isinstance(value, float) else str(value)
+    )  # nine digits tell any two fp32 numbers apart

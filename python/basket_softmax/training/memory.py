@@ -1,0 +1,83 @@
+"""How much memory a run takes on each rank: computed from sizes, and for activations measured on one batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from .config import Config, Sgd
+from .step import Trainer
+
+FLOAT = 4  # bytes; centres, parameters, gradients and optimiser states are fp32
+
+
+def head_bytes(config: Config, classes: int, world: int = 1) -> dict[str, int]:
+    """Of one rank's share of `classes`: {"centres", "centres' gradient", "centres' optimiser state"}, computed."""
+    rows = -(-classes // world)
+    centres = rows * config.backbone.embedding_size * FLOAT
+    optimizer = config.optimizer
+    if isinstance(optimizer, Sgd):
+        momentum = optimizer.momentum if optimizer.head.momentum is None else optimizer.head.momentum
+        states, fused = int(momentum > 0), optimizer.head.fused
+    else:
+        states, fused = 2, False
+    gradient = 0 if fused else int(centres * config.loss.sample_rate)
+    return {"centres": centres, "centres' gradient": gradient, "centres' optimiser state": states * centres}
+
+
+def backbone_bytes(config: Config, trainer: Trainer) -> dict[str, int]:
+    """{"backbone", "backbone's gradient", "backbone's optimiser state"}, computed; under DDP its buckets as well."""
+    trained = sum(p.numel() * p.element_size() for p in trainer.backbone.parameters() if p.requires_grad)
+    everything = sum(
+        t.numel() * t.element_size() for t in (*trainer.backbone.parameters(), *trainer.backbone.buffers())
+    )
+    optimizer = config.optimizer
+    states = int(optimizer.momentum > 0) if isinstance(optimizer, Sgd) else 2
+    copies = 1 if trainer.ranks.group is None else 2  # DDP adds gradients up in buckets of its own
+    return {
+        "backbone": everything,
+        "backbone's gradient": copies * trained,
+        "backbone's optimiser state": states * trained,
+    }
+
+
+def loader_bytes(config: Config, world: int = 1) -> int:
+    """Of the batches that the workers keep ready, computed: two each."""
+    height, width = config.image.height_width
+    image = config.image.channels * height * width * FLOAT
+    return max(1, 2 * config.workers) * -(-config.batch_size // world) * image
+
+
+def available_bytes(device: torch.device) -> int:
+    """What this machine, or this GPU, has left."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+class Saved:
+    """bytes: of what autograd kept for the backward pass inside `saved_for_backward`, without parameters."""
+
+    bytes = 0
+
+
+@contextmanager
+def saved_for_backward(parameters: Sequence[Tensor]) -> Iterator[Saved]:
+    """Counts every storage once."""
+    saved, seen = Saved(), {p.untyped_storage().data_ptr() for p in parameters}
+    alive: list[Tensor] = []  # or a later tensor would get the address of a freed one and not be counted
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            alive.append(tensor.detach())
+            saved.bytes += storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield saved

@@ -1,0 +1,61 @@
+"""What a config makes: the backbone and the head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..baskets import Baskets
+from ..data import ImageBasket, read_aliases
+from ..losses import BasketSoftmaxLoss
+from .backbones import make_backbone
+from .config import Config
+from .datasets import DataError
+
+
+def build_backbone(config: Config) -> nn.Module:
+    """On the CPU, in training mode; a `BackboneError` if the config's factory does not make it."""
+    section = config.backbone
+    return make_backbone(
+        section.factory,
+        section.embedding_size,
+        config.image.channels,
+        config.image.height_width,
+        section.args,
+    )
+
+
+def build_head(
+    config: Config, baskets: Baskets, aliases: Tensor | None = None, group: Any = None
+) -> BasketSoftmaxLoss:
+    """The head on the CPU; with a process group this rank's part of it. A `DataError` if these baskets do not fit."""
+    section = config.loss
+    try:
+        return BasketSoftmaxLoss(
+            baskets,
+            config.backbone.embedding_size,
+            margin=section.margin.build(),
+            scale=section.scale,
+            mining=section.mining.build(),
+            aliases=aliases,
+            sample_rate=section.sample_rate,
+            process_group=group,
+            shard=config.parallel.shard,
+        )
+    except (
+        ValueError
+    ) as error:  # what only baskets and ranks decide: longer lists than kernels hold, and the like
+        raise DataError(f"loss: {error}") from error
+
+
+def aliases_of(config: Config, baskets: list[ImageBasket]) -> Tensor | None:
+    """[C] int64 of the config's file of known identities; None without one."""
+    path = config.loss.aliases
+    if path is None:
+        return None
+    held_out = config.validation is not None and config.validation.fraction is not None
+    try:  # the table may well name identities that this run holds out
+        return read_aliases(path, baskets, unknown="skip" if held_out else "raise")
+    except (OSError, ValueError) as error:
+        raise DataError(f"loss.aliases: {error}") from error

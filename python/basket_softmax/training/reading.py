@@ -1,0 +1,241 @@
+"""YAML to `Config` and back: every problem is one line with the key's path, what came and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from .config import Config
+
+PATHS = ("output", "loss.aliases")  # and the path of every basket
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used; the message has a line per problem."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that reads 1e-3 as a number, as YAML 1.2 does, and refuses a key that is given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise ConfigError(f"line {key_node.start_mark.line + 1}: {key!r} is given twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+Changes = Mapping[str | tuple[str, ...], Any]
+
+
+def load_config(path: str | PathLike[str], changes: Changes | None = None) -> Config:
+    """Read a config file.
+
+    Args:
+        path: YAML; paths in it are relative to its folder.
+        changes: {"loss.scale": 32.0, ("baskets", "glint"): "data/glint"}: values that replace those of the file, by
+            their path of keys; paths of files in it are relative to the working directory.
+
+    Raises:
+        ConfigError: unknown keys, wrong values or no YAML, with a line per problem.
+        OSError: the file cannot be read.
+    """
+    path = Path(path)
+    found = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: allowed is a mapping of keys to values, got {type(found).__name__}")
+    return make_config(_absolute(found, path.resolve().parent), changes, str(path))
+
+
+def make_config(values: dict[str, Any], changes: Changes | None = None, where: str = "config") -> Config:
+    """A config from plain values; see `load_config`. Paths are relative to the working directory."""
+    for key, value in (changes or {}).items():
+        _set(values, key, value)
+    try:
+        return Config.model_validate(_absolute(values, Path.cwd()))
+    except ValidationError as error:
+        lines = [_problem(dict(entry)) for entry in error.errors(include_url=False)]
+        count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+        raise ConfigError("\n  ".join([f"{where}: {count}", *lines])) from None
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The value of a YAML text; a `ConfigError` that names `where` and the line otherwise."""
+    try:
+        return yaml.load(text, _Loader)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f"line {mark.line + 1}: "
+        raise ConfigError(f"{where}: {line}no YAML: {getattr(error, 'problem', None) or error}") from None
+
+
+def to_yaml(config: Config) -> str:
+    """The whole config, defaults included, as YAML that `load_config` reads."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def differences(old: Config, new: Config, free: Sequence[str] = ()) -> list[str]:
+    """Lines `key: old value, now new value` of the keys that differ; keys that start with one of `free` may."""
+    a, b = (dict(_leaves(c.model_dump(mode="json"))) for c in (old, new))
+    return [
+        f"{key}: {a.get(key)!r}, now {b.get(key)!r}"
+        for key in sorted(a.keys() | b.keys())
+        if a.get(key) != b.get(key) and not any(key == f or key.startswith(f + ".") for f in free)
+    ]
+
+
+def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, dict) and values:
+        for key, value in values.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, values
+
+
+def _set(values: dict[str, Any], key: str | tuple[str, ...], value: Any) -> None:
+    *parents, last = key.split(".") if isinstance(key, str) else key
+    for part in parents:
+        inner = values.get(part)
+        if isinstance(inner, str):  # a short form: topk means {name: topk}
+            inner = {"name": inner}
+        values[part] = dict(inner) if isinstance(inner, dict) else {}
+        values = values[part]
+    values[last] = value
+
+
+def _absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A copy whose paths start at the root."""
+
+    def full(value: Any) -> Any:
+        if isinstance(value, (str, Path)):
+            return folder / Path(value).expanduser()
+        return value
+
+    def mapped(values: Any, path: Sequence[str], change: Callable[[Any], Any]) -> Any:
+        if not path:
+            return change(values)
+        if not isinstance(values, dict) or path[0] not in values:
+            return values
+        return {**values, path[0]: mapped(values[path[0]], path[1:], change)}
+
+    def sources(found: Any) -> Any:
+        if not isinstance(found, dict):
+            return found
+        return {
+            name: mapped(source, ["path"], full) if isinstance(source, dict) else full(source)
+            for name, source in found.items()
+        }
+
+    for path in PATHS:
+        values = mapped(values, path.split("."), full)
+    for path in ("baskets", "validation.baskets"):
+        values = mapped(values, path.split("."), sources)
+    return values
+
+
+def _problem(error: dict[str, Any]) -> str:
+    """One line for one of pydantic's errors."""
+    path, section = _key_path(error["loc"])
+    came, context = error["input"], error.get("ctx", {})
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return f"{path}: unknown key, allowed are {_allowed(section, path.rpartition('.')[2])}"
+    if kind == "missing":
+        return f"{path}: missing"
+    if kind == "value_error":
+        return f"{path}: {context['error']}" if path else str(context["error"])
+    if kind == "union_tag_invalid":
+        return f"{path}.name: {context['tag']!r}, allowed are {context['expected_tags']}"
+    if kind == "union_tag_not_found":
+        return f"{path}.name: missing, allowed are {_names(error['loc'])}"
+    if kind == "string_pattern_mismatch":
+        return f"{path}: {came!r}, allowed is what matches {context['pattern']}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{path}: {came!r}, allowed is a mapping of keys to values"
+    allowed = error["msg"].removeprefix("Input should be ").removesuffix(" or None")
+    return f"{path}: {came!r}, allowed is {allowed}"
+
+
+def _key_path(location: tuple[Any, ...]) -> tuple[str, Any]:
+    """The dotted keys, and the section that the last one belongs to. Steps that are choices of a union are left out."""
+    annotation: Any = Config
+    section: Any = Config
+    keys: list[str] = []
+    for step in location:
+        model = _model(annotation, step)
+        if model is not None and step in getattr(model, "model_fields", {}):
+            section, annotation = model, model.model_fields[step].annotation
+            keys.append(str(step))
+            continue
+        chosen = _tagged(annotation, step)
+        if chosen is not None:
+            section = annotation = chosen
+        elif isinstance(step, str) and _is_branch(step):
+            continue
+        else:
+            section = model or section
+            annotation = _value_type(annotation)
+            keys.append(str(step))
+    return ".".join(keys), section
+
+
+def _names(location: tuple[Any, ...]) -> str:
+    """Of the sections that the key at `location` may hold."""
+    section, key = _key_path(location)[1], location[-1]
+    names = [m.model_fields["name"].default for m in _models(section.model_fields[key].annotation)]
+    return ", ".join(map(repr, names))
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
+def _model(annotation: Any, step: Any) -> type[BaseModel] | None:
+    found = list(_models(annotation))
+    return found[0] if len(found) == 1 else None
+
+
+def _tagged(annotation: Any, tag: Any) -> type[BaseModel] | None:
+    """The section of a union whose `name` is `tag`."""
+    for model in _models(annotation):
+        name = model.model_fields.get("name")
+        if name is not None and get_args(name.annotation) == (tag,):
+            return model
+    return None
+
+
+def _is_branch(step: str) -> bool:
+    """Names that pydantic gives to the members of a plain union: `int`, `constrained-int`, `tuple[…]`."""
+    return (
+        re.fullmatch(r"int|float|str|none|constrained-\w+|tuple\[.*\]|.*-?(tuple|int)\[?.*", step) is not None
+    )
+
+
+def _value_type(annotation: Any) -> Any:
+    found = list(_models(annotation))
+    return found[0] if len(found) == 1 else annotation
+
+
+def _allowed(section: Any, key: str) -> str:
+    names = list(getattr(section, "model_fields", {}))
+    near = difflib.get_close_matches(key, names, 1)
+    return ", ".join(names) + (f"; did you mean {near[0]!r}?" if near else "")

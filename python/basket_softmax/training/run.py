@@ -1,0 +1,178 @@
+"""`train`: a config to a trained run, from the start or from the last checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..baskets import Baskets
+from .batches import Batches
+from .config import Config
+from .datasets import Datasets, fingerprint, open_datasets
+from .logs import CsvLog, TensorBoardLog
+from .meter import Meter
+from .model import aliases_of, build_backbone, build_head
+from .overlap_log import overlap_candidates
+from .progress import Progress
+from .randomness import seed_alike, seed_apart
+from .ranks import Ranks, joined_ranks
+from .reading import differences, load_config, to_yaml
+from .state import CONFIG, ResumeError, RunFolder, restore, save
+from .step import Trainer
+from .validate import validate
+
+FREE = (
+    "output",
+    "workers",
+    "log.tensorboard",
+    "checkpoint",
+    "validation.baskets",
+)  # may change when a run goes on
+
+
+@dataclass(frozen=True)
+class Summary:
+    """steps: of the run; metrics: the last row of metrics.csv; validation: of validation.csv, empty without one."""
+
+    steps: int
+    metrics: dict[str, Any]
+    validation: dict[str, Any]
+
+
+def train(config: Config, resume: bool = False) -> Summary:
+    """Train as `config` says; under torchrun every rank calls it.
+
+    Writes config.yaml, metrics.csv, validation.csv, overlaps.csv, tensorboard/ and checkpoints/ into `config.output`.
+
+    Args:
+        resume: go on from the last checkpoint in `config.output`, if there is one. On the CPU, with as many ranks and
+            threads as before, weights and logs are those of a run that was never interrupted, bit for bit.
+
+    Raises:
+        ResumeError: the folder holds a run and `resume` is False, or the run in it had another config or other data.
+        DataError, BackboneError: the config does not fit the data, or names no usable backbone.
+        Diverged: the loss is NaN or Inf.
+        CheckpointError: the last checkpoint is damaged.
+    """
+    with joined_ranks(config.device) as ranks:
+        folder = RunFolder(config.output)
+        start = _first_step(folder, config, resume)
+        ranks.wait()  # nobody writes before all have looked
+        return _train(config, open_datasets(config), folder, start, ranks)
+
+
+def make_trainer(config: Config, data: Datasets, batches: Batches, ranks: Ranks) -> Trainer:
+    """Backbone and head with their first weights, on the rank's device; the same on every rank."""
+    seed_alike(config.seed)
+    backbone = build_backbone(config).to(ranks.device)
+    sizes = Baskets({basket.name: len(basket.identities) for basket in data.training})
+    head = build_head(config, sizes, aliases_of(config, data.training), ranks.group).to(ranks.device)
+    trainer = Trainer(config, backbone, head, ranks, batches.steps, batches.steps_per_epoch)
+    seed_apart(config.seed, ranks.rank)
+    return trainer
+
+
+def _first_step(folder: RunFolder, config: Config, resume: bool) -> int:
+    """The step to start from; nothing is written."""
+    done = folder.steps()
+    if folder.config.exists() and not resume:
+        what = f"checkpoints up to step {done[-1]}" if done else "a run without a checkpoint"
+        raise ResumeError(
+            f"{folder.output} holds {what}: --resume goes on with it, another output starts a new run"
+        )
+    if not done:
+        return 0
+    changed = differences(load_config(folder.checkpoint(done[-1]) / CONFIG), config, FREE)
+    if changed:
+        raise ResumeError(
+            "\n  ".join([f"{folder.output} was begun with another config, so it cannot go on:", *changed])
+        )
+    return done[-1]
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_name(path.name + ".new")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def _train(config: Config, data: Datasets, folder: RunFolder, start: int, ranks: Ranks) -> Summary:
+    batches = Batches(config, data.training, ranks.rank, ranks.world)
+    trainer = make_trainer(config, data, batches, ranks)
+    meter, images = Meter(), fingerprint(data.training)
+    if start:
+        restore(folder, start, trainer, meter, images)
+    logs = None
+    if ranks.first:
+        folder.output.mkdir(parents=True, exist_ok=True)
+        _write(folder.config, to_yaml(config))
+        logs = _Logs(config, folder, start)
+    per_epoch = batches.steps_per_epoch
+    row: dict[str, Any] = {}
+    found: dict[str, Any] = {}
+    with Progress(config, data, batches, start, ranks) as progress:
+        for step, batch in enumerate(
+            batches.from_step(start), start + 1
+        ):  # step: how many are done after this one
+            result = trainer.step(step - 1, batch)
+            meter.add(result)
+            epoch, ended = -(-step // per_epoch), step % per_epoch == 0
+            if step % config.log.every_steps == 0 or step == batches.steps:
+                row = meter.row(step, epoch, result, trainer.head)
+                if logs is not None:
+                    logs.metrics(row)
+                    progress.logged(row)
+            progress.advance(step)
+            if ended and _is_measured(config, epoch):
+                assert config.validation is not None
+                measured = validate(
+                    trainer.backbone, data.held_out, batches.dataset.image_format, ranks,
+                    config.validation.fars, max(2, config.batch_size // ranks.world), config.workers,
+                )  # fmt: skip
+                if logs is not None:
+                    found = {"step": step, "epoch": epoch, **measured}
+                    logs.validation(found)
+                    progress.measured(found)
+            if ended and config.log.overlap_cosine is not None:
+                counted = overlap_candidates(trainer.head, config.log.overlap_cosine, ranks)
+                if logs is not None:
+                    logs.overlaps({"step": step, "epoch": epoch, **counted})
+            if ended or (config.checkpoint.every_steps and step % config.checkpoint.every_steps == 0):
+                save(folder, config, trainer, meter, step, images)
+    if logs is not None:
+        logs.close()
+    return Summary(batches.steps, row, found)
+
+
+def _is_measured(config: Config, epoch: int) -> bool:
+    if config.validation is None:
+        return False
+    return epoch % config.validation.every_epochs == 0 or epoch == config.epochs
+
+
+class _Logs:
+    """The files that rank 0 writes."""
+
+    def __init__(self, config: Config, folder: RunFolder, start: int) -> None:
+        self._metrics, self._validation = CsvLog(folder.metrics, start), CsvLog(folder.validation, start)
+        self._overlaps = CsvLog(folder.overlaps, start)
+        self._board = TensorBoardLog(folder.tensorboard, start) if config.log.tensorboard else None
+
+    def metrics(self, row: dict[str, Any]) -> None:
+        self._write(self._metrics, row, "train")
+
+    def validation(self, row: dict[str, Any]) -> None:
+        self._write(self._validation, row, "validation")
+
+    def overlaps(self, row: dict[str, Any]) -> None:
+        self._write(self._overlaps, row, "overlaps")
+
+    def _write(self, log: CsvLog, row: dict[str, Any], prefix: str) -> None:
+        log.write(row)
+        if self._board is not None:
+            self._board.write(row, prefix)
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()

@@ -1,0 +1,109 @@
+"""The folder of a run, and all that a resumed run needs to go on bit for bit.
+
+    output/config.yaml                the resolved config
+    output/metrics.csv, validation.csv, overlaps.csv, tensorboard/
+    output/checkpoints/step-00000120/ a checkpoint of basket_softmax.checkpoint, and the config once more
+
+A checkpoint counts once its checkpoint.json is there, which is renamed into place last.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from .. import checkpoint
+from .config import Config
+from .meter import Meter
+from .randomness import random_state, seed_apart, set_random_state
+from .reading import to_yaml
+from .step import Trainer
+
+CONFIG = "config.yaml"
+COMPLETE = "checkpoint.json"
+
+
+class RunFolder:
+    """Paths of a run's output."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.config = output / CONFIG
+        self.metrics, self.validation = output / "metrics.csv", output / "validation.csv"
+        self.overlaps = output / "overlaps.csv"
+        self.tensorboard, self.checkpoints = output / "tensorboard", output / "checkpoints"
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending."""
+        found = [path.parent for path in self.checkpoints.glob(f"step-*/{COMPLETE}")]
+        return sorted(int(path.name[5:]) for path in found if re.fullmatch(r"step-\d+", path.name))
+
+    def checkpoint(self, step: int) -> Path:
+        """The folder of one."""
+        return self.checkpoints / f"step-{step:08d}"
+
+    def prune(self, keep: int) -> None:
+        """Remove all but the last `keep`, and what crashed attempts left."""
+        kept = {self.checkpoint(step) for step in self.steps()[-keep:]}
+        for folder in self.checkpoints.glob("step-*"):
+            if folder not in kept:
+                (folder / COMPLETE).unlink(missing_ok=True)  # first, so that half a folder never counts
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def save(folder: RunFolder, config: Config, trainer: Trainer, meter: Meter, step: int, data: str) -> None:
+    """Write the checkpoint after `step` steps; every rank calls it.
+
+    Args:
+        data: `datasets.fingerprint` of what is trained.
+    """
+    ranks, optimizers = trainer.ranks, trainer.optimizers
+    extra = {
+        "step": step,
+        "data": data,
+        "backbone": trainer.backbone.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
+        "meter": meter.state_dict(),
+        "random": ranks.from_all(random_state(ranks.device)),
+        "optimizer": None if optimizers.fused is None else optimizers.main.state_dict(),
+    }
+    target = folder.checkpoint(step)
+    if ranks.first:
+        target.mkdir(parents=True, exist_ok=True)
+        (target / CONFIG).write_text(to_yaml(config), encoding="utf-8")
+    ranks.wait()
+    checkpoint.save(target, trainer.head, optimizers.fused or optimizers.main, extra)
+    if ranks.first:
+        folder.prune(config.checkpoint.keep)
+    ranks.wait()
+
+
+def restore(folder: RunFolder, step: int, trainer: Trainer, meter: Meter, data: str) -> None:
+    """Load that checkpoint; every rank calls it.
+
+    Raises:
+        CheckpointError: it is damaged or of another head; the message names what differs.
+        ResumeError: the data have changed since.
+    """
+    ranks, optimizers = trainer.ranks, trainer.optimizers
+    target = folder.checkpoint(step)
+    extra = checkpoint.load(target, trainer.head, optimizers.fused or optimizers.main)
+    if extra["data"] != data:
+        raise ResumeError(
+            f"the baskets have other identities or images than when {target} was written: a run goes on with the "
+            "same data only; choose another output to start a new one"
+        )
+    trainer.backbone.load_state_dict(extra["backbone"])
+    trainer.scaler.load_state_dict(extra["scaler"])
+    meter.load_state_dict(extra["meter"], ranks.device)
+    if optimizers.fused is not None:
+        optimizers.main.load_state_dict(extra["optimizer"])
+    if len(extra["random"]) == ranks.world:
+        set_random_state(extra["random"][ranks.rank], ranks.device)
+    else:  # another number of ranks: no rank can go on with the numbers of another
+        seed_apart(trainer.config.seed + step, ranks.rank)
+
+
+class ResumeError(ValueError):
+    """A run that cannot go on; the message says why."""

@@ -1,0 +1,115 @@
+"""`bbs train`: what its options become, what it prints, and its exit codes."""
+
+import csv
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from basket_softmax.cli import main
+from training.glyph_folders import write_baskets
+
+SMALL = [
+    "image.size=16", "image.channels=1", "backbone.factory=basket_softmax.training.backbones:iresnet",
+    "backbone.embedding_size=8", "backbone.args={layers: [1], width: 4}", "loss.mining.k=3", "workers=0",
+    "log.tensorboard=false",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("glyphs")
+    write_baskets(folder)
+    return folder
+
+
+@pytest.fixture
+def simple(folders, tmp_path):
+    """The options of the simple case, without a file."""
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    return [
+        "--basket", f"one={folders}/basket0", "--basket", f"two={folders}/basket1", "--output", f"{tmp_path}/out",
+        "--epochs", "1", "--batch-size", "8", *settings,
+    ]  # fmt: skip
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["train", *map(str, arguments)])
+
+
+def test_folders_and_an_output_are_enough(simple, tmp_path):
+    done = run(*simple, "--lr", "0.05")
+    assert done.exit_code == 0, done.output
+    assert "one: 24 images of 6 identities" in done.output
+    assert "1 epochs of 6 steps with 8 images" in done.output
+    assert done.output.endswith(f"written to {tmp_path}/out\n")
+    with open(tmp_path / "out" / "metrics.csv", newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["6"]
+    again = run(*simple)
+    assert again.exit_code == 1
+    assert "holds checkpoints up to step 6: --resume goes on with it" in again.output
+    assert run(*simple, "--lr", "0.05", "--resume").exit_code == 0
+
+
+def test_print_config_is_a_config(simple, tmp_path):
+    done = run(*simple, "--print-config", "--set", "loss.mining={name: below, guard: {name: ema, r: 1e-1}}")
+    assert done.exit_code == 0, done.output
+    found = yaml.safe_load(done.output)
+    assert found["loss"]["mining"] == {"name": "below", "guard": {"name": "ema", "r": 0.1}}
+    assert (found["epochs"], found["batch_size"], found["seed"]) == (1, 8, 0)
+    file = tmp_path / "again.yaml"
+    file.write_text(done.output)
+    assert run(file, "--print-config").output == done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_check(simple, folders, tmp_path):
+    done = run(*simple, "--check")
+    assert done.exit_code == 0, done.output
+    assert done.output.endswith("ready to train\n")
+    (tmp_path / "bad" / "a").mkdir(parents=True)
+    (tmp_path / "bad" / "a" / "x.png").write_bytes(b"no image")
+    bad = run(*simple, "--basket", f"bad={tmp_path}/bad", "--check")
+    assert bad.exit_code == 1
+    assert "x.png" in bad.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "give a CONFIG, or --basket NAME=PATH and --output DIR"),
+        (["--basket", "a"], 2, "'a' is not NAME=PATH, such as glint=data/glint"),
+        (["--basket", "a=x", "--basket", "a=y"], 2, "'a' is given twice"),
+        (["--basket", "a=x"], 1, "options: 1 problem\n  output: missing"),
+        (["--basket", "a=x", "--output", "o", "--set", "epochs"], 2, "'epochs' is not KEY=VALUE"),
+        (["--basket", "a=x", "--output", "o", "--set", "epochs=[1"], 1, "--set epochs: line 1: no YAML"),
+        (
+            ["--basket", "a=x", "--output", "o", "--set", "epoch=3"],
+            1,
+            "epoch: unknown key, allowed are baskets, ",
+        ),
+        (["--basket", "a=/nowhere", "--output", "o"], 1, "baskets.a: path is /nowhere, which does not exist"),
+        (
+            ["--basket", "a=x", "--output", "o", "--device", "cuda"],
+            1,
+            "device is cuda, but torch finds no GPU here",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_message(arguments, code, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    done = run(*arguments)
+    assert done.exit_code == code
+    assert message in done.output
+    assert "Traceback" not in done.output
+
+
+def test_without_its_extra(monkeypatch):
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name in ("yaml", "PIL") else object()
+    )
+    done = run("--basket", "a=x", "--output", "o")
+    assert done.exit_code == 1
+    assert done.output == 'Error: bbs train needs pyyaml and pillow: pip install "bbs-kernels[train]"\n'

@@ -1,0 +1,181 @@
+"""The search against all cosines in fp64: the same pairs, whatever the tiles, the screen and the data."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import basket_softmax as bs
+from basket_softmax.overlaps import comparisons, cosines, mutual_nearest, mutual_nearest_within, nearest, scan
+from overlaps.planted import centres, dense
+
+SIZES = (31, 0, 97, 1, 64, 33)
+
+
+def as_dict(pairs) -> dict[tuple[int, int], float]:
+    assert len(set(zip(*pairs[:2], strict=True))) == len(pairs.first)
+    return {(int(i), int(j)): float(c) for i, j, c in zip(*pairs, strict=True)}
+
+
+SEARCHES = {
+    "each": mutual_nearest,
+    "all": lambda *a, **options: mutual_nearest(*a, per_basket=False, **options),
+    "within": mutual_nearest_within,
+}
+
+
+def agree(x, offsets, kind="each", minimum=-1.0) -> None:
+    got = as_dict(SEARCHES[kind](x, offsets, minimum=minimum))
+    want = dense(x, offsets, kind, minimum)
+    assert got.keys() == want.keys()
+    for pair, cosine in want.items():
+        assert got[pair] == pytest.approx(cosine, abs=2e-7)
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch):
+    monkeypatch.setattr(scan, "TILE", 40)  # so that a basket of 97 is three tiles, the last not full
+    monkeypatch.setattr(nearest, "HITS_AT_A_TIME", 17)
+    monkeypatch.setattr(cosines, "ROWS_AT_A_TIME", 29)
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("coarse", [torch.bfloat16, torch.float32])
+def test_finds_the_pairs_of_the_definition(monkeypatch, kind, dtype, coarse):
+    monkeypatch.setattr(cosines, "fastest_dtype", lambda: coarse)
+    x, offsets = centres(SIZES, 24, dtype=dtype)
+    agree(x, offsets, kind)
+
+
+@given(
+    st.lists(st.integers(0, 50), min_size=1, max_size=4),
+    st.integers(1, 40),
+    st.sampled_from([0.0, 0.2, 0.9]),
+    st.sampled_from([0.0, 0.1, 1.0]),
+    st.sampled_from([0.0, 3.0, 300.0]),
+    st.sampled_from([-1.0, 0.0, 0.7, 1.0]),
+    st.sampled_from(list(SEARCHES)),
+    st.integers(0, 99),
+)
+def test_any_baskets(sizes, depth, copies, zeros, common, minimum, kind, seed):
+    x, offsets = centres(tuple(sizes), depth, copies=copies, zeros=zeros, common=common, seed=seed)
+    agree(x, offsets, kind, minimum)
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_larger_than_a_group(monkeypatch, kind):
+    monkeypatch.setattr(scan, "TILE", 4096)
+    x, offsets = centres((700, 333, 501), 48, copies=0.05, seed=3)
+    agree(x, offsets, kind)
+
+
+def test_a_collapsed_network_takes_the_fine_screen(monkeypatch):
+    """All cosines within the coarse screen's error: without a finer one nearly every pair would be rescored."""
+    x, offsets = centres((200, 150), 32, copies=0.0, common=100.0)
+    fine, rescored = [], []
+    fine_tile, exact = cosines.Cosines.fine_tile, cosines.Cosines.exact
+    monkeypatch.setattr(cosines.Cosines, "fine_tile", lambda *a: fine.append(1) or fine_tile(*a))
+    monkeypatch.setattr(cosines.Cosines, "exact", lambda *a: rescored.append(len(a[1])) or exact(*a))
+    agree(x, offsets)
+    assert fine
+    assert sum(rescored) < 0.15 * comparisons(offsets)
+
+
+def test_equal_classes_pair_by_the_lowest_index():
+    x = torch.ones(50, 7)
+    assert as_dict(mutual_nearest(x, [0, 20, 50])).keys() == {(0, 20)}
+    assert as_dict(mutual_nearest(x, [0, 20, 35, 50])).keys() == {(0, 20), (0, 35), (20, 35)}
+    assert as_dict(mutual_nearest(x, [0, 20, 35, 50], per_basket=False)).keys() == {(0, 20)}
+    assert as_dict(mutual_nearest_within(x, [0, 20, 50])).keys() == {(0, 1), (20, 21)}
+
+
+def test_does_not_depend_on_threads_or_tiles(monkeypatch):
+    x, offsets = centres((120, 130), 64, copies=0.3)
+    want = mutual_nearest(x, offsets)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        monkeypatch.setattr(scan, "TILE", 77)
+        got = mutual_nearest(x, bs.Baskets([120, 130]))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+    assert torch.equal(got.cosine, got.cosine.sort(descending=True).values)
+
+
+def test_lowered_precision_of_fp32_products_is_bounded(monkeypatch):
+    """torch multiplies fp32 in bfloat16 on this setting, where the processor can: the bound must say so."""
+    monkeypatch.setattr(cosines, "fastest_dtype", lambda: torch.float32)
+    x, offsets = centres((300, 300), 128, copies=0.0, common=10.0)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        agree(x, offsets)
+        within_bound(cosines.Cosines(x))
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("coarse", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("depth", [1, 31, 128, 1025])
+def test_tiles_are_within_their_bound(coarse, depth):
+    x, _ = centres((150, 150), depth, common=5.0, seed=depth)
+    screen = cosines.Cosines(x, coarse)
+    within_bound(screen)
+    assert screen.coarse_error < (0.005 if coarse == torch.bfloat16 else 3e-4)
+
+
+def within_bound(screen: cosines.Cosines) -> None:
+    n = len(screen.centres)
+    tile = screen.tile(slice(0, n), slice(0, n), torch.empty(n * n, dtype=screen.coarse.dtype)).double()
+    i, j = torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
+    exact = screen.exact(i.flatten(), j.flatten()).view(n, n)
+    rounding = torch.finfo(screen.coarse.dtype).eps * (exact.abs() + screen.coarse_error)
+    assert bool(((tile - exact).abs() <= screen.coarse_error + rounding).all())
+    fine = screen.fine_tile(slice(0, n), slice(0, n))
+    assert bool(((fine - exact).abs() <= screen.fine_error).all())
+
+
+def test_bits_of_a_cosine_do_not_depend_on_its_neighbours():
+    x, _ = centres((200, 100), 111)
+    screen = cosines.Cosines(x)
+    i, j = torch.randint(0, 300, (2, 500))
+    together = screen.exact(i, j)
+    alone = torch.cat([screen.exact(a, b) for a, b in zip(j.split(1), i.split(1), strict=True)])
+    assert torch.equal(together, alone)
+
+
+def test_progress_adds_up():
+    x, offsets = centres(SIZES, 8)
+    for kind, search in SEARCHES.items():
+        done: list[int] = []
+        search(x, offsets, progress=done.append)
+        assert sum(done) == comparisons(offsets, within=kind == "within")
+    assert comparisons(offsets) + comparisons(offsets, within=True) == len(x) * (len(x) - 1) // 2
+
+
+@pytest.mark.parametrize(
+    ("x", "offsets", "options", "error", "message"),
+    [
+        ([[1.0]], [0, 1], {}, TypeError, r"centres must be a floating tensor \[C, D\], got list"),
+        (torch.ones(2, 2).long(), [0, 2], {}, TypeError, "got torch.int64"),
+        (torch.ones(3, 2), [0, 2], {}, ValueError, r"centres has shape \(3, 2\) on cpu, allowed is \[2, D\]"),
+        (torch.ones(3), [0, 3], {}, ValueError, r"centres has shape \(3,\)"),
+        (torch.ones(3, 2), [1, 3], {}, ValueError, r"baskets has offsets \[1, 3\], allowed are rising"),
+        (torch.ones(3, 2), [0, 5, 3], {}, ValueError, "allowed are rising"),
+        (torch.ones(3, 2), [0, 3], {"minimum": 1.5}, ValueError, r"minimum is 1\.5, allowed are cosines"),
+        (
+            torch.tensor([[1.0], [float("nan")]]),
+            [0, 1, 2],
+            {},
+            ValueError,
+            "1 of 2 rows .* the first is row 1",
+        ),
+    ],
+)
+def test_bad_arguments(x, offsets, options, error, message):
+    with pytest.raises(error, match=message):
+        mutual_nearest(x, offsets, **options)

@@ -1,0 +1,86 @@
+"""`bbs train --check`: what it finds, what it computes, and that it leaves nothing behind."""
+
+import pytest
+import torch
+
+from basket_softmax.training import check
+from basket_softmax.training.memory import head_bytes, saved_for_backward
+
+
+def test_a_run_that_can_begin(small, folders):
+    config = small(validation={"baskets": {"held": folders / "held"}, "fars": [0.1]}, loss__mining="own")
+    found = check(config)
+    assert found.ok
+    assert not config.output.exists()
+    assert found.steps == 12
+    assert found.memory["centres"] == 12 * 8 * 4
+    assert found.memory["backbone"] > 4 * 8 * 4 * 8 * 8  # the last layer alone
+    assert found.memory["images that wait"] == 8 * 16 * 16 * 4
+    assert 0 < found.step_seconds < 10
+    assert found.validation_seconds > 0
+    text = str(found)
+    assert "one: 24 images of 6 identities" in text
+    assert "held out, held: 16 images of 4 identities" in text
+    assert "time: 12 steps of" in text
+    assert text.endswith("ready to train")
+
+
+def test_it_does_not_touch_what_training_draws(small):
+    """Nothing that a check does is part of the run that follows."""
+    config = small(epochs=1)
+    assert check(config).memory.keys() == check(config).memory.keys()
+    assert not config.output.exists()
+
+
+def test_unreadable_images_are_a_problem(small, folders, tmp_path):
+    broken = tmp_path / "broken"
+    for name in ("a", "b"):
+        (broken / name).mkdir(parents=True)
+        for image in sorted((folders / "held" / "id000").iterdir()):
+            (broken / name / f"{name}{image.name}").write_bytes(image.read_bytes() + name.encode())
+    (broken / "a" / "damaged.png").write_bytes(b"no image")
+    found = check(small(baskets={"broken": broken}, batch_size=4))
+    assert not found.ok
+    assert found.step_seconds is None
+    assert "damaged.png" in str(found)
+    assert str(found).endswith("problem: data: see above\n1 to solve first")
+
+
+def test_a_head_that_does_not_fit(small, monkeypatch):
+    monkeypatch.setattr("basket_softmax.training.dry_run.available_bytes", lambda device: 1000)
+    found = check(small())
+    assert found.problems == ["the head needs 1.15 KB: fewer classes per rank, or a smaller width"]
+    assert found.step_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "gradient", "state"),
+    [
+        ({}, 1.0, 1),
+        ({"optimizer": {"name": "sgd", "momentum": 0.0}}, 1.0, 0),
+        ({"optimizer": {"name": "sgd", "head": {"fused": True}}}, 0.0, 1),
+        ({"optimizer": {"name": "adamw"}}, 1.0, 2),
+        (
+            {"optimizer": {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0}, "loss__sample_rate": 0.5},
+            0.5,
+            0,
+        ),
+    ],
+)
+def test_memory_of_the_head(small, changes, gradient, state):
+    centres = 500_001 * 8 * 4
+    assert head_bytes(small(**changes), 1_000_001, world=2) == {
+        "centres": centres,
+        "centres' gradient": int(gradient * centres),
+        "centres' optimiser state": state * centres,
+    }
+
+
+def test_saved_tensors_are_counted_once_and_parameters_not():
+    weight = torch.randn(30, 20, requires_grad=True)
+    x = torch.randn(10, 30, requires_grad=True)
+    with saved_for_backward([weight]) as saved:
+        y = x @ weight  # keeps x, and weight
+        z = (y.exp() * x.sum()).sum()  # keeps exp(y), twice, and the sum
+    assert saved.bytes == 4 * (10 * 30 + 10 * 20 + 1)
+    z.backward()

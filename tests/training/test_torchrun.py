@@ -1,0 +1,112 @@
+"""Two ranks under torchrun: the numbers of one process, a killed rank, and a run that goes on with one rank."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from basket_softmax.training import load_run, to_yaml, train
+
+TESTS = Path(__file__).resolve().parents[1]
+pytestmark = [pytest.mark.dist, pytest.mark.slow]
+
+
+def torchrun(file: Path, *options: str, ranks: int = 2, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    command += ["--max-restarts", environment.pop("RESTARTS", "0")]
+    command += ["-m", "basket_softmax.cli", "train", str(file), *options]
+    paths = os.pathsep.join([*sys.path, str(TESTS)])
+    return subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": paths, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", **environment},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def written(small, folders, tmp_path):
+    """Makes a config of a backbone without batch statistics, and its file."""
+
+    def make(**changes):
+        config = small(
+            backbone={"factory": "training.plain:plain", "embedding_size": 8},
+            validation={"baskets": {"held": folders / "held"}, "fars": [0.1]},
+            log__every_steps=1, clip=5.0, **changes,
+        )  # fmt: skip
+        file = tmp_path / "run.yaml"
+        file.write_text(to_yaml(config))
+        return config, file
+
+    return make
+
+
+def losses(output: Path) -> list[float]:
+    with open(output / "metrics.csv", newline="") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize(("shard", "fused"), [("basket", True), ("contiguous", False)])
+def test_two_ranks_train_what_one_does(written, tmp_path, fused, shard):
+    config, file = written(
+        optimizer={"name": "sgd", "lr": 0.05, "head": {"fused": fused}}, parallel={"shard": shard}
+    )
+    done = torchrun(file)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.count("2 epochs of 6 steps with 8 images on 2 ranks") == 1
+    alone = config.model_copy(update={"output": tmp_path / "alone"})
+    train(alone)
+    assert losses(config.output) == pytest.approx(losses(alone.output), rel=1e-4)
+    both, one = load_run(config.output), load_run(alone.output)
+    torch.testing.assert_close(both.head.weight, one.head.weight, rtol=1e-3, atol=1e-4)
+    for a, b in zip(both.backbone.parameters(), one.backbone.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    validation = (config.output / "validation.csv").read_text(), (alone.output / "validation.csv").read_text()
+    assert [line.count(",") for line in validation[0].splitlines()] == [3, 3, 3]
+    assert validation[0].splitlines()[0] == validation[1].splitlines()[0]
+
+
+def test_a_killed_rank_and_a_restart_leave_the_same_bits(written, tmp_path):
+    config, file = written(backbone__factory="training.plain:drops_out", checkpoint={"every_steps": 4})
+    straight = config.model_copy(update={"output": tmp_path / "straight"})
+    other = tmp_path / "straight.yaml"
+    other.write_text(to_yaml(straight))
+    assert torchrun(other).returncode == 0
+    done = torchrun(file, "--resume", RESTARTS="1", KILL_RANK="1", KILL_CALL="6")
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "from step 4" in done.stdout
+    for name in ("metrics.csv", "validation.csv", "overlaps.csv"):
+        assert (config.output / name).read_bytes() == (straight.output / name).read_bytes()
+    a, b = load_run(config.output), load_run(straight.output)
+    assert torch.equal(a.head.weight, b.head.weight)
+    assert all(
+        torch.equal(p, q) for p, q in zip(a.backbone.parameters(), b.backbone.parameters(), strict=True)
+    )
+
+
+def test_fp16_overflow_skips_the_step_on_both_ranks(written):
+    """The scaler starts at 65536, which overflows a loss of hundreds; both ranks must agree on when to skip."""
+    config, file = written(amp="fp16", loss__scale=1000.0, optimizer={"name": "sgd", "lr": 0.001})
+    done = torchrun(file)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert len(losses(config.output)) == 12
+
+
+def test_two_ranks_begin_and_one_goes_on(written):
+    config, file = written()
+    done = torchrun(file)
+    assert done.returncode == 0, done.stderr[-4000:]
+    before = losses(config.output)
+    shutil.rmtree(
+        config.output / "checkpoints" / "step-00000012"
+    )  # as if the second epoch had been interrupted
+    done = torchrun(file, "--resume", ranks=1)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "from step 6" in done.stdout
+    assert losses(config.output) == pytest.approx(before, rel=1e-3)

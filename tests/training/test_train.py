@@ -1,0 +1,242 @@
+"""A run from folders to a loadable result; what it writes, and what stops it before it begins."""
+
+import csv
+
+import pytest
+import torch
+
+import basket_softmax as bs
+from basket_softmax.training import load_config, load_run, train
+from basket_softmax.training.batches import Batches
+from basket_softmax.training.datasets import DataError, open_datasets
+from basket_softmax.training.meter import Diverged
+from basket_softmax.training.model import aliases_of, build_head
+from basket_softmax.training.ranks import joined_ranks
+from basket_softmax.training.run import make_trainer
+from basket_softmax.training.state import ResumeError
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_learns_and_writes(small, folders):
+    config = small(
+        epochs=6, validation={"baskets": {"held": folders / "held"}, "fars": [0.1], "every_epochs": 4}
+    )
+    summary = train(config)
+    rows = rows_of(config.output / "metrics.csv")
+    assert [row["step"] for row in rows] == list(range(2, 37, 2))
+    assert [row["epoch"] for row in rows] == [-(-step // 6) for step in range(2, 37, 2)]
+    assert sum(row["loss"] for row in rows[-3:]) < 0.8 * sum(row["loss"] for row in rows[:3])
+    assert all(0 < row["mined_share/one"] <= 1 for row in rows)
+    assert summary.metrics["loss"] == pytest.approx(rows[-1]["loss"], rel=1e-6)
+    measured = rows_of(config.output / "validation.csv")
+    assert [(row["step"], row["epoch"]) for row in measured] == [(24, 4), (36, 6)]
+    assert all(0 <= row["rank1"] <= 1 and 0 <= row["tar@0.1"] <= 1 for row in measured)
+    assert load_config(config.output / "config.yaml") == config
+    kept = sorted(path.name for path in (config.output / "checkpoints").iterdir())
+    assert kept == ["step-00000030", "step-00000036"]
+
+
+def test_overlap_candidates_are_counted(small):
+    """As many as a table of all cosines of the final centres shows."""
+    config = small(epochs=1, log__overlap_cosine=-0.99)
+    train(config)
+    (row,) = rows_of(config.output / "overlaps.csv")
+    run = load_run(config.output)
+    table = torch.nn.functional.normalize(run.head.weight.detach().double())
+    cosines = table[:6] @ table[6:].t()
+    first, second = cosines.argmax(1), cosines.argmax(0)
+    mutual = [i for i in range(6) if second[first[i]] == i and cosines[i, first[i]] >= -0.99]
+    assert row == {
+        "step": 6,
+        "epoch": 1,
+        "pairs": len(mutual),
+        "candidates/one": len(mutual),
+        "candidates/two": len(mutual),
+    }
+    assert mutual
+
+
+def test_known_aliases_reach_the_loss(small, tmp_path):
+    table = tmp_path / "known.csv"
+    table.write_text("basket,identity,alias\none,id003,x\ntwo,id000,x\n")
+    config = small(epochs=1, loss__aliases=table)
+    data = open_datasets(config)
+    with joined_ranks("cpu") as ranks:
+        trainer = make_trainer(config, data, Batches(config, data.training), ranks)
+    assert trainer.head.aliases.tolist() == [-1, -1, -1, 0, -1, -1, 0, -1, -1, -1, -1, -1]
+    table.write_text("basket,identity,alias\none,nobody,x\n")
+    with pytest.raises(DataError, match=r"loss.aliases: .*nobody"):
+        train(config)
+    whole = small(validation={"fraction": 0.34, "fars": [0.1]}, loss__aliases=table)
+    table.write_text("basket,identity,alias\n" + "".join(f"one,id{i:03},p{i}\n" for i in range(6)))
+    training = open_datasets(whole).training
+    assert (aliases_of(whole, training) >= 0).sum() == 4  # two of the six are held out
+
+
+def test_a_head_that_these_baskets_do_not_allow(small):
+    lists = {f"b{i}": small().baskets["one"].path for i in range(2)}
+    config = small(baskets=lists, loss__mining={"name": "topk", "k": 128, "skip": 0})
+    train(config.model_copy(update={"epochs": 1}))  # a basket of six classes lists six
+    with pytest.raises(DataError, match=r"loss: .*16384|loss: .*16,384"):
+        build_head(config, bs.Baskets({f"b{i}": 128 for i in range(130)}))
+
+
+def test_load_run_gives_what_was_trained(small):
+    config = small(epochs=1)
+    train(config)
+    run = load_run(config.output)
+    assert (run.config, run.step) == (config, 6)
+    assert not run.backbone.training
+    assert not run.head.training
+    assert [basket.name for basket in run.baskets] == list(run.head.baskets.names) == ["one", "two"]
+    assert run.head.weight.shape == (run.head.num_classes, 8) == (12, 8)
+    image = config.image.build()(run.baskets[0].image(0))
+    assert run.backbone(image[None]).shape == (1, 8)
+    same = load_run(config.output / "checkpoints" / "step-00000006")
+    assert torch.equal(same.head.weight, run.head.weight)
+    for a, b in zip(same.backbone.parameters(), run.backbone.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_load_run_without_the_data(small, folders, tmp_path):
+    """The backbone can be had when the images are gone; asking for them says what is missing."""
+    (tmp_path / "moved").symlink_to(folders / "basket0")
+    config = small(epochs=1, baskets={"one": tmp_path / "moved", "two": folders / "basket1"})
+    train(config)
+    (tmp_path / "moved").unlink()
+    run = load_run(config.output)
+    with pytest.raises(DataError, match=r"baskets.one: .*moved"):
+        _ = run.baskets
+    (tmp_path / "moved").symlink_to(folders / "held")
+    with pytest.raises(ValueError, match="the run was trained on"):
+        _ = run.baskets
+
+
+def test_load_run_of_something_else(small, tmp_path):
+    with pytest.raises(bs.checkpoint.CheckpointError, match="holds no checkpoint of bbs train"):
+        load_run(tmp_path)
+    bs.checkpoint.save(tmp_path / "c", bs.BasketSoftmaxLoss({"a": 3}, 4))
+    with pytest.raises(
+        bs.checkpoint.CheckpointError, match=r"was not written by bbs train: there is no config.yaml"
+    ):
+        load_run(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": {"name": "sgd", "head": {"fused": True, "lr": 0.05}}},
+        {"optimizer": {"name": "adamw", "head": {"weight_decay": 0.0}}, "amp": "bf16", "clip": 0.5},
+        {"amp": "fp16", "clip": 5.0, "loss__margin": "adaface"},
+        {
+            "loss__sample_rate": 0.6,
+            "optimizer": {"name": "sgd", "head": {"momentum": 0.0, "weight_decay": 0.0}},
+        },
+        {"loss__sample_rate": 0.6, "optimizer": {"name": "sgd", "head": {"fused": True}}, "amp": "bf16"},
+        {"loss__margin": "magface", "optimizer": {"name": "sgd", "lr": 0.05}},
+        {"loss__margin": "curricularface", "clip": 5.0},
+        {"loss__margin": {"name": "interclass_filter", "threshold": 0.5}, "loss__mining": "all"},
+        {"loss__mining": {"name": "below", "guard": {"name": "ema", "r": 0.9}}},
+    ],
+)
+def test_every_way_to_step(small, changes):
+    config = small(epochs=6, checkpoint__keep=1, log__every_steps=6, **changes)
+    train(config)
+    rows = rows_of(config.output / "metrics.csv")
+    assert [row["step"] for row in rows] == [6, 12, 18, 24, 30, 36]
+    assert sum(row["loss"] for row in rows[-2:]) < sum(row["loss"] for row in rows[:2])
+
+
+def test_workers_change_nothing(small, tmp_path):
+    found = []
+    for workers in (0, 2):
+        config = small(epochs=1, workers=workers, augment__rotate=20.0, output=tmp_path / str(workers))
+        train(config)
+        found.append((config.output / "metrics.csv").read_bytes())
+    assert found[0] == found[1]
+
+
+def test_a_fraction_is_held_out(small):
+    config = small(epochs=1, validation={"fraction": 0.34, "fars": [0.1]})
+    train(config)
+    run = load_run(config.output)
+    assert run.head.baskets.sizes == (4, 4)
+    (row,) = rows_of(config.output / "validation.csv")
+    assert row["rank1"] == pytest.approx((row["rank1/one"] + row["rank1/two"]) / 2, rel=1e-6)
+
+
+def test_proportions(small, folders):
+    config = small(
+        baskets={
+            "one": {"path": folders / "basket0", "proportion": 3.0},
+            "two": {"path": folders / "basket1", "proportion": 1.0},
+        }
+    )
+    batches = Batches(config, open_datasets(config).training)
+    seen = torch.stack([baskets.bincount(minlength=2) for _, _, baskets in batches.from_step(0)])
+    assert seen.tolist() == [[6, 2]] * 12
+    with pytest.raises(DataError, match="which gives basket 0 no row in a batch of 2"):
+        Batches(
+            config.model_copy(update={"batch_size": 2, "baskets": {**config.baskets, "one": tiny(config)}}),
+            open_datasets(config).training,
+        )
+
+
+def tiny(config):
+    return config.baskets["one"].model_copy(update={"proportion": 0.001})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 64}, "batch_size is 64, allowed are at most the 48 images there are"),
+        (
+            {"validation": {"fraction": 0.99}},
+            "validation.fraction 0.99 holds out 6 of 6 identities of basket 'one', of which 6 have two images",
+        ),
+        ({"baskets__one": "/nowhere"}, "baskets.one: path is /nowhere, which does not exist"),
+    ],
+)
+def test_data_that_do_not_fit(small, changes, message):
+    config = small(**changes)
+    with pytest.raises(DataError) as caught:
+        train(config)
+    assert message in str(caught.value)
+    assert not config.output.exists()  # or the next attempt would meet a run that never began
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(small):
+    config = small(optimizer={"name": "sgd", "lr": 1e30}, schedule={"warmup_epochs": 0.0})
+    with pytest.raises(Diverged, match=r"the loss is (nan|inf) in the steps up to"):
+        train(config)
+
+
+def test_a_folder_holds_one_run(small):
+    config = small(epochs=1)
+    train(config)
+    with pytest.raises(ResumeError, match="holds checkpoints up to step 6: --resume goes on with it"):
+        train(config)
+    before = (config.output / "metrics.csv").read_bytes()
+    train(config, resume=True)  # there is nothing left to do
+    assert (config.output / "metrics.csv").read_bytes() == before
+    with pytest.raises(ResumeError, match=r"\n  loss.scale: 16.0, now 8.0\Z"):
+        train(small(epochs=1, loss__scale=8.0), resume=True)
+
+
+def test_resume_refuses_other_data(small, folders, tmp_path):
+    (tmp_path / "link").symlink_to(folders / "basket0")
+    config = small(epochs=1, baskets={"one": tmp_path / "link", "two": folders / "basket1"})
+    train(config)
+    (tmp_path / "link").unlink()
+    (tmp_path / "link").mkdir()
+    for identity in sorted((folders / "basket0").iterdir()):
+        place = tmp_path / "link" / identity.name
+        place.mkdir()
+        for image in sorted(identity.iterdir())[1:]:
+            (place / image.name).write_bytes(image.read_bytes())
+    with pytest.raises(ResumeError, match="other identities or images"):
+        train(config, resume=True)
