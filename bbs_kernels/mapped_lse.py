@@ -50,7 +50,9 @@ def cos_lse(
     """
     call = functional.prepare(x, w, labels, offsets, **arguments)
     if call.subcenters > 1:
-        raise ValueError(f"subcenters is {call.subcenters}, allowed is 1 with a margin that maps the negatives")
+        raise ValueError(
+            f"subcenters is {call.subcenters}, allowed is 1 with a margin that maps the negatives"
+        )
     with torch.no_grad():
         found, cos_t, mined_idx, mined_cos, _ = call._replace(stash_bytes=0).run(call.x.detach(), w.detach())
     with torch.autocast(x.device.type, enabled=False):
