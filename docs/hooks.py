@@ -23,11 +23,14 @@ sys.path[:0] = [str(DOCS), *(str(DOCS.parent / folder) for folder in ("tools", "
 import bench_aims  # noqa: E402  (needs the path above)
 import bench_table  # noqa: E402
 import demo_table  # noqa: E402
+import parallel_table  # noqa: E402
 import plots  # noqa: E402
+import ranks_table  # noqa: E402
 
 INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
 BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
 DEMO_TABLE = re.compile(r"<!-- demo-table: (many|style) -->")
+PARALLEL_TABLE, RANKS_TABLE = "<!-- parallel-table -->", "<!-- ranks-table -->"
 BENCH_TABLE = re.compile(r"<!-- bench-table: (main|sizes|rules) ([\w-]+) -->")
 
 
@@ -47,6 +50,12 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         except FileNotFoundError as error:
             raise PluginError(str(error)) from None
 
+    if PARALLEL_TABLE in markdown:
+        found = parallel_table.read(DOCS / "results" / "parallel")
+        markdown = markdown.replace(PARALLEL_TABLE, parallel_table.table(found))
+    if RANKS_TABLE in markdown:
+        rows = (demo_table.read_rows(DOCS / "results" / name) for name in ("many", "ranks"))
+        markdown = markdown.replace(RANKS_TABLE, ranks_table.table(*rows))
     return BENCH_TABLE.sub(_bench_table, DEMO_TABLE.sub(fill, markdown))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import margin_plots
 import matplotlib
 import rule_plot
 import size_plot
@@ -48,10 +49,9 @@ def draw_all() -> dict[str, bytes]:
     settings = {"svg.hashsalt": "bbs-kernels", "svg.fonttype": "path", "font.size": 9, "axes.grid": True,
                 "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
     with matplotlib.rc_context(settings):
-        return {
-            "margins.svg": _margins(), "boundaries.svg": _boundaries(), "rules.svg": _rules(),
-            "stages.svg": _svg(rule_plot.draw()), "sizes.svg": _svg(size_plot.draw(read(SIZES))),
-        }  # fmt: skip
+        drawn = {"margins.svg": _margins(), "boundaries.svg": _boundaries(), "rules.svg": _rules()}
+        drawn |= {"stages.svg": _svg(rule_plot.draw()), "sizes.svg": _svg(size_plot.draw(read(SIZES)))}
+        return drawn | {name: _svg(figure) for name, figure in margin_plots.draw().items()}
 
 
 def _margins() -> bytes:

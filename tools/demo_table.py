@@ -47,10 +47,10 @@ def table(rows: list[dict]) -> str:
     for rule, of_seed in by_rule.items():
         cells = [
             NAMES.get(rule, rule),
-            _mean_sd([of_seed[s]["rank1"] for s in of_seed]),
+            mean_sd([of_seed[s]["rank1"] for s in of_seed]),
             _differences(rule, of_seed, by_rule.get(BASELINE, {})),
-            _mean_sd([of_seed[s]["tar_1e3"] for s in of_seed]),
-            _mean_sd([of_seed[s]["tar_1e4"] for s in of_seed]),
+            mean_sd([of_seed[s]["tar_1e3"] for s in of_seed]),
+            mean_sd([of_seed[s]["tar_1e4"] for s in of_seed]),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     seconds = sum(row["seconds"] for row in rows)
@@ -64,7 +64,8 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def _mean_sd(fractions: list[float]) -> str:
+def mean_sd(fractions: list[float]) -> str:
+    """In percent; the mean alone of a single value."""
     percent = [100.0 * value for value in fractions]
     mean = f"{statistics.mean(percent):.1f}"
     return f"{mean} ± {statistics.stdev(percent):.1f}" if len(percent) > 1 else mean

@@ -104,6 +104,13 @@ class Ranks:
     def sum_own_rows(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
         """[B, …] of every rank, added up, of which each rank gets its own rows [counts[rank], …]."""
         most, own = max(counts), counts[self.rank]
+        if rows.device.type == "cpu":
+            # Gloo's reduce-scatter is an all-reduce, with twice the bytes; nor does an exchange need equal pieces.
+            parts = rows.new_empty((self.world * own, *rows.shape[1:]))
+            if rows.numel():
+                sizes = [own] * self.world, list(counts)
+                dist.all_to_all_single(parts, rows.contiguous(), *sizes, group=self.group)
+            return parts.view(self.world, own, *rows.shape[1:]).sum(0)
         if min(counts) != most:
             rows = torch.cat([_padded(part, most) for part in rows.split(list(counts))])
         out = rows.new_empty((most, *rows.shape[1:]))

@@ -51,7 +51,7 @@ from .losses import (
     SphereFaceLoss,
 )
 
-_LAZY = ("checkpoint", "compat", "data", "demo", "evaluation", "training")
+_LAZY = ("checkpoint", "compat", "data", "demo", "evaluation", "overlaps", "training")
 
 __all__ = [
     "ASoftmax",
@@ -93,6 +93,7 @@ __all__ = [
     "evaluation",
     "functional",
     "optim",
+    "overlaps",
     "training",
 ]
 

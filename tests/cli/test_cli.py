@@ -1,6 +1,7 @@
 """The command line: what each command hands on, and the one line it prints when something is missing."""
 
 import importlib.util
+import subprocess
 import sys
 import types
 from importlib import metadata
@@ -40,6 +41,13 @@ def test_version():
     assert result.output == f"bbs, version {metadata.version('bbs-kernels')}\n"
 
 
+def test_as_a_module():
+    """What torchrun -m starts."""
+    command = [sys.executable, "-m", "basket_softmax", "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said == f"bbs, version {metadata.version('bbs-kernels')}\n"
+
+
 def test_unknown_command():
     result = run("trian")
     assert result.exit_code == 2
@@ -56,13 +64,18 @@ def test_info_is_the_module_s_text(capsys):
 def test_demo_defaults(demo_calls):
     result = run("demo")
     assert result.exit_code == 0, result.output
-    assert demo_calls == [{"quick": False, "seeds": None, "regime": "many", "output": Path("demo-output")}]
+    assert demo_calls == [
+        {"quick": False, "seeds": None, "regime": "many", "output": Path("demo-output"), "norm": "batch"}
+    ]
 
 
 def test_demo_options(demo_calls, tmp_path):
-    result = run("demo", "--quick", "--seeds", "3,1", "--regime", "style", "--output", str(tmp_path))
+    words = ("--quick", "--seeds", "3,1", "--regime", "style", "--output", str(tmp_path), "--norm", "group")
+    result = run("demo", *words)
     assert result.exit_code == 0, result.output
-    assert demo_calls == [{"quick": True, "seeds": [3, 1], "regime": "style", "output": tmp_path}]
+    assert demo_calls == [
+        {"quick": True, "seeds": [3, 1], "regime": "style", "output": tmp_path, "norm": "group"}
+    ]
 
 
 @pytest.mark.parametrize("seeds", ["a", "0,,1", "", "1,1", "-1", "0.5"])

@@ -58,7 +58,7 @@ def settle_centres(problem: Problem) -> Problem:
     cos, same = centre_cosines(problem), same_centres(problem).expand(len(problem.labels), -1, -1)
     other = same != same.gather(2, cos.argmax(dim=2, keepdim=True))
     runner_up = torch.where(other, cos, -torch.inf).amax(2)
-    near = cos.amax(2) - runner_up < 3 * COS_TOLERANCE[result_dtype(problem)]
+    near = cos.amax(2) - runner_up < 3 * COSINE[precision_of(problem.x.dtype)]
     near &= (problem.exact_operands()[0].square().sum(1) >= 1e-24)[:, None]
     return problem.replace(labels=torch.where(near.any(1), problem.ignore_index, problem.labels))
 

@@ -63,7 +63,7 @@ def test_unreadable_images(tmp_path):
         assert names.items() >= expected.items()
         assert set(names) - set(expected) == ({"cut.png"} if decode else set())
         assert not report.ok
-        assert f"  {len(names)} images cannot be read:\n    {tmp_path}/web/1/" in str(report)
+        assert f"  images that cannot be read: {len(names)}\n    {tmp_path}/web/1/" in str(report)
         assert str(report).endswith("not ok")
 
 
@@ -112,9 +112,9 @@ def test_single_images_other_sizes_and_what_was_left_out(tmp_path):
     assert list(check.sizes.items()) == [((9, 7), 13), ((20, 30), 2), ((30, 20), 1)]
     assert str(report) == (
         "web: 16 images of 5 identities\n"
-        "  2 identities with one image: anna, bert\n"
-        "  3 images are resampled to 9 × 7: 2 of 20 × 30, 1 of 30 × 20\n"
-        "  left out on opening: 1 files that are not images (0/a.txt)\n"
+        "  identities with one image: 2 (anna, bert)\n"
+        "  images resampled to 9 × 7: 3 (2 of 20 × 30, 1 of 30 × 20)\n"
+        "  left out on opening: files that are not images: 1 (0/a.txt)\n"
         "ok"
     )
 
@@ -125,7 +125,7 @@ def test_records_and_selections(tmp_path):
     path = write_records(tmp_path / "train.rec", training_set(people))
     report = check_baskets([opened(path)], FORMAT)
     assert str(report).splitlines()[1:3] == [
-        "  1 images cannot be read:",
+        "  images that cannot be read: 1",
         f"    {path} record 14: no known image format in its 7 bytes",
     ]
     assert check_baskets([opened(path).select([2, 0])], FORMAT).ok
@@ -135,8 +135,8 @@ def test_a_long_report_shows_the_first_ten(tmp_path):
     tree = {f"{c}/{j}.png": 40 + j for c in range(2) for j in range(12)}
     tree |= {f"2/{j:02d}.png": b"x" for j in range(13)} | {f"{c}/1.png": 100 + c for c in range(10, 30)}
     lines = str(check_baskets([opened(write_tree(tmp_path / "web", tree))], FORMAT)).splitlines()
-    assert lines[1] == "  20 identities with one image: 10, 11, 12, 13, 14 and 15 more"
-    assert lines[2] == "  13 images cannot be read:"
+    assert lines[1] == "  identities with one image: 20 (10, 11, 12, 13, 14 and 15 more)"
+    assert lines[2] == "  images that cannot be read: 13"
     assert lines[13] == "    … and 3 more"
     assert lines[14].startswith("12 × the same image under two identities")
     assert lines[25:] == ["  … and 2 more", "not ok"]

@@ -64,7 +64,7 @@ def test_records_without_record_0_are_all_images(tmp_path):
 
 def test_labels_with_gaps_keep_their_number_as_name(tmp_path):
     records = {k: image_record(label, b"x") for k, label in enumerate([10, 2, 2, 7])}
-    with pytest.warns(UserWarning, match=r"8 identities without an image \(0, 1, 3, 4, 5 and 3 more\)"):
+    with pytest.warns(UserWarning, match=r"identities without an image: 8 \(0, 1, 3, 4, 5 and 3 more\)"):
         basket = open_basket(write_records(tmp_path / "a.rec", records))
     assert basket.identities == ["2", "7", "10"]
     assert basket.labels.tolist() == [2, 0, 0, 1]
@@ -75,7 +75,7 @@ def test_empty_records_and_records_past_the_end_are_named(tmp_path):
     records[2] = image_record(0, b"")
     records[9] = image_record(0, b"late")
     with pytest.warns(
-        UserWarning, match=r"1 records without an image \(record 2\); 1 images past .*\(record 9\)"
+        UserWarning, match=r"records without an image: 1 \(record 2\); images past .*: 1 \(record 9\)"
     ):
         basket = open_basket(write_records(tmp_path / "a.rec", records))
     assert [basket.read(i) for i in range(len(basket))] == [b"a", b"c"]
@@ -110,7 +110,7 @@ def test_a_damaged_record_0(tmp_path):
 def test_no_index_and_no_image(tmp_path):
     path = write_records(tmp_path / "train.rec", training_set([[b""]]))
     with pytest.raises(
-        ValueError, match=r"train\.rec has no image, it has 1 records without an image \(record 1\)"
+        ValueError, match=r"train\.rec has no image, it has records without an image: 1 \(record 1\)"
     ):
         open_basket(path)
     (tmp_path / "train.idx").unlink()

@@ -67,6 +67,8 @@ def test_differences_are_paired_by_seed():
 def test_messages(tmp_path):
     with pytest.raises(ValueError, match="regime is 'few', allowed are 'many', 'style'"):
         run_demo(regime="few", output=tmp_path)
+    with pytest.raises(ValueError, match="norm is 'layer', allowed are 'batch', 'group'"):
+        run_demo(norm="layer", output=tmp_path)
     with pytest.raises(ValueError, match="seeds is empty"):
         run_demo(seeds=[], output=tmp_path)
 

@@ -20,12 +20,18 @@ def test_twenty_steps(workers, world: int, wrapper: str, optimizer: str) -> None
     workers.run(world, "training.twenty_steps", CASE, wrapper, optimizer)
 
 
+RULES = [bs.All(), bs.Own(), bs.TopK(5, 1, bs.Ema(0.8)), bs.Below(bs.Relative(0.2))]
+WRAPPERS = ["ddp", "by hand", "fsdp"]
+OPTIMIZERS = ["sgd", "fused", "adam"]
+# A Latin square: every pair of values of rule, wrapper, optimiser and number of ranks occurs.
+SQUARE = [
+    (2 + 2 * ((r + w) % 2), OPTIMIZERS[(r + w) % 3], WRAPPERS[w], RULES[r])
+    for r in range(4)
+    for w in range(3)
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "mining", [bs.All(), bs.Own(), bs.TopK(5, 1, bs.Ema(0.8)), bs.Below(bs.Relative(0.2))], ids=str
-)
-@pytest.mark.parametrize("wrapper", ["ddp", "by hand", "fsdp"])
-@pytest.mark.parametrize("optimizer", ["sgd", "fused", "adam"])
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize(("world", "optimizer", "wrapper", "mining"), SQUARE, ids=str)
 def test_twenty_steps_thorough(workers, world: int, optimizer: str, wrapper: str, mining: object) -> None:
     workers.run(world, "training.twenty_steps", CASE.replace(mining=mining), wrapper, optimizer)

@@ -116,7 +116,8 @@ def test_the_test_can_fail(small, tmp_path):
         train(config)
         (tmp_path / str(seed) / "validation.csv").write_text(str(seed))
         found.append(outcome(config.output))
-    assert [key for key in found[0] if found[0][key] == found[1][key]] == ["step"]
+    same = {key for key in found[0] if found[0][key] == found[1][key]}
+    assert same <= {"step", "overlaps.csv"}  # counts may agree
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import click
 from .checkpoint import checkpoint
 from .demo import demo
 from .info import info
+from .overlaps import overlaps
 from .train import train
 
 ENTRY_POINTS = "basket_softmax.commands"
@@ -42,4 +43,5 @@ def main() -> None:
 main.add_command(checkpoint)
 main.add_command(demo)
 main.add_command(info)
+main.add_command(overlaps)
 main.add_command(train)

@@ -42,12 +42,21 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     show_default=True,
     help="Folder for results.json, results.csv and results.png.",
 )
-def demo(quick: bool, seeds: list[int] | None, regime: str, output: Path) -> None:
+@click.option(
+    "--norm",
+    type=click.Choice(["batch", "group"]),
+    default="batch",
+    show_default=True,
+    help="Normalisation of the network. group: several processes train exactly as one does, up to rounding.",
+)
+def demo(quick: bool, seeds: list[int] | None, regime: str, output: Path, norm: str) -> None:
     """Train a small network on overlapping, unaligned datasets of characters under each mining rule.
 
     Prints rank-1 and TAR@FAR on characters that were never trained, and writes them as JSON, CSV and PNG.
+
+    Several processes train each network together: torchrun --nproc-per-node 2 -m basket_softmax demo
     """
     need("bbs demo", "demo", "matplotlib", "rich")
     from basket_softmax.demo import run_demo
 
-    run_demo(quick=quick, seeds=seeds, regime=regime, output=output)
+    run_demo(quick=quick, seeds=seeds, regime=regime, output=output, norm=norm)

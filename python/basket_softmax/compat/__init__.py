@@ -2,9 +2,10 @@
 
 `compat.pml`: pytorch-metric-learning's ArcFaceLoss and CosFaceLoss.
 `compat.insightface`: insightface's margins and PartialFC_V2.
-Neither library is imported. What differs from them, and why, is stated in each docstring.
+`compat.fastreid`: fast-reid's EmbeddingHead.
+None of the libraries is imported. What differs from them, and why, is stated in each docstring.
 """
 
-from . import insightface, pml
+from . import fastreid, insightface, pml
 
-__all__ = ["insightface", "pml"]
+__all__ = ["fastreid", "insightface", "pml"]

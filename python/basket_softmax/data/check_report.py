@@ -78,17 +78,17 @@ class CheckReport:
         yield f"{check.name}: {check.images:,} images of {check.identities:,} identities"
         if len(check.single):
             names = [basket.identities[c] for c in check.single[:_SHOWN]]
-            yield f"  {len(check.single):,} identities with one image: {listed(names, len(check.single))}"
+            yield f"  identities with one image: {len(check.single):,} ({listed(names, len(check.single))})"
         _, height, width = self.image_format.shape
         other = {size: count for size, count in check.sizes.items() if size != (height, width)}
         if other:
             kinds = [f"{count:,} of {h} × {w}" for (h, w), count in islice(other.items(), _SHOWN)]
             yield (
-                f"  {sum(other.values()):,} images are resampled to {height} × {width}: {listed(kinds, len(other))}"
-                + (" sizes" if len(other) > 5 else "")
+                f"  images resampled to {height} × {width}: {sum(other.values()):,} ({listed(kinds, len(other))}"
+                + (" sizes)" if len(other) > 5 else ")")
             )
         if check.unreadable:
-            yield f"  {len(check.unreadable):,} images cannot be read:"
+            yield f"  images that cannot be read: {len(check.unreadable):,}"
             damaged = (f"{basket.where(i)}: {what}" for i, what in check.unreadable.items())
             yield from ("  " + line for line in _first(damaged, len(check.unreadable)))
         if basket.skipped:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+_ORIENTATION = 0x0112  # EXIF
+
+
 class UnreadableImage(OSError):
     """An image that is missing or damaged; the message says where it is and what is wrong."""
 
@@ -103,8 +106,12 @@ class ImageFormat:
             UnreadableImage: damaged bytes, or pixels of a type without a fixed range (32-bit integer, float).
         """
         picture = open_image(lambda: image, where) if isinstance(image, bytes) else image
-        picture = optional("PIL.ImageOps", "pillow", "reading images").exif_transpose(picture)
-        if picture.mode.startswith("I;16"):
+        sixteen = picture.mode.startswith("I;16") or (
+            picture.mode == "I" and picture.format == "PNG"
+        )  # Pillow 10
+        if picture.getexif().get(_ORIENTATION, 1) != 1:
+            picture = optional("PIL.ImageOps", "pillow", "reading images").exif_transpose(picture)
+        if sixteen:
             picture = pil_image().fromarray((np.asarray(picture) >> 8).astype(np.uint8))
         elif picture.mode in ("I", "F"):
             raise UnreadableImage(

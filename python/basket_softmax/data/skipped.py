@@ -31,6 +31,6 @@ class Skipped:
 
     def __str__(self) -> str:
         return "; ".join(
-            f"{count:,} {reason} ({listed(self.examples[reason], count)})"
+            f"{reason}: {count:,} ({listed(self.examples[reason], count)})"
             for reason, count in self.counts.items()
         )

@@ -9,23 +9,31 @@ from torch import Tensor, nn
 from ..data.augment import SIZE
 
 WIDTH = 64  # of the embedding
+NORMS = ("batch", "group")  # with "group" it does not matter how a batch is split: no statistics over it
+CHANNELS_PER_GROUP = 8
 
 
-def make_model() -> nn.Module:
-    """[B, 1, 32, 32] in [-1, 1] to embeddings [B, 64], not normalised."""
+def make_model(norm: str = "batch") -> nn.Module:
+    """[B, 1, 32, 32] in [-1, 1] to embeddings [B, 64], not normalised; `norm` is one of `NORMS`."""
     layers: list[nn.Module] = []
     channels = 1
     for out, kernel in ((16, 5), (48, 3), (96, 3)):
         layers += [
             nn.Conv2d(channels, out, kernel, stride=2, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(out),
+            _norm(norm, nn.BatchNorm2d, out),
             nn.ReLU(inplace=True),
         ]
         channels = out
     features = channels * (SIZE // 8) ** 2
-    layers += [nn.Flatten(), nn.Linear(features, WIDTH, bias=False), nn.BatchNorm1d(WIDTH)]
+    layers += [nn.Flatten(), nn.Linear(features, WIDTH, bias=False), _norm(norm, nn.BatchNorm1d, WIDTH)]
     model = nn.Sequential(*layers)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _norm(norm: str, batch_norm: type[nn.Module], channels: int) -> nn.Module:
+    if norm == "batch":
+        return batch_norm(channels)
+    return nn.GroupNorm(channels // CHANNELS_PER_GROUP, channels)
 
 
 def as_input(images: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,11 +33,19 @@ LINKED = "linker"
 QUICK = ("all", "own", "bbs", "oracle")
 
 
-def make_loss(rule: str, regime: Regime, data: TrainingSet, width: int, scale: float) -> bs.BasketSoftmaxLoss:
-    """The head of a rule; the oracle has one basket whose labels are the true identities."""
+def make_loss(
+    rule: str, regime: Regime, data: TrainingSet, width: int, scale: float, group: Any = None
+) -> bs.BasketSoftmaxLoss:
+    """The head of a rule, over the ranks of `group` if given; the oracle has one basket whose labels are the true
+    identities."""
     sizes = data.sizes if rule != "oracle" else (len(np.unique(data.identity)),)
     loss = bs.BasketSoftmaxLoss(
-        sizes, width, bs.CosFace(0.0), scale, RULES["bbs" if rule == LINKED else rule](regime)
+        sizes,
+        width,
+        bs.CosFace(0.0),
+        scale,
+        RULES["bbs" if rule == LINKED else rule](regime),
+        process_group=group,
     )
     loss.load_full_weight(torch.nn.functional.normalize(torch.randn(loss.num_classes, width)))
     return loss

@@ -1,4 +1,5 @@
-"""`run_demo`: the table's trainings on two processes; an interrupt or a failure keeps what is finished."""
+"""`run_demo`: the table's trainings, two at a time, or one after another by the ranks of torchrun; an interrupt or a
+failure keeps what is finished."""
 
 from __future__ import annotations
 
@@ -10,6 +11,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 from typing import Any
 
+from .model import NORMS
+from .progress import progress_bar
+from .ranks import shows, torchrun_group, train_together
 from .regimes import REGIMES
 from .report import print_table, write
 from .rules import QUICK, RULES
@@ -28,8 +32,12 @@ def run_demo(
     regime: str = "many",
     output: Path | str = "demo-output",
     steps: int | None = None,
+    norm: str = "batch",
 ) -> list[Row]:
     """Train under every rule and seed, print the table, write results.json, results.csv and results.png.
+
+    Under torchrun the ranks train together, one training after another: each takes a part of every batch (the backbone
+    in DistributedDataParallel) and a part of the classes. Rank 0 alone prints and writes, and returns rows.
 
     Args:
         quick: one seed and four rules (`all`, `own`, `bbs`, `oracle`).
@@ -37,28 +45,45 @@ def run_demo(
         regime: "many" (14 small baskets of mixed styles) or "style" (4 large ones, one per style).
         output: folder, made if missing.
         steps: of each training, to shorten it; the figures then mean nothing.
+        norm: of the network: "batch", or "group", with which it does not matter how many ranks share a batch.
 
     Returns:
-        The rows of results.json.
+        The rows of results.json; on other ranks than 0 none.
 
     Raises:
-        ValueError: an unknown regime or an empty list of seeds.
+        ValueError: an unknown regime or norm, an empty list of seeds, or more ranks than half a batch has rows.
         SystemExit: 130 after an interrupt, with what was finished written.
         RuntimeError: trainings failed; what the others found is written before it is raised.
     """
     if regime not in REGIMES:
         raise ValueError(f"regime is {regime!r}, allowed are {', '.join(map(repr, REGIMES))}")
+    if norm not in NORMS:
+        raise ValueError(f"norm is {norm!r}, allowed are {', '.join(map(repr, NORMS))}")
     seeds = list(SEEDS[:1] if quick else SEEDS) if seeds is None else list(seeds)
     if not seeds:
         raise ValueError("seeds is empty, allowed is at least one")
     Path(output).mkdir(parents=True, exist_ok=True)  # now, not after the trainings
     names = QUICK if quick else tuple(RULES)
     jobs = [(rule, seed) for seed in seeds for rule in names]  # a whole seed first: an interrupt leaves pairs
-    rows, failures, interrupted = _train_all(jobs, regime, steps)
-    rows.sort(key=lambda row: (list(RULES).index(row["rule"]), row["seed"]))
+    chosen = REGIMES[regime]
+
+    def keep(rows: list[Row]) -> None:
+        rows.sort(key=lambda row: (list(RULES).index(row["rule"]), row["seed"]))
+        if rows:
+            write(rows, chosen, Path(output))
+
+    with torchrun_group() as group:
+        if group is None:
+            rows, failures, interrupted = _train_all(jobs, regime, steps, norm)
+            keep(rows)
+        else:
+            rows, failures, interrupted = train_together(group, jobs, regime, steps, norm, keep)
+        if not shows(group):
+            if interrupted:
+                raise SystemExit(130)
+            return []
     if rows:
-        write(rows, REGIMES[regime], Path(output))
-        print_table(rows, REGIMES[regime])
+        print_table(rows, chosen)
     if interrupted:
         print(
             f"interrupted: {len(rows)} of {len(jobs)} trainings finished"
@@ -75,37 +100,21 @@ def run_demo(
 
 
 def _train_all(
-    jobs: list[Job], regime: str, steps: int | None
+    jobs: list[Job], regime: str, steps: int | None, norm: str
 ) -> tuple[list[Row], list[tuple[Job, BaseException]], bool]:
     """Rows of the finished trainings, the failed ones with their errors, and whether it was interrupted."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
     workers = min(2, os.cpu_count() or 1, len(jobs))
     rows: list[Row] = []
     failures: list[tuple[Job, BaseException]] = []
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     with (
-        Progress(*columns, transient=True) as progress,
+        progress_bar() as progress,
         ProcessPoolExecutor(workers, context, _start_worker, (counter,)) as executor,
     ):
         task = progress.add_task("training steps", total=len(jobs) * (steps or REGIMES[regime].steps))
         submitted: dict[Future[Row], Job] = {
-            executor.submit(_train, *job, regime, steps): job for job in jobs
+            executor.submit(_train, *job, regime, steps, norm): job for job in jobs
         }
         pending = set(submitted)
         try:
@@ -137,12 +146,12 @@ def _start_worker(counter: Any) -> None:
     torch.set_num_threads(1)
 
 
-def _train(rule: str, seed: int, regime: str, steps: int | None) -> Row:
+def _train(rule: str, seed: int, regime: str, steps: int | None, norm: str) -> Row:
     from .train import train_once
 
-    return train_once(rule, seed, regime, advance=_count_step, steps=steps)
+    return train_once(rule, seed, regime, advance=_count_step, steps=steps, norm=norm)
 
 
-def _count_step() -> None:
+def _count_step(_: Any) -> None:
     with _steps_done.get_lock():
         _steps_done.value += 1

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 import basket_softmax as bs
 
@@ -26,6 +28,14 @@ MARGIN, MARGIN_RAMP = 0.35, 0.2
 SCALE = 16.0
 VIEWS = 8  # augmented copies of each picture to draw from
 STRENGTH = 0.8  # of the augmentation in training
+Advance = Callable[[Tensor], None]
+
+
+class Trained(NamedTuple):
+    """A network, and under `LINKED` what its links were worth: link_precision and link_recall."""
+
+    model: nn.Module
+    links: dict[str, float]
 
 
 def train_once(
@@ -33,19 +43,54 @@ def train_once(
     seed: int,
     regime_name: str = "many",
     split: str = "test",
-    advance: Callable[[], None] = lambda: None,
+    advance: Advance = lambda loss: None,
     steps: int | None = None,
+    norm: str = "batch",
+    group: dist.ProcessGroup | None = None,
     wrong_labels: float = 0.0,
 ) -> dict[str, Any]:
     """Train under `rule`, then measure on the characters of `split`; one row of results.json.
 
-    `rule` is one of `RULES`, or `LINKED`, whose row has `link_precision` and `link_recall` too.
-    The seed draws baskets, weights, order and views; all rules of a seed see the same of each but the order of
-    random numbers that the rule itself consumes. `advance` is called after every step; `steps` shortens a test.
-    `wrong_labels`: this share of the training labels is wrong within its basket (`regimes.with_wrong_labels`), the
-    same ones for every rule.
+    Arguments are those of `train`. With a process group every rank calls it, and rank 0 alone measures: the others get
+    a row of rule, seed and seconds.
     """
     began = time.perf_counter()
+    model, links = train(
+        rule, seed, regime_name, advance=advance, steps=steps, norm=norm, group=group, wrong_labels=wrong_labels
+    )  # fmt: skip
+    found: dict[str, float] = {}
+    if group is None or dist.get_rank(group) == 0:
+        glyphs = load_glyphs()
+        found = recognise(model, glyphs, split, REGIMES[regime_name].basket_of_font(glyphs))
+    return {"rule": rule, "seed": seed, **found, **links, "seconds": round(time.perf_counter() - began, 2)}
+
+
+def train(
+    rule: str,
+    seed: int,
+    regime_name: str = "many",
+    *,
+    advance: Advance = lambda loss: None,
+    steps: int | None = None,
+    norm: str = "batch",
+    group: dist.ProcessGroup | None = None,
+    wrong_labels: float = 0.0,
+) -> Trained:
+    """One network, trained.
+
+    The seed draws baskets, weights, order and views; all rules of a seed see the same of each but the order of
+    random numbers that the rule itself consumes.
+
+    Args:
+        rule: one of `RULES`, or `LINKED`.
+        advance: called after every step with its loss, detached.
+        steps: fewer or more than the regime's, to shorten a test.
+        norm: one of `model.NORMS`.
+        group: its ranks share every batch, each taking a part of the rows, and the classes; all of them must call this
+            with the same arguments. With `norm` "group" they train as one process does, up to rounding.
+        wrong_labels: this share of the training labels is wrong within its basket (`regimes.with_wrong_labels`), the
+            same ones for every rule.
+    """
     regime = REGIMES[regime_name]
     steps = steps or regime.steps
     glyphs = load_glyphs()
@@ -54,31 +99,40 @@ def train_once(
     pool = views(torch.from_numpy(glyphs.images[data.image]), VIEWS, generator, STRENGTH)
 
     torch.manual_seed(seed)
-    model = make_model()
-    loss = make_loss(rule, regime, data, WIDTH, SCALE)
+    model = make_model(norm)
+    loss = make_loss(rule, regime, data, WIDTH, SCALE, group)
     labels = labels_for(rule, data, loss)
     linker = make_linker(rule, loss, steps, seed)
     optimizer = torch.optim.AdamW(_groups(model, loss), lr=LEARNING_RATE)
     sampler = MixedBasketSampler(torch.from_numpy(data.basket), BATCH, seed=seed, drop_last=True)
     model.train()
+    net = model if group is None else DistributedDataParallel(model, process_group=group)
     for step, batch in zip(range(steps), _epochs(sampler), strict=False):
         done = step / steps
         loss.margin = bs.CosFace(MARGIN * min(1.0, done / MARGIN_RAMP))
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * _schedule(done)
+        for settings in optimizer.param_groups:
+            settings["lr"] = LEARNING_RATE * _schedule(done)
+        # Every rank draws for the whole batch, so that the numbers are those of one process, and takes its rows.
         rows = torch.tensor(batch)
-        images = pool[rows, torch.randint(VIEWS, (len(rows),), generator=generator)]
+        view = torch.randint(VIEWS, (len(rows),), generator=generator)
         shift = torch.randint(-1, 2, (2,), generator=generator).tolist()
-        embeddings = model(as_input(images.roll(shift, (1, 2))))
-        value = loss(embeddings, labels[rows] if linker is None else linker(embeddings, labels[rows]))
+        own = _own_rows(len(rows), group)
+        images = pool[rows[own], view[own]].roll(shift, (1, 2))
+        embeddings, given = net(as_input(images)), labels[rows[own]]
+        value = loss(embeddings, given if linker is None else linker(embeddings, given))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
-        advance()
-    found = recognise(model, glyphs, split, regime.basket_of_font(glyphs))
-    if linker is not None:
-        found |= link_quality(linker, labels, data.identity)
-    return {"rule": rule, "seed": seed, **found, "seconds": round(time.perf_counter() - began, 2)}
+        advance(value.detach())
+    return Trained(model, {} if linker is None else link_quality(linker, labels, data.identity))
+
+
+def _own_rows(rows: int, group: dist.ProcessGroup | None) -> slice:
+    """This rank's part of a batch; parts differ by one row at most."""
+    if group is None:
+        return slice(None)
+    rank, world = dist.get_rank(group), dist.get_world_size(group)
+    return slice(rows * rank // world, rows * (rank + 1) // world)
 
 
 def _groups(model: nn.Module, loss: nn.Module) -> list[dict[str, Any]]:

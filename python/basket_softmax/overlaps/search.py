@@ -58,7 +58,7 @@ def mutual_nearest(
             [-1, 1].
     """
     if per_basket:
-        return _joined(
+        return joined(
             [found.pairs for found in neighbours(centres, baskets, minimum=minimum, progress=progress)]
         )
     kept, cosines, classes = _prepare(centres, baskets, minimum)
@@ -67,7 +67,8 @@ def mutual_nearest(
     for a in classes:
         b = slice(a.stop, len(kept))
         scan(a, b, nearest[a], nearest[b])
-    return _joined([_found(kept, slice(0, len(kept)), nearest, slice(0, len(kept)), nearest).pairs])
+    everybody = slice(0, len(kept))
+    return joined([_found((0, 0), kept, everybody, nearest, everybody, nearest).pairs])
 
 
 @torch.no_grad()
@@ -84,7 +85,7 @@ def mutual_nearest_within(
     Arguments, result and errors as for `mutual_nearest`; progress adds up to the pairs within the baskets.
     """
     found = neighbours(centres, baskets, within=True, minimum=minimum, progress=progress)
-    return _joined([one.pairs for one in found])
+    return joined(one.pairs for one in found)
 
 
 class Neighbours(NamedTuple):
@@ -118,12 +119,12 @@ def neighbours(
         of_a = Nearest(a.stop - a.start, minimum)
         of_b = of_a if within else Nearest(b.stop - b.start, minimum)
         scan(a, b, of_a, of_b)
-        yield _found(kept, a, of_a, b, of_b)._replace(baskets=(i, j))
+        yield _found((i, j), kept, a, of_a, b, of_b)
 
 
 def comparisons(baskets: Baskets | Tensor | Sequence[int], *, within: bool = False) -> int:
     """Pairs of classes of different baskets, or `within` the same ones: what a search compares."""
-    offsets = _offsets(baskets)
+    offsets = offsets_of(baskets)
     if within:
         return sum((b - a) * (b - a - 1) // 2 for a, b in pairwise(offsets))
     return sum((b - a) * (offsets[-1] - b) for a, b in pairwise(offsets))
@@ -133,7 +134,7 @@ def _prepare(
     centres: Tensor, baskets: Baskets | Tensor | Sequence[int], minimum: float
 ) -> tuple[Tensor, Cosines, list[slice]]:
     """Classes that have a direction [n], the cosines among them, and which of the n each basket has."""
-    offsets = _offsets(baskets)
+    offsets = offsets_of(baskets)
     if not isinstance(centres, Tensor) or not centres.is_floating_point():
         kind = centres.dtype if isinstance(centres, Tensor) else type(centres).__name__
         raise TypeError(f"centres must be a floating tensor [C, D], got {kind}")
@@ -150,7 +151,8 @@ def _prepare(
     return kept, Cosines(rows), [slice(a, b) for a, b in pairwise(before)]
 
 
-def _offsets(baskets: Baskets | Tensor | Sequence[int]) -> list[int]:
+def offsets_of(baskets: Baskets | Tensor | Sequence[int]) -> list[int]:
+    """[K + 1] ints from 0 to C; a ValueError for anything else."""
     if isinstance(baskets, Baskets):
         baskets = baskets.offsets
     offsets = [int(edge) for edge in (baskets.tolist() if isinstance(baskets, Tensor) else baskets)]
@@ -161,7 +163,9 @@ def _offsets(baskets: Baskets | Tensor | Sequence[int]) -> list[int]:
     return offsets
 
 
-def _found(kept: Tensor, a: slice, of_a: Nearest, b: slice, of_b: Nearest) -> Neighbours:
+def _found(
+    baskets: tuple[int, int], kept: Tensor, a: slice, of_a: Nearest, b: slice, of_b: Nearest
+) -> Neighbours:
     """The same table on both sides, with `a` equal to `b`: each pair once."""
     here, there = _mutual(of_a.index - b.start, of_b.index - a.start), of_a.index
     both = [(of_a, here, b)] if of_a is of_b else [(of_a, here, b), (of_b, there[here] - b.start, a)]
@@ -175,7 +179,7 @@ def _found(kept: Tensor, a: slice, of_a: Nearest, b: slice, of_b: Nearest) -> Ne
     if of_a is of_b:
         here = here[here + a.start < there[here]]
     pairs = MutualPairs(kept[here + a.start], kept[there[here]], of_a.cosine[here].float())
-    return Neighbours((0, 0), pairs, torch.cat(alone), torch.cat(among))
+    return Neighbours(baskets, pairs, torch.cat(alone), torch.cat(among))
 
 
 def _mutual(of_a: Tensor, of_b: Tensor) -> Tensor:
@@ -184,8 +188,8 @@ def _mutual(of_a: Tensor, of_b: Tensor) -> Tensor:
     return i[of_b[of_a[i]] == i]
 
 
-def _joined(found: Iterable[MutualPairs]) -> MutualPairs:
-    """All of them, by falling cosine, then by class."""
+def joined(found: Iterable[MutualPairs]) -> MutualPairs:
+    """All pairs of several searches, by falling cosine, then by class."""
     nothing = (torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0))
     first, second, cosine = (torch.cat(part) for part in zip(nothing, *found, strict=True))
     order = torch.argsort(second, stable=True)

@@ -7,6 +7,7 @@ argument there is a new key here. `name` says which object it is; the constructo
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from functools import reduce
 from operator import or_
@@ -55,9 +56,11 @@ def section_of(factory: Callable[..., Any], name: str | None = None, **fields_of
     fields: dict[str, Any] = {}
     if name is not None:
         fields["name"] = (Literal[name], name)
+    told = _documented(factory)
     for key, parameter in inspect.signature(factory).parameters.items():
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[key] = fields_of.get(key) or (hints[key], default)
+        kind, default = fields_of.get(key) or (hints[key], default)
+        fields[key] = (kind, Field(default, description=told.get(key)))
 
     def build(self: Section) -> Any:
         values = {key: getattr(self, key) for key in type(self).model_fields if key != "name"}
@@ -67,6 +70,22 @@ def section_of(factory: Callable[..., Any], name: str | None = None, **fields_of
     made = create_model(label, __base__=Built, __module__=__name__, **fields)
     made.build = build  # type: ignore[method-assign]
     return made
+
+
+def _documented(factory: Callable[..., Any]) -> dict[str, str]:
+    """What the docstring of `factory` says about each argument: its lines `name: text`, however they go on."""
+    told: dict[str, str] = {}
+    names: list[str] = []
+    for line in inspect.getdoc(factory).splitlines() if factory.__doc__ else []:  # type: ignore[union-attr]
+        start = re.match(r"\s*(\w+(?:, \w+)*): (.*)", line)
+        if start:
+            names = start[1].split(", ")
+            told.update((name, start[2]) for name in names)
+        elif line.startswith("    ") and names:
+            told.update((name, f"{told[name]} {line.strip()}") for name in names)
+        else:
+            names = []
+    return told
 
 
 def one_of(sections: Mapping[str, type[BaseModel]], default: str | None = None) -> Any:

@@ -69,7 +69,8 @@ class CombinedMarginLoss(MarginLoss):
         s: scale, > 0.
         m1, m2, m3: factor of the angle (> 0), added angle in [0, pi), subtracted cosine.
         interclass_filtering_threshold: 0. Leaving similar classes out of the negatives is the mining rule
-            `basket_softmax.Below(basket_softmax.Absolute(t))` of `BasketSoftmaxLoss` here.
+            `basket_softmax.Below(basket_softmax.Absolute(t))` of `BasketSoftmaxLoss` here; the published form, which
+            gives them cosine 0, is its margin `basket_softmax.InterclassFilter`.
 
     Raises:
         ValueError: a value out of range, or a threshold above 0.
@@ -83,7 +84,8 @@ class CombinedMarginLoss(MarginLoss):
             raise ValueError(
                 f"CombinedMarginLoss: interclass_filtering_threshold={interclass_filtering_threshold} is not "
                 "supported; use BasketSoftmaxLoss with mining=bs.Below(bs.Absolute(t)), which leaves classes "
-                "of other baskets with a cosine above t out of the negatives"
+                "of other baskets with a cosine above t out of the negatives, or with the published form, "
+                "margin=bs.InterclassFilter(t, margin)"
             )
         self.s, self.m1, self.m2, self.m3 = s, m1, m2, m3
         self.interclass_filtering_threshold = interclass_filtering_threshold

@@ -1,0 +1,224 @@
+"""`bbs overlaps`: which identities of different datasets are one; `basket_softmax.overlaps` does it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .extras import need
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from basket_softmax.overlaps import Overlaps
+    from basket_softmax.training import Run
+
+REPORT, PAGE, ALIASES = "overlaps.csv", "overlaps.html", "aliases.csv"
+NEEDS = {"pydantic": "pydantic", "yaml": "pyyaml", "rich": "rich", "PIL": "pillow", "sklearn": "scikit-learn"}
+SURE = 0.9  # for the summary only
+PROBABILITY = click.FloatRange(0, 1)
+
+
+@click.command(short_help="List identities of different datasets that are one, to accept or reject.")
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("overlaps"),
+    show_default=True,
+    help=f"Folder for {REPORT}, {PAGE} and {ALIASES}.",
+)
+@click.option(
+    "--from",
+    "source",
+    type=click.Choice(["prototypes", "centres"]),
+    default="prototypes",
+    show_default=True,
+    help="prototypes: mean embeddings of all images. centres: the head's; fast, but confidences are too high.",
+)
+@click.option(
+    "--min-confidence",
+    type=PROBABILITY,
+    default=0.5,
+    show_default=True,
+    help="Pairs below it are not listed.",
+)
+@click.option(
+    "--page-pairs", type=click.IntRange(1), default=200, show_default=True, help="Pairs on the page."
+)
+@click.option(
+    "--page-images", type=click.IntRange(1), default=4, show_default=True, help="Images of an identity on it."
+)
+@click.option(
+    "--apply",
+    "decisions",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help=f"CSV saved from the page: write {ALIASES} from it and search nothing.",
+)
+@click.option(
+    "--accept-above", type=PROBABILITY, help=f"Also accept pairs with this confidence or more into {ALIASES}."
+)
+@click.option("--device", default="cpu", show_default=True, help="Of the backbone: cpu, cuda or cuda:N.")
+@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Images per step.")
+@click.option(
+    "--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that read images."
+)
+def overlaps(run: Path, output: Path, decisions: Path | None, device: str, **options: Any) -> None:
+    """List pairs of identities of different datasets that the trained network in RUN finds to be one.
+
+    RUN is the output folder of bbs train, or one of its checkpoints.
+
+    \b
+    bbs overlaps runs/first                              then open overlaps/overlaps.html
+    bbs overlaps runs/first --apply decisions.csv        what you accepted there
+    bbs overlaps runs/first --accept-above 0.95          what is sure enough
+    bbs train run.yaml --set loss.aliases=overlaps/aliases.csv
+    """
+    need("bbs overlaps", "train", *NEEDS, packages=NEEDS)
+    from basket_softmax.training import load_run
+    from basket_softmax.training.errors import EXPECTED
+
+    try:
+        loaded = load_run(run, device)
+        output.mkdir(parents=True, exist_ok=True)
+        if decisions is None:
+            _find(loaded, output, **options)
+        else:
+            _apply(loaded, output, decisions, options["accept_above"])
+    except (*EXPECTED, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _find(
+    run: Run,
+    output: Path,
+    source: str,
+    min_confidence: float,
+    page_pairs: int,
+    page_images: int,
+    accept_above: float | None,
+    batch_size: int,
+    workers: int,
+) -> None:
+    """Search, then write the table, the page and, when pairs are accepted by confidence, the aliases."""
+    from basket_softmax.overlaps import ClassNames, find_overlaps, write_page, write_report
+
+    names, known = ClassNames(run.baskets), _known(run)
+    centres = _prototypes(run, batch_size, workers) if source == "prototypes" else _centres(run)
+    with _bar("comparing identities", len(names) * (len(names) - 1) // 2) as progress:
+        found = find_overlaps(centres, run.head.baskets, progress=progress)
+    listed = found.select((found.confidence >= min_confidence) & ~_same(found, known))
+    sure = int((found.confidence >= SURE).sum())
+    click.echo(
+        f"{len(names):,} identities in {len(run.baskets)} baskets: {len(found.first):,} mutual pairs, {sure:,} with "
+        f"confidence {SURE} or more; by their confidences about {found.confidence.sum():,.0f} are one person"
+    )
+    if source == "centres":
+        click.echo(
+            "confidences from centres are too high, see the documentation: look at the pairs, or use prototypes"
+        )
+    write_report(output / REPORT, listed, names)
+    click.echo(f"{output / REPORT}: {len(listed.first):,} pairs with confidence {min_confidence} or more")
+    undecided = listed if accept_above is None else listed.select(listed.confidence < accept_above)
+    shown = write_page(
+        output / PAGE, undecided, run.baskets, max_pairs=page_pairs, images_per_class=page_images
+    )
+    megabytes = (output / PAGE).stat().st_size / 1e6
+    click.echo(f"{output / PAGE}: {shown:,} of {len(undecided.first):,} pairs to decide, {megabytes:.1f} MB")
+    if accept_above is not None:
+        _write_aliases(run, output, {}, listed, accept_above)
+
+
+def _apply(run: Run, output: Path, decisions: Path, accept_above: float | None) -> None:
+    """The aliases of what a person decided and, with `accept_above`, of the report in `output`."""
+    from basket_softmax.overlaps import ClassNames, read_decisions, read_report
+
+    names = ClassNames(run.baskets)
+    table = None
+    if accept_above is not None:
+        if not (output / REPORT).exists():
+            raise ValueError(f"{output / REPORT} does not exist: run bbs overlaps without --apply first")
+        table = read_report(output / REPORT, names)
+    _write_aliases(run, output, read_decisions(decisions, names), table, accept_above)
+
+
+def _write_aliases(
+    run: Run,
+    output: Path,
+    decisions: dict[tuple[int, int], bool],
+    table: Overlaps | None,
+    accept_above: float | None,
+) -> None:
+    from basket_softmax.data import write_aliases
+    from basket_softmax.overlaps import ClassNames, persons
+
+    known, names = _known(run), ClassNames(run.baskets)
+    found = persons(run.head.baskets.offsets, decisions, table, accept_above, known)
+    for first, second in found.twice:
+        (basket, a), (_, b) = names.of(first), names.of(second)
+        click.echo(f"note: identities {a!r} and {b!r} of basket {basket!r} become one person", err=True)
+    write_aliases(output / ALIASES, found.aliases, run.baskets)
+    classes, people = (
+        int((found.aliases >= 0).sum()),
+        len(found.aliases.unique()) - int((found.aliases < 0).any()),
+    )
+    parts = [f"{found.by_hand:,} pairs accepted by hand, {found.by_confidence:,} by confidence"]
+    if found.left_out:
+        parts.append(
+            f"{found.left_out:,} left out, as they contradict surer ones, decisions, or the labels of a basket"
+        )
+    if known is not None:
+        parts.append(f"{int((known >= 0).sum()):,} identities known before are kept")
+    click.echo(f"{output / ALIASES}: {classes:,} identities are {people:,} persons; {'; '.join(parts)}")
+    click.echo(f"train with them: --set loss.aliases={output / ALIASES}")
+
+
+def _known(run: Run) -> Tensor | None:
+    from basket_softmax.training.model import aliases_of
+
+    return aliases_of(run.config, run.baskets)
+
+
+def _same(found: Overlaps, known: Tensor | None) -> Any:
+    """[P] bool: pairs that the run's aliases joined already."""
+    import numpy as np
+
+    if known is None:
+        return np.zeros(len(found.first), bool)
+    alias = known.numpy()
+    return (alias[found.first] >= 0) & (alias[found.first] == alias[found.second])
+
+
+def _prototypes(run: Run, batch_size: int, workers: int) -> Tensor:
+    from basket_softmax.overlaps import class_prototypes
+
+    with _bar("embedding images", sum(map(len, run.baskets))) as progress:
+        return class_prototypes(
+            run.backbone, run.baskets, run.config.image.build(),
+            device=run.device, batch_size=batch_size, workers=workers, progress=progress,
+        )  # fmt: skip
+
+
+def _centres(run: Run) -> Tensor:
+    weight = run.head.full_weight().cpu()
+    if len(weight) != run.head.num_classes:
+        each = len(weight) // run.head.num_classes
+        raise ValueError(
+            f"--from centres: the head has {each} centres for each class, allowed is 1; use prototypes"
+        )
+    return weight
+
+
+@contextmanager
+def _bar(label: str, length: int) -> Iterator[Callable[[int], None] | None]:
+    """A bar that the yielded function moves; None where nobody would see it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield bar.update

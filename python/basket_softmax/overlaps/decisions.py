@@ -1,0 +1,155 @@
+"""From accepted pairs to aliases: what a person decided, what a confidence decides, and who is then one person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .find import Overlaps
+from .names import ClassNames
+from .report import PAIR, Path, pair_of, table
+
+COLUMNS = (*PAIR, "decision")
+Decision = Literal["accept", "reject"]
+
+
+def read_decisions(path: Path, names: ClassNames) -> dict[tuple[int, int], bool]:
+    """{(class, class): accepted}, the lower class first, from the CSV that the page saves.
+
+    Rows whose decision is empty are skipped.
+
+    Raises:
+        ValueError: a missing column, an unknown class, another decision than accept and reject, or a pair that is
+            once accepted and once rejected; the message says in which line.
+    """
+    decisions: dict[tuple[int, int], bool] = {}
+    for line, row in table(path, COLUMNS):
+        decision = row["decision"]
+        if not decision:
+            continue
+        try:
+            if decision not in ("accept", "reject"):
+                raise ValueError(f"decision is {decision!r}, allowed are accept, reject and nothing")
+            pair = pair_of(row, names)
+            if decisions.setdefault(pair, decision == "accept") != (decision == "accept"):
+                raise ValueError("the pair has the other decision in an earlier line")
+        except ValueError as error:
+            raise ValueError(f"{line}: {error}") from None
+    return decisions
+
+
+@dataclass(frozen=True)
+class Persons:
+    """aliases: [C] int64, persons from 0 by their first class, -1 for classes that are nobody else.
+
+    by_hand, by_confidence: pairs accepted so. left_out: pairs sure enough that would have joined two classes of one
+    basket, or classes that a person told apart. twice: [(class, class)] of one basket that are one person by what a
+    person accepted.
+    """
+
+    aliases: Tensor
+    by_hand: int
+    by_confidence: int
+    left_out: int
+    twice: list[tuple[int, int]]
+
+
+def persons(
+    offsets: Tensor,
+    decisions: dict[tuple[int, int], bool],
+    overlaps: Overlaps | None = None,
+    accept_above: float | None = None,
+    known: Tensor | None = None,
+) -> Persons:
+    """Join classes to persons: those known before, then accepted ones, then pairs of `overlaps` by confidence.
+
+    A pair that a person decided is never decided by its confidence. By confidence two classes of one basket are never
+    joined, nor are two that a person told apart, not through others either: the surer pair stays.
+
+    Args:
+        offsets: [K + 1], of the baskets.
+        decisions: of `read_decisions`.
+        overlaps: pairs with confidences; read when `accept_above` is given.
+        accept_above: smallest confidence that is accepted without a person.
+        known: [C] int64 aliases from before, or None.
+    """
+    groups = _Groups(offsets)
+    if known is not None:
+        first: dict[int, int] = {}
+        for c in torch.nonzero(known >= 0).flatten().tolist():
+            groups.join(first.setdefault(int(known[c]), c), c)
+    accepted = [pair for pair, accept in decisions.items() if accept]
+    for pair in accepted:
+        groups.join(*pair)
+    twice = groups.twice()
+    groups.keep_apart([pair for pair, accept in decisions.items() if not accept])
+    by_confidence = left_out = 0
+    if overlaps is not None and accept_above is not None:
+        sure = overlaps.select(overlaps.confidence >= accept_above)
+        for a, b in zip(sure.first.tolist(), sure.second.tolist(), strict=True):
+            if (a, b) in decisions:
+                continue
+            may = groups.may_join(a, b)
+            by_confidence, left_out = by_confidence + may, left_out + (not may)
+            if may:
+                groups.join(a, b)
+    return Persons(groups.aliases(), len(accepted), by_confidence, left_out, twice)
+
+
+class _Groups:
+    """Disjoint sets of classes, with their members."""
+
+    def __init__(self, offsets: Tensor) -> None:
+        self._edges = offsets.numpy()
+        self._members: dict[int, list[int]] = {}  # of each set, by its root
+        self._root: dict[int, int] = {}
+        self._apart: dict[int, set[int]] = {}
+
+    def join(self, a: int, b: int) -> None:
+        root, other = self._root.get(a, a), self._root.get(b, b)
+        if root == other:
+            return
+        moved = self._members.pop(other, [other])
+        self._members.setdefault(root, [root]).extend(moved)
+        self._root.update((c, root) for c in (*moved, root))
+
+    def keep_apart(self, pairs: list[tuple[int, int]]) -> None:
+        for a, b in pairs:
+            self._apart.setdefault(a, set()).add(b)
+            self._apart.setdefault(b, set()).add(a)
+
+    def may_join(self, a: int, b: int) -> bool:
+        """No basket would have two classes of the person, and nobody told apart would be one."""
+        here, there = self._of(a), self._of(b)
+        if self._root.get(a, a) == self._root.get(b, b):
+            return True
+        if set(self._baskets(here)) & set(self._baskets(there)):
+            return False
+        return not any(self._apart.get(c, set()).intersection(there) for c in here)
+
+    def twice(self) -> list[tuple[int, int]]:
+        """Two classes of one basket for each basket of each set that has more than one."""
+        found = []
+        for members in self._members.values():
+            seen: dict[int, int] = {}
+            for c, basket in zip(sorted(members), self._baskets(sorted(members)), strict=True):
+                if basket in seen:
+                    found.append((seen[basket], c))
+                seen.setdefault(basket, c)
+        return found
+
+    def aliases(self) -> Tensor:
+        aliases = torch.full((int(self._edges[-1]),), -1)
+        for number, members in enumerate(sorted(self._members.values(), key=min)):
+            aliases[members] = number
+        return aliases
+
+    def _of(self, c: int) -> list[int]:
+        return self._members.get(self._root.get(c, c), [c])
+
+    def _baskets(self, classes: list[int]) -> list[int]:
+        return (np.searchsorted(self._edges, classes, side="right") - 1).tolist()

@@ -1,0 +1,59 @@
+"""`find_overlaps`: both searches, then a confidence for every mutual pair across baskets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ..baskets import Baskets
+from .confidence import chance, confidence
+from .search import MutualPairs, comparisons, joined, neighbours, offsets_of
+
+
+class Overlaps(NamedTuple):
+    """first, second: [P] int64 global classes, first < second; cosine: [P] fp32; confidence: [P] fp64 in [0, 1).
+
+    Larger cosines come first, and so do larger confidences.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    cosine: np.ndarray
+    confidence: np.ndarray
+
+    def select(self, chosen: np.ndarray) -> Overlaps:
+        """The pairs of a mask or of positions."""
+        return Overlaps(*(column[chosen] for column in self))
+
+
+def find_overlaps(
+    centres: Tensor,
+    baskets: Baskets | Tensor | Sequence[int],
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> Overlaps:
+    """Pairs of classes of different baskets that may be one identity, each with a confidence.
+
+    A class may be in a pair with every other basket: someone in three baskets is three pairs.
+
+    Args:
+        centres: [C, D], as for `mutual_nearest`; best `class_prototypes`.
+        baskets: a `Baskets`, or offsets [K + 1].
+        progress: called with the number of pairs of classes done since the last call, C (C - 1) / 2 in all.
+
+    Raises:
+        TypeError, ValueError: as for `mutual_nearest`; fewer than two baskets; baskets too small for a confidence.
+    """
+    edges = offsets_of(baskets)
+    if comparisons(edges) == 0:
+        raise ValueError(f"baskets has offsets {edges}, allowed are at least two baskets with classes")
+    across = list(neighbours(centres, edges, progress=progress))
+    within = list(neighbours(centres, edges, within=True, progress=progress))
+    null = chance(within, across, [b - a for a, b in pairwise(edges)])
+    pairs: MutualPairs = joined(found.pairs for found in across)
+    first, second, cosine = (column.numpy() for column in pairs)
+    return Overlaps(first, second, cosine, confidence(cosine, null))

@@ -1,0 +1,68 @@
+"""The table of pairs as CSV, one row per pair, surest first."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from .find import Overlaps
+from .names import ClassNames
+
+PAIR = ("basket_a", "identity_a", "basket_b", "identity_b")
+COLUMNS = (*PAIR, "cosine", "confidence")
+
+Path = str | os.PathLike[str]
+
+
+def write_report(path: Path, overlaps: Overlaps, names: ClassNames) -> None:
+    """Write `overlaps`; a file that is there is replaced. Confidences are rounded down, so that none reads as 1."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for first, second, cosine, confidence in zip(*overlaps, strict=True):
+            numbers = f"{cosine:.6f}", f"{np.floor(confidence * 1e4) / 1e4:.4f}"
+            writer.writerow((*names.of(int(first)), *names.of(int(second)), *numbers))
+
+
+def read_report(path: Path, names: ClassNames) -> Overlaps:
+    """What `write_report` wrote.
+
+    Raises:
+        ValueError: a column is missing, a class is unknown, or a number is none; the message says in which line.
+    """
+    rows = []
+    for line, row in table(path, COLUMNS):
+        try:
+            first, second = pair_of(row, names)
+            rows.append((first, second, float(row["cosine"]), float(row["confidence"])))
+        except ValueError as error:
+            raise ValueError(f"{line}: {error}") from None
+    first, second, cosine, confidence = np.array(rows, dtype=np.float64).reshape(-1, 4).T
+    return Overlaps(first.astype(np.int64), second.astype(np.int64), cosine.astype(np.float32), confidence)
+
+
+def table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+    """(place for messages, row) of a CSV that has these columns; further ones are not read."""
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        missing = [column for column in columns if column not in (rows.fieldnames or ())]
+        if missing:
+            raise ValueError(
+                f"{path} has no column {', '.join(missing)}, it has {', '.join(rows.fieldnames or ()) or 'none'}"
+            )
+        for row in rows:
+            yield f"{path}, line {rows.line_num}", {column: row[column] or "" for column in columns}
+
+
+def pair_of(row: dict[str, str], names: ClassNames) -> tuple[int, int]:
+    """The classes of a row, the lower one first; a ValueError unless they are known and different."""
+    first = names.find(row["basket_a"], row["identity_a"])
+    second = names.find(row["basket_b"], row["identity_b"])
+    if first == second:
+        raise ValueError(
+            f"identity {row['identity_a']!r} of basket {row['basket_a']!r} is paired with itself"
+        )
+    return min(first, second), max(first, second)
