@@ -227,6 +227,12 @@ def test_a_folder_holds_one_run(small):
         train(small(epochs=1, loss__scale=8.0), resume=True)
 
 
+def test_a_run_goes_on_where_its_images_were_moved_to(small, folders, tmp_path):
+    (tmp_path / "moved").symlink_to(folders / "basket0")
+    train(small(epochs=1))
+    train(small(epochs=1, baskets__one=tmp_path / "moved", workers=1, checkpoint__keep=1), resume=True)
+
+
 def test_resume_refuses_other_data(small, folders, tmp_path):
     (tmp_path / "link").symlink_to(folders / "basket0")
     config = small(epochs=1, baskets={"one": tmp_path / "link", "two": folders / "basket1"})

@@ -22,13 +22,8 @@ from .state import CONFIG, ResumeError, RunFolder, restore, save
 from .step import Trainer
 from .validate import validate
 
-FREE = (
-    "output",
-    "workers",
-    "log.tensorboard",
-    "checkpoint",
-    "validation.baskets",
-)  # may change when a run goes on
+# What may change when a run goes on: that the images are the same ones, the checkpoint knows by itself.
+FREE = ("output", "workers", "log.tensorboard", "checkpoint.*", "baskets.*.path", "validation.baskets.*.path")
 
 
 @dataclass(frozen=True)
