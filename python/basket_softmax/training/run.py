@@ -114,7 +114,7 @@ def _train(config: Config, data: Datasets, folder: RunFolder, start: int, ranks:
             meter.add(result)
             epoch, ended = -(-step // per_epoch), step % per_epoch == 0
             if step % config.log.every_steps == 0 or step == batches.steps:
-                row = meter.row(step, epoch, result, trainer.head)
+                row = meter.row(step, epoch, result, trainer)
                 if logs is not None:
                     logs.metrics(row)
                     progress.logged(row)
