@@ -64,8 +64,8 @@ def _run(rows: list[store.Row]) -> str:
     )
     hours = sum(row["seconds"] for row in rows) / 3600
     return (
-        f"{len(rows)} trainings on {machines}: `python bench/experiments.py`, {hours:.1f} hours. Other work ran on the same "
-        "cores, so the seconds in the results say nothing about speed."
+        f"{len(rows)} trainings on {machines}: `python bench/experiments.py`, {hours:.1f} hours. Other work ran on "
+        "the same cores, so the seconds in the results say nothing about speed."
     )
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import basket_softmax as bs
 
-from ..data import MixedBasketSampler, load_glyphs, views
+from ..data import Glyphs, MixedBasketSampler, load_glyphs, views
 from .measure import recognise
 from .model import WIDTH, as_input, make_model
-from .regimes import REGIMES, draw_training_set, with_wrong_labels
-from .rules import labels_for, link_quality, make_linker, make_loss
+from .regimes import REGIMES, Regime, TrainingSet, draw_training_set, with_wrong_labels
+from .rules import LINKED, labels_for, link_quality, make_linker, make_loss
 
 BATCH = 128
 LEARNING_RATE = 8e-3
@@ -39,7 +39,8 @@ def train_once(
 ) -> dict[str, Any]:
     """Train under `rule`, then measure on the characters of `split`; one row of results.json.
 
-    `rule` is one of `RULES`, or `LINKED`, whose row has `link_precision` and `link_recall` too.
+    `rule` is one of `RULES`, or one of `LINKED`, whose rows have `link_precision` and `link_recall` too; the second of
+    these trains twice, the second time with the identities that the first one found.
     The seed draws baskets, weights, order and views; all rules of a seed see the same of each but the order of
     random numbers that the rule itself consumes. `advance` is called after every step; `steps` shortens a test.
     `wrong_labels`: this share of the training labels is wrong within its basket (`regimes.with_wrong_labels`), the
@@ -50,12 +51,41 @@ def train_once(
     steps = steps or regime.steps
     glyphs = load_glyphs()
     data = with_wrong_labels(draw_training_set(glyphs, regime, seed), wrong_labels, seed)
+    known = None
+    for _ in range(LINKED.get(rule, 1)):
+        trained = _train(rule, seed, regime, glyphs, data, steps, advance, known)
+        known = None if trained.linker is None else trained.linker.shared
+    found = recognise(trained.model, glyphs, split, regime.basket_of_font(glyphs))
+    if trained.linker is not None:
+        found |= link_quality(trained.linker, trained.labels, data.identity)
+    return {"rule": rule, "seed": seed, **found, "seconds": round(time.perf_counter() - began, 2)}
+
+
+class _Trained(NamedTuple):
+    """labels: [N] global, of the training pictures."""
+
+    model: nn.Module
+    linker: bs.IdentityLinker | None
+    labels: Tensor
+
+
+def _train(
+    rule: str,
+    seed: int,
+    regime: Regime,
+    glyphs: Glyphs,
+    data: TrainingSet,
+    steps: int,
+    advance: Callable[[], None],
+    known: Tensor | None,
+) -> _Trained:
+    """The training itself; known: [C] aliases to start with."""
     generator = torch.Generator().manual_seed(seed)
     pool = views(torch.from_numpy(glyphs.images[data.image]), VIEWS, generator, STRENGTH)
-
     torch.manual_seed(seed)
     model = make_model()
     loss = make_loss(rule, regime, data, WIDTH, SCALE)
+    loss.set_aliases(known)
     labels = labels_for(rule, data, loss)
     linker = make_linker(rule, loss, steps, seed)
     optimizer = torch.optim.AdamW(_groups(model, loss), lr=LEARNING_RATE)
@@ -75,10 +105,7 @@ def train_once(
         value.backward()
         optimizer.step()
         advance()
-    found = recognise(model, glyphs, split, regime.basket_of_font(glyphs))
-    if linker is not None:
-        found |= link_quality(linker, labels, data.identity)
-    return {"rule": rule, "seed": seed, **found, "seconds": round(time.perf_counter() - began, 2)}
+    return _Trained(model, linker, labels)
 
 
 def _groups(model: nn.Module, loss: nn.Module) -> list[dict[str, Any]]:
