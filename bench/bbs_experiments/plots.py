@@ -63,7 +63,7 @@ def wrong_labels(rows: Sequence[Row], path: Path) -> None:
             ]  # side by side, so that bars do not hide each other
             y, half = [i.mean for _, i in found], [i.half if i.n > 1 else 0.0 for _, i in found]
             panel.errorbar(
-                x, y, half, color=colour, marker="o", markersize=3, capsize=2, linewidth=1, label=rule
+                x, y, half, color=COLOURS[rule], marker="o", markersize=3, capsize=2, linewidth=1, label=rule
             )
         panel.set(xlabel="wrong labels within each basket, %", ylabel=title)
         panel.grid(alpha=0.3)
@@ -104,4 +104,4 @@ def _interval(panel: Axes, values: Sequence[float], y: float, colour: str) -> No
 
 def _bar(panel: Axes, found: Interval, y: float, colour: str) -> None:
     half = found.half if found.n > 1 else 0.0
-    panel.errorbar(found.mean, y, xerr=half, fmt="|", color=colour, markersize=12, capsize=3, zorder=4)
+    panel.errorbar(found.mean, y, xerr=half, fmt="|", color=COLOURS[rule], markersize=12, capsize=3, zorder=4)
