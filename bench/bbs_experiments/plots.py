@@ -104,4 +104,4 @@ def _interval(panel: Axes, values: Sequence[float], y: float, colour: str) -> No
 
 def _bar(panel: Axes, found: Interval, y: float, colour: str) -> None:
     half = found.half if found.n > 1 else 0.0
-    panel.errorbar(found.mean, y, xerr=half, fmt="|", color=COLOURS[rule], markersize=12, capsize=3, zorder=4)
+    panel.errorbar(found.mean, y, xerr=half, fmt="|", color=colour, markersize=12, capsize=3, zorder=4)
