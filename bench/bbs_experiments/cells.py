@@ -34,3 +34,4 @@ NAMES = {
     "oracle": "`oracle`: labels merged by true identity",
 }
 RULES = tuple(NAMES)
+NAMES["linker-twice"] = "`linker-twice`: a second training that starts with the links of the first"
