@@ -39,7 +39,7 @@ def train_once(
 ) -> dict[str, Any]:
     """Train under `rule`, then measure on the characters of `split`; one row of results.json.
 
-    `rule` is one of `RULES`, or one of `LINKED`, whose rows have `link_precision` and `link_recall` too; the second of
+    `rule` is one of `RULES`, or one of `LINKED`, whose rows have `link_precision` and `link_recall` too; the last of
     these trains twice, the second time with the identities that the first one found.
     The seed draws baskets, weights, order and views; all rules of a seed see the same of each but the order of
     random numbers that the rule itself consumes. `advance` is called after every step; `steps` shortens a test.
