@@ -64,7 +64,7 @@ def link_quality(linker: bs.IdentityLinker, labels: Tensor, identity: np.ndarray
     person[labels] = torch.from_numpy(identity)
     links = linker.excluded if linker.share is None else linker.shared
     linked = (links[:, None] == links) & (links >= 0)
-    same = person[:, None] == person
+    same = (person[:, None] == person) & (person >= 0)  # wrong labels leave some classes without a picture
     found, hits, true = (int(pairs.triu(1).sum()) for pairs in (linked, linked & same, same))
     return {"link_precision": hits / max(found, 1), "link_recall": hits / max(true, 1)}
 
