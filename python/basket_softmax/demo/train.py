@@ -54,7 +54,7 @@ def train_once(
 ) -> dict[str, Any]:
     """Train under `rule`, then measure on the characters of `split`; one row of results.json.
 
-    Arguments are those of `train`. A rule of `LINKED` adds `link_precision` and `link_recall`, and may train twice, the
+    Arguments are those of `train`. A rule of `LINKED` adds `link_precision` and `link_recall`, and the last of them trains twice, the
     second time with the identities that the first one found. With a process group every rank calls it, and rank 0 alone
     measures: the others get a row of rule, seed and seconds.
     """
