@@ -109,7 +109,7 @@ def cos_lse(
         RuntimeError: a label out of range (on the CPU; on CUDA see `bbs_kernels.check`).
 
     Source: Meng et al., "Basket-based Softmax", arXiv 2201.09308; the negatives-only form is this library's.
-    Sub-centres: Deng et al., "Sub-center ArcFace", ECCV 2020, eq. 3.
+    Sub-centres: Deng et al., "Sub-center ArcFace", ECCV 2020.
     """
     call = prepare(
         x, w, labels, offsets, scale=scale, mining=mining, aliases=aliases, ignore_index=ignore_index, ema=ema,

@@ -45,7 +45,8 @@ def main() -> None:
     for rule_name, rule in RULES.items():
         sizes = [CLASSES] if isinstance(rule, bs.Own) else [CLASSES // BASKETS] * BASKETS
         for name, margin in MARGINS.items():
-            head = bs.BasketSoftmaxLoss(sizes, DEPTH, margin, mining=rule)
+            scale = 1.0 if isinstance(margin, bs.ASoftmax) else 64.0  # there the norms are the scale
+            head = bs.BasketSoftmaxLoss(sizes, DEPTH, margin, scale, rule)
             head.load_full_weight(w)
             forward, backward = step_ms(head, x, labels)
             print(f"| `{rule_name}` | {name} | {forward:.0f} | {backward:.0f} |")

@@ -14,7 +14,7 @@ AGAINST = {  # layout of one rank: column
     "one rank": "strong (2)",
     "half the rows": "weak, rows (1)",
     "half the classes": "weak, classes (1)",
-    "two threads": "two threads / two ranks",
+    "two threads": "two threads",
 }
 
 
@@ -37,19 +37,14 @@ def table(document: dict) -> str:
     of = {(row["provider"], row["layout"]): row for row in document["timings"]}
     scaling = {(row["provider"], row["against"]): row["median"] for row in document["scaling"]}
     lines = [
-        "| | one rank, ms | two ranks, ms | received per rank and step, KB | "
-        + " | ".join(AGAINST.values())
-        + " |",
+        "| | one rank, ms | two ranks, ms | KB received | " + " | ".join(AGAINST.values()) + " |",
         "| :-- | --: | --: | --: | " + " | ".join("--:" for _ in AGAINST) + " |",
     ]
     for provider in dict.fromkeys(row["provider"] for row in document["timings"]):
         one, two = of[provider, "one rank"], of[provider, TWO_RANKS]
         cells = [
             provider,
-            *(
-                f"{1e3 * row['median']:.0f} ({1e3 * row['lower_quartile']:.0f}–{1e3 * row['upper_quartile']:.0f})"
-                for row in (one, two)
-            ),
+            *(f"{1e3 * row['median']:.0f}" for row in (one, two)),
             f"{two['received_bytes'] / 1e3:.1f}",
             *(f"{scaling[provider, layout]:.2f}" for layout in AGAINST),
         ]
@@ -58,8 +53,9 @@ def table(document: dict) -> str:
     rounds = max(row["rounds"] for row in document["timings"])
     return "\n".join(lines) + (
         f"\n\nTwo ranks share {size['rows']} rows and {size['classes']:,} classes, D = {size['depth']}, fp32, one core "
-        "each; forward and backward, median (quartiles). Strong: time of one rank with all rows and classes over that "
-        "of two ranks. Weak: of one rank with half the rows, or half the classes. In brackets: perfect scaling. "
+        "each. Forward and backward, medians; bytes are those of a rank in a step. Strong: time of one rank with all "
+        "rows and classes over that of two ranks. Weak: of one rank with half the rows, or half the classes; in "
+        "brackets: perfect scaling. Two threads: the time of one process with two threads over that of two ranks. "
         f"{machine['CPU']}; torch {machine['torch']}; {rounds} interleaved rounds, ratios by round; load average "
         f"before the run {document['load_before']}. `python bench/parallel_scaling.py`."
     )

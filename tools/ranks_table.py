@@ -31,7 +31,9 @@ def table(one: list[dict], two: list[dict]) -> str:
             NAMES.get(rule, rule),
             mean_sd([of_one[rule, seed] for seed in shared]),
             mean_sd([of_two[rule, seed] for seed in shared]),
-            " ".join(f"{100.0 * (of_two[rule, seed] - of_one[rule, seed]):+.1f}" for seed in shared),
+            " ".join(
+                f"{round(100.0 * (of_two[rule, seed] - of_one[rule, seed]), 1) + 0.0:+.1f}" for seed in shared
+            ),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + (

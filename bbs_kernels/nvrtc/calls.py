@@ -31,6 +31,11 @@ def packed(x: Tensor, labels: Tensor, *vectors: Tensor | None) -> tuple[Any, ...
     )
 
 
+def centre_offsets(offsets: Tensor, subcenters: int) -> list[int]:
+    """The offsets as the kernels have them: rows of w in place of classes."""
+    return [offset * subcenters for offset in offsets.tolist()]  # on the CPU
+
+
 def forward_call(
     x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, guard: Tensor | None, aliases: Tensor | None, *,
     scale: float, rule: int, k: int, skip: int, guard_kind: int, guard_value: float, ignore_index: int,
@@ -44,8 +49,6 @@ def forward_call(
     """
     if x.dtype == torch.float64:
         raise TypeError("x is float64 on CUDA, allowed are float32, float16 and bfloat16")
-    if subcenters != 1:
-        raise ValueError(f"subcenters is {subcenters} with tensors on CUDA, allowed is 1 there")
     if w.stride(1) != 1 and w.stride(0) != 1 and w.shape[1] != 1:
         raise ValueError(
             f"w has strides {tuple(w.stride())} on CUDA, allowed is a stride of 1 along the classes or along D: "
@@ -74,4 +77,5 @@ def forward_call(
         "scale": scale,
         "guard_value": guard_value,
         "mined_in_lse": mined_in_lse,
+        "subcenters": subcenters,
     }

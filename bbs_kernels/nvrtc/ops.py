@@ -138,7 +138,7 @@ def cos_lse_backward(
     )  # fmt: skip
     # x may be a transposed view, whose gradient the kernels write row by row.
     by_rows = dx if not need_dx or dx.stride(1) == 1 else dx.new_empty(dx.shape)
-    begin = offsets.tolist()  # on the CPU
+    begin = calls.centre_offsets(offsets, call["subcenters"])
     machine = machine_of(device)
     on_device, tile_begin = tables(
         tuple(begin), tuple(_core.plan_forward(call, begin, machine)["tile_begin"]), device
@@ -184,7 +184,7 @@ def _forward(
     call = calls.forward_call(
         x, w, labels, offsets, guard, aliases, row_basket=row_basket, row_alias=row_alias, **numbers
     )
-    begin = offsets.tolist()  # on the CPU
+    begin = calls.centre_offsets(offsets, call["subcenters"])
     machine = machine_of(device)
     plan = _core.plan_forward(call, begin, machine)
     on_device, tile_begin = tables(tuple(begin), tuple(plan["tile_begin"]), device)

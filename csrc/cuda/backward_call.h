@@ -65,7 +65,7 @@ inline BackwardLayout lay_out_backward(const ForwardCall& c, const ForwardShape&
   l.forward = plan_forward(s, offsets, machine);
   l.dense = plan_backward(s, offsets, machine, needs, limit);
   l.pair_count = int64_t{s.rows} * (1 + (mines_lists(c.rule, c.k) ? int64_t{s.baskets} * s.k : 0));
-  l.sort = plan_sort(l.pair_count, s.classes);
+  l.sort = plan_sort(l.pair_count, s.centres);
   l.total = l.forward.at.pairs;  // of the forward's workspace: the rows' arrays, which come first
   const auto take = [&](int64_t bytes) {
     const int64_t at = l.total;

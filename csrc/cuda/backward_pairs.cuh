@@ -32,7 +32,7 @@ __device__ __forceinline__ SparsePair sparse_pair(const BackwardRowParams& p, co
   if (!row.active || slot >= slots) return pair;
   if (slot == 0) {
     if (p.problem.labels[row.i] < 0) return pair;  // on another shard
-    pair.label = static_cast<int32_t>(p.problem.labels[row.i]);
+    pair.label = p.row.target ? p.row.target[row.i] : static_cast<int32_t>(p.problem.labels[row.i]);
     pair.cos = p.row.cos_target[row.i];
     // x-hat of a NaN row is 0: its NaN must come with the coefficient.
     pair.coefficient = row.x_inverse == row.x_inverse ? p.rows.grad_cos_t[row.i] : row.x_inverse;

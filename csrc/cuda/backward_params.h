@@ -20,7 +20,7 @@ namespace bbs::cuda {
 
 // One (row, class) whose coefficient is not part of the dense sweep.
 struct SparsePair {
-  int32_t label;      // class; kNoPair where the slot is empty, which sorts last
+  int32_t label;      // centre; kNoPair where the slot is empty, which sorts last
   int32_t position;   // sorted position of the row
   float coefficient;  // dL/dc_ij: grad_cos_t of the target, or grad_lse * scale * p of a mined class
   float cos;
@@ -32,7 +32,7 @@ struct BackwardRows {
   const float* grad_lse;     // [B] by row
   const float* grad_cos_t;   // [B] by row
   const float* lse;          // [B] by row
-  const int64_t* mined_idx;  // [B, K, k] by row
+  const int64_t* mined_idx;  // [B, K, k] by row, centres
   const float* mined_cos;    // [B, K, k]
   void* x_hat;         // [padded rows, padded dim] operand type (tf32: rounded), x / norm by position; zeros beyond
                        // B and D, in rows that take no part and in NaN rows

@@ -36,7 +36,7 @@ inline BackwardPlan plan_backward(const ForwardShape& s, const int64_t* offsets,
   BackwardPlan plan{};
   const int32_t element = operand_bytes(s.operand), tile_k = kRowBytes / element;
   plan.threads = kThreads;
-  plan.tiles = plan_tiles(offsets, s.baskets, class_align(s.w_transposed, s.w_bytes), nullptr);
+  plan.tiles = plan_tiles(offsets, s.baskets, class_align(s.w_transposed, s.w_bytes), s.subcenters, nullptr);
   plan.row_blocks = (s.rows + kTileM - 1) / kTileM;
   plan.column_blocks = (s.dim + kTileN - 1) / kTileN;
   plan.padded_rows = plan.row_blocks * kTileM;

@@ -24,6 +24,9 @@ cudaError_t launch_typed(const BackwardLaunch& one, const ForwardShape& s, cudaS
                  ? launch<BackwardRowParams>(backward_pairs<Types, kFewValues>, one, stream)
                  : launch<BackwardRowParams>(backward_pairs<Types, kMany>, one, stream);
     case BackwardKernel::coefficients:
+      if (s.subcenters > 1)
+        return s.vectors ? launch<DenseParams>(coefficients<SubcenterTypes<Types, true>>, one, stream)
+                         : launch<DenseParams>(coefficients<SubcenterTypes<Types, false>>, one, stream);
       return s.vectors ? launch<DenseParams>(coefficients<SweepTypes<Types, false, true>>, one, stream)
                        : launch<DenseParams>(coefficients<SweepTypes<Types, false, false>>, one, stream);
     case BackwardKernel::normalize_classes: return launch<DenseParams>(normalize_classes<Types>, one, stream);

@@ -17,10 +17,17 @@ struct SweepTypes {
   using Op = typename Types::Op;
   using Loop = typename Choose<Op::kTensorCore, MmaLoop<Types, with_norms>, SimtLoop<Types, with_norms>>::Type;
   static constexpr bool kResident = x_resident, kVectors = with_vectors, kNorms = with_norms;
+  static constexpr bool kSeveral = false;  // centres of a class
   static constexpr int kStages = ring_stages(Types::kConverts);
   static constexpr int kStageBytes = stage_bytes(Op::kBytes, Types::kConverts, x_resident);
   static constexpr int kTileBytes = tile_bytes(Op::kBytes, Types::kStored, x_resident);
   static constexpr int kAlign = class_align(Types::kTransposed, Types::kStored);
+};
+
+// The same where a class has several centres. Not built: a resident x.
+template <class TileTypesT, bool with_vectors>
+struct SubcenterTypes : SweepTypes<TileTypesT, false, with_vectors> {
+  static constexpr bool kSeveral = true;
 };
 
 // The ring of stages and the copies into it, which run some k-tiles ahead of the products, across tiles.
@@ -166,6 +173,7 @@ __global__ void __launch_bounds__(kThreads) cos_lse_sweep(const __grid_constant_
   const int nk = k_tiles(p.problem.dim, S::Op::kBytes);
   const int x_bytes = S::kResident ? nk * kXTileBytes : 0;
   SweepState& state = *reinterpret_cast<SweepState*>(shared + x_bytes + S::kTileBytes);
+  float* nearest = reinterpret_cast<float*>(&state + 1);  // only with several centres is it ours
   const int first_row = blockIdx.x * kTileM;
   const int needed = begin_rows(p, state, first_row);
   const int share = (needed + static_cast<int>(gridDim.y) - 1) / static_cast<int>(gridDim.y);
@@ -188,7 +196,7 @@ __global__ void __launch_bounds__(kThreads) cos_lse_sweep(const __grid_constant_
       }
     }
     if (threadIdx.x == 0)
-      for (int n = begin; n <= begin + kTilesAhead && n < end; ++n) look_up_tile<S::kAlign>(p, state, n);
+      for (int n = begin; n <= begin + kTilesAhead && n < end; ++n) look_up_tile<S::kAlign, S::kSeveral>(p, state, n);
     __syncthreads();
     ring.ahead = begin;
     ring.end = end;
@@ -206,8 +214,9 @@ __global__ void __launch_bounds__(kThreads) cos_lse_sweep(const __grid_constant_
     for (int n = begin; n < end; ++n) {
       multiply_tile<S>(p.problem, state, ring, loop, at);
       const Tile tile = state.tile[n % kTileSlots];
-      finish_products<S::kNorms>(p, state, loop, tile, pending);
-      if (threadIdx.x == 0 && n + kTilesAhead + 1 < end) look_up_tile<S::kAlign>(p, state, n + kTilesAhead + 1);
+      finish_products<S::kNorms, S::kSeveral>(p, state, loop, tile, pending, nearest);
+      if (threadIdx.x == 0 && n + kTilesAhead + 1 < end)
+        look_up_tile<S::kAlign, S::kSeveral>(p, state, n + kTilesAhead + 1);
       __syncthreads();
       if (threadIdx.x == 0) state.hits = 0;
       if (p.sweep.list_length > 0) {

@@ -34,9 +34,8 @@ __device__ __forceinline__ Tile find_tile(const ForwardParams& p, int tile) {
   const int basket = last_not_after(tile_begin, 0, p.problem.baskets - 1, tile);
   const int begin_class = static_cast<int>(p.problem.offsets[basket]);
   const int end_class = static_cast<int>(p.problem.offsets[basket + 1]);
-  const int start = begin_class / align * align + (tile - tile_begin[basket]) * kTileN;
-  return {basket, start, start > begin_class ? start : begin_class,
-          start + kTileN < end_class ? start + kTileN : end_class};
+  return cut_tile(basket, begin_class, end_class, tile - tile_begin[basket], align, p.sweep.tile_step,
+                  p.problem.subcenters > 1);
 }
 
 struct Range {

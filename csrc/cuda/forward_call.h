@@ -28,11 +28,12 @@ struct ForwardCall {
   int32_t k, skip;
   float scale, guard_value;
   bool mined_in_lse;
+  int32_t subcenters;
 };
 
 // Where a call's tables and results are, on the device.
 struct ForwardMemory {
-  const int64_t* offsets;     // [K + 1]
+  const int64_t* offsets;     // [K + 1] of centres
   const int32_t* tile_begin;  // [K + 1], plan_tiles
   BadLabel* bad_label;
   Outputs out;
@@ -57,12 +58,13 @@ inline ForwardShape shape_of(const ForwardCall& c) {
   s.vectors = has_vectors(c.x) && has_vectors(c.w);
   s.rows = static_cast<int32_t>(c.x.rows);
   s.dim = static_cast<int32_t>(c.x.columns);
-  s.classes = static_cast<int32_t>(c.w.rows);
+  s.centres = static_cast<int32_t>(c.w.rows);
   s.baskets = static_cast<int32_t>(c.baskets);
   s.rule = static_cast<int32_t>(c.rule);
   s.k = c.k;
   s.skip = c.skip;
   s.aliases = c.aliases != nullptr;
+  s.subcenters = c.subcenters;
   return s;
 }
 
@@ -83,7 +85,7 @@ inline ForwardParams pack_forward(const ForwardCall& c, const ForwardShape& s, c
   q.ignore_index = c.ignore_index;
   q.rows = s.rows;
   q.dim = s.dim;
-  q.classes = s.classes;
+  q.classes = s.centres / s.subcenters;
   q.baskets = s.baskets;
   q.rule = c.rule;
   q.guard_kind = c.guard_kind;
@@ -92,6 +94,7 @@ inline ForwardParams pack_forward(const ForwardCall& c, const ForwardShape& s, c
   q.scale = c.scale;
   q.guard_value = c.guard_value;
   q.mined_in_lse = c.mined_in_lse;
+  q.subcenters = c.subcenters;
   p.sweep.tile_begin = memory.tile_begin;
   p.row.bad_label = memory.bad_label;
   p.out = memory.out;

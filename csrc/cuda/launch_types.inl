@@ -10,6 +10,8 @@ namespace bbs::cuda {
 
 template <class Types>
 auto choose_sweep(const ForwardShape& s, const ForwardPlan& plan) {
+  if (s.subcenters > 1)
+    return s.vectors ? &cos_lse_sweep<SubcenterTypes<Types, true>> : &cos_lse_sweep<SubcenterTypes<Types, false>>;
   return plan.resident ? &cos_lse_sweep<SweepTypes<Types, true, true>>
          : s.vectors   ? &cos_lse_sweep<SweepTypes<Types, false, true>>
                        : &cos_lse_sweep<SweepTypes<Types, false, false>>;

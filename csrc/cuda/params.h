@@ -15,9 +15,9 @@ struct NoBasket {
 
 struct Problem {
   const void* x;              // [B, D], unit column stride
-  const void* w;              // [C, D] with unit column stride, or (w_transposed) unit row stride
-  const int64_t* labels;      // [B] rows of w; with row_basket negative where the row's class is not in w
-  const int64_t* offsets;     // [K + 1] on the device
+  const void* w;              // [C * subcenters, D] with unit column stride, or (w_transposed) unit row stride
+  const int64_t* labels;      // [B] classes; with row_basket negative where the row's class is not in w
+  const int64_t* offsets;     // [K + 1] on the device, of centres: first rows of w
   const int64_t* aliases;     // [C] or null
   const float* guard_rows;    // [B] or null
   const int64_t* row_basket;  // [B], w is a shard then; -1 for an ignored row; null: labels and ignore_index say it
@@ -36,6 +36,7 @@ struct Problem {
   float scale;
   float guard_value;
   int32_t mined_in_lse;  // 0: the lists are returned, and the log-sum-exp is of the own basket alone
+  int32_t subcenters;    // adjacent rows of w that are a class
 };
 
 // Where a kernel leaves a label out of range, in memory that the host reads without waiting. `label` is written last.
@@ -52,13 +53,16 @@ struct RowArrays {
   float* guard;         // [B] +inf without a guard
   int32_t* basket;      // [B] index, or NoBasket
   int32_t* order;       // [B] row at each sorted position
+  int32_t* target;      // [B] the target's nearest centre, -1 where there is none; null where a class has one centre
   BadLabel* bad_label;  // null, or where a label out of range is reported
 };
 
-// How the classes are cut. Tiles of one basket are consecutive; a tile never holds classes of two baskets.
+// How the classes are cut. Tiles of one basket are consecutive; a tile never holds classes of two baskets, nor a part
+// of a class.
 struct Sweep {
   const int32_t* tile_begin;  // [K + 1] first tile of each basket, on the device
   int32_t tiles;              // tile_begin[K]
+  int32_t tile_step;          // centres from a tile of a basket to the next
   int32_t splits;             // S: blocks that share the tiles of one row block
   int32_t list_length;        // k + skip, or 0
   LsePair* pairs;             // [S, B] by sorted position
@@ -70,7 +74,7 @@ struct Sweep {
 struct Outputs {
   float* lse;          // [B]
   float* cos_target;   // [B]
-  int64_t* mined_idx;  // [B, K, k]
+  int64_t* mined_idx;  // [B, K, k] centres, the nearest of each mined class
   float* mined_cos;    // [B, K, k]
 };
 

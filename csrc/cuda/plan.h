@@ -28,16 +28,17 @@ struct ForwardShape {
   int32_t operand;  // Operand
   int32_t w_bytes;  // of an element: 4, or 2 with a 16-bit operand
   int32_t w_transposed;
-  int32_t vectors;  // rows of x and of w's memory start on 16 bytes
-  int32_t rows, dim, classes, baskets;
+  int32_t vectors;                      // rows of x and of w's memory start on 16 bytes
+  int32_t rows, dim, centres, baskets;  // centres: rows of w
   int32_t rule, k, skip;
-  int32_t aliases;    // given or not
+  int32_t aliases;  // given or not
+  int32_t subcenters;
   int32_t streaming;  // forbid keeping x in shared memory: for tests and reports
 };
 
 // Bytes from the start of the workspace.
 struct ForwardWorkspace {
-  int64_t inverse_norm, cos_target, guard, basket, order, pairs, lists, mates, pending, total;
+  int64_t inverse_norm, cos_target, guard, basket, order, target, pairs, lists, mates, pending, total;
 };
 
 struct ForwardPlan {
@@ -54,28 +55,34 @@ struct ForwardPlan {
 
 inline int32_t operand_bytes(int32_t operand) { return operand <= Operand::fp16 ? 2 : 4; }
 
-// First tile of each basket; returns how many there are. `tile_begin` [K + 1] may be null.
-inline int32_t plan_tiles(const int64_t* offsets, int32_t baskets, int32_t align, int32_t* tile_begin) {
+// First tile of each basket; returns how many there are. `offsets` of centres; `tile_begin` [K + 1] may be null.
+inline int32_t plan_tiles(const int64_t* offsets, int32_t baskets, int32_t align, int32_t subcenters,
+                          int32_t* tile_begin) {
+  const int64_t step = tile_step(subcenters, align);
   int64_t tiles = 0;
   for (int32_t b = 0; b < baskets; ++b) {
     if (tile_begin) tile_begin[b] = static_cast<int32_t>(tiles);
-    if (offsets[b + 1] > offsets[b]) tiles += (offsets[b + 1] - offsets[b] / align * align + kTileN - 1) / kTileN;
+    const int64_t begin = subcenters > 1 ? offsets[b] : offsets[b] / align * align;
+    if (offsets[b + 1] > offsets[b]) tiles += (offsets[b + 1] - begin + step - 1) / step;
   }
   if (tile_begin) tile_begin[baskets] = static_cast<int32_t>(tiles);
   return static_cast<int32_t>(tiles);
 }
 
+// `offsets` [K + 1] of centres, here and in what follows.
 inline ForwardPlan plan_forward(const ForwardShape& s, const int64_t* offsets, const Machine& machine) {
   ForwardPlan plan{};
   const int32_t x_element = operand_bytes(s.operand);
   const int32_t state = static_cast<int32_t>(sizeof(SweepState));
   const int64_t resident =
       int64_t{k_tiles(s.dim, x_element)} * kXTileBytes + tile_bytes(x_element, s.w_bytes, true) + state;
-  // The element-wise loads of odd shapes exist for streaming only.
-  plan.resident = !s.streaming && s.vectors && resident <= machine.shared_per_block;
-  plan.shared_bytes = plan.resident ? static_cast<int32_t>(resident) : tile_bytes(x_element, s.w_bytes, false) + state;
+  // The element-wise loads of odd shapes exist for streaming only, and so do classes of several centres.
+  const bool several = s.subcenters > 1;
+  plan.resident = !s.streaming && s.vectors && !several && resident <= machine.shared_per_block;
+  const int32_t streaming = tile_bytes(x_element, s.w_bytes, false) + state + (several ? kNearestBytes : 0);
+  plan.shared_bytes = plan.resident ? static_cast<int32_t>(resident) : streaming;
   plan.threads = kThreads;
-  plan.tiles = plan_tiles(offsets, s.baskets, class_align(s.w_transposed, s.w_bytes), nullptr);
+  plan.tiles = plan_tiles(offsets, s.baskets, class_align(s.w_transposed, s.w_bytes), s.subcenters, nullptr);
   plan.row_blocks = (s.rows + kTileM - 1) / kTileM;
   plan.list_length = mines_lists(Rule{s.rule}, s.k) ? s.k + s.skip : 0;
 
@@ -102,6 +109,7 @@ inline ForwardPlan plan_forward(const ForwardShape& s, const int64_t* offsets, c
   plan.at.guard = take(rows * 4);
   plan.at.basket = take(rows * 4);
   plan.at.order = take(rows * 4);
+  plan.at.target = take(several ? rows * 4 : 0);
   plan.at.pairs = take(rows * plan.splits * int64_t{sizeof(LsePair)});
   const int64_t slots = plan.list_length ? int64_t{plan.splits} + s.baskets - 1 : 0;
   plan.at.lists = take(slots * rows * plan.list_length * int64_t{sizeof(TopkKey)});
@@ -118,11 +126,13 @@ inline void place_workspace(ForwardParams& p, const ForwardShape& s, const Forwa
   p.row.guard = reinterpret_cast<float*>(base + plan.at.guard);
   p.row.basket = reinterpret_cast<int32_t*>(base + plan.at.basket);
   p.row.order = reinterpret_cast<int32_t*>(base + plan.at.order);
+  p.row.target = s.subcenters > 1 ? reinterpret_cast<int32_t*>(base + plan.at.target) : nullptr;
   p.sweep.pairs = reinterpret_cast<LsePair*>(base + plan.at.pairs);
   p.sweep.lists = reinterpret_cast<TopkKey*>(base + plan.at.lists);
   p.sweep.mates = s.aliases && plan.list_length ? reinterpret_cast<int32_t*>(base + plan.at.mates) : nullptr;
   p.sweep.pending = reinterpret_cast<TopkKey*>(base + plan.at.pending);
   p.sweep.tiles = plan.tiles;
+  p.sweep.tile_step = tile_step(s.subcenters, class_align(s.w_transposed, s.w_bytes));
   p.sweep.splits = plan.splits;
   p.sweep.list_length = plan.list_length;
 }

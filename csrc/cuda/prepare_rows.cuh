@@ -102,7 +102,7 @@ __device__ __forceinline__ RowProducts simt_products(const Problem& q, int i, in
   return {dot, Loop::squared_norm(x_squares), Loop::squared_norm(w_squares)};
 }
 
-// What the label says of a row. basket: index, or NoBasket; label: row of w that is the target, -1 where there is none.
+// What the label says of a row. basket: index, or NoBasket; label: class that is the target, -1 where there is none.
 struct RowPlace {
   int basket, label;
 };
@@ -115,12 +115,13 @@ __device__ __forceinline__ RowPlace row_place(const Problem& q, int i) {
     if (basket == -1) return {NoBasket::ignored, -1};
     if (basket < 0 || basket >= q.baskets) return {NoBasket::bad_label, -1};
     if (label < 0) return {static_cast<int>(basket), -1};  // the class is on another shard
-    if (label < q.offsets[basket] || label >= q.offsets[basket + 1]) return {NoBasket::bad_label, -1};
+    if (label * q.subcenters < q.offsets[basket] || label * q.subcenters >= q.offsets[basket + 1])
+      return {NoBasket::bad_label, -1};
     return {static_cast<int>(basket), static_cast<int>(label)};
   }
   if (label == q.ignore_index) return {NoBasket::ignored, -1};
   if (label < 0 || label >= q.classes) return {NoBasket::bad_label, -1};
-  return {last_not_after(q.offsets, 0, q.baskets - 1, label), static_cast<int>(label)};
+  return {last_not_after(q.offsets, 0, q.baskets - 1, label * q.subcenters), static_cast<int>(label)};
 }
 
 template <class Types>
@@ -134,17 +135,29 @@ __global__ void __launch_bounds__(kPrepareThreads) prepare_rows(const __grid_con
   if (i >= q.rows) i = -1;
   const RowPlace place = row_place(q, i);
   const bool bad = place.basket == NoBasket::bad_label;
-  RowProducts sum;
-  if constexpr (kMma)
-    sum = mma_products<Types>(q, i, place.label, lane);
-  else
-    sum = simt_products<Types>(q, i, place.label);
-  if (i < 0 || (kMma && lane % 4 != 0)) return;
-  const float x_inverse = inverse_norm(sum.x_squares);
   const float nan = __int_as_float(0x7fc00000), infinity = __int_as_float(0x7f800000);
-  const float c_t = place.label >= 0 ? cosine(sum.dot, x_inverse, inverse_norm(sum.w_squares)) : bad ? nan : 0.0f;
+  const int first_centre = place.label * q.subcenters;
+  int target = first_centre;
+  float x_inverse = 0.0f, c_t = bad ? nan : 0.0f;
+#pragma unroll 1
+  for (int n = 0; n < q.subcenters; ++n) {
+    const int centre = place.label < 0 ? -1 : first_centre + n;
+    RowProducts sum;
+    if constexpr (kMma)
+      sum = mma_products<Types>(q, i, centre, lane);
+    else
+      sum = simt_products<Types>(q, i, centre);
+    x_inverse = inverse_norm(sum.x_squares);
+    if (place.label < 0) continue;
+    const float c = cosine(sum.dot, x_inverse, inverse_norm(sum.w_squares));
+    if (n > 0 && !(c > c_t || c != c)) continue;  // the first of the largest; a NaN stays
+    c_t = c;
+    target = centre;
+  }
+  if (i < 0 || (kMma && lane % 4 != 0)) return;
   p.row.inverse_norm[i] = x_inverse;
   p.row.cos_target[i] = c_t;
+  if (p.row.target) p.row.target[i] = place.label < 0 ? -1 : target;
   p.row.basket[i] = place.basket;
   p.row.guard[i] = q.guard_kind == GuardKind::absolute   ? q.guard_value
                    : q.guard_kind == GuardKind::relative ? __fadd_rn(c_t, -q.guard_value)

@@ -3,6 +3,7 @@
 // belongs to, without an exclusion and below every threshold) costs two multiplications and a maximum per product.
 #pragma once
 
+#include "nearest_centres.cuh"
 #include "sweep_state.cuh"
 #include "topk_list.cuh"
 
@@ -14,17 +15,29 @@ struct PlainExp2 {
 
 constexpr float kLog2E = 1.4426950408889634f;
 
-// Classes of the tile whose alias some row here may have: found by one thread per class, compared by every row.
+// Classes of the tile whose alias some row here may have: found by the thread of its first column, compared by every
+// row. `several`, here and below: classes have several centres.
+template <bool several>
 __device__ __forceinline__ void find_alias_hits(const ForwardParams& p, SweepState& s, const Tile& tile) {
   const int c = tile.start + static_cast<int>(threadIdx.x);
   if (c < tile.first || c >= tile.last) return;
-  const int64_t alias = p.problem.aliases[c];
+  if (several && c % p.problem.subcenters != 0) return;
+  const int64_t alias = p.problem.aliases[several ? c / p.problem.subcenters : c];
   if (alias < 0 || !(s.bloom[bloom_bit(alias) / 32] >> bloom_bit(alias) % 32 & 1)) return;
   s.hit[atomicAdd(&s.hits, 1)] = {alias, static_cast<int32_t>(threadIdx.x)};
 }
 
+// The bits of a class among 32 columns, of which its first centre is `at`, or would be.
+template <bool several>
+__device__ __forceinline__ uint32_t class_bits(const Problem& q, int at) {
+  if constexpr (!several) return at >= 0 && at < 32 ? 1u << at : 0u;
+  const int low = at > 0 ? at : 0, high = at + q.subcenters < 32 ? at + q.subcenters : 32;
+  return low < high ? ((1u << (high - low)) - 1) << low : 0u;
+}
+
 // Marks, for row `threadIdx.x`, the columns that are never a negative of it: outside the basket, its target, its
 // alias-mates. Returns whether there are any.
+template <bool several>
 __device__ __forceinline__ bool mask_row(const ForwardParams& p, SweepState& s, const Tile& tile) {
   const int r = threadIdx.x;
   const int below = tile.first - tile.start, above = tile.last - tile.start;
@@ -34,8 +47,7 @@ __device__ __forceinline__ bool mask_row(const ForwardParams& p, SweepState& s, 
     const int low = below - 32 * w, high = above - 32 * w;
     uint32_t mask = low >= 32 ? ~0u : low > 0 ? (1u << low) - 1 : 0u;
     mask |= high <= 0 ? ~0u : high < 32 ? ~0u << high : 0u;
-    const int target = s.label[r] - tile.start - 32 * w;
-    if (target >= 0 && target < 32) mask |= 1u << target;
+    if (!several || s.label[r] >= 0) mask |= class_bits<several>(p.problem, s.label[r] - tile.start - 32 * w);
     s.masked[r][w] = mask;
     any |= mask;
   }
@@ -43,7 +55,11 @@ __device__ __forceinline__ bool mask_row(const ForwardParams& p, SweepState& s, 
     for (int h = 0; h < s.hits; ++h) {
       if (s.hit[h].alias != s.alias[r]) continue;
       const int column = s.hit[h].column;
-      s.masked[r][column / 32] |= 1u << column % 32;
+      if constexpr (several) {
+        for (int w = 0; w < kMaskWords; ++w) s.masked[r][w] |= class_bits<true>(p.problem, column - 32 * w);
+      } else {
+        s.masked[r][column / 32] |= 1u << column % 32;
+      }
       ++s.mates[r];
       any = 1;
     }
@@ -52,9 +68,10 @@ __device__ __forceinline__ bool mask_row(const ForwardParams& p, SweepState& s, 
 }
 
 // The inverse norms of the tile's classes and the masks. True if any product of the tile is masked. Barriers inside.
-template <bool with_norms, class Loop>
-__device__ __forceinline__ bool prepare_epilogue(const ForwardParams& p, SweepState& s, const Tile& tile,
-                                                 const Loop& loop) {
+// `nearest`: kNearestBytes of shared memory, of classes with several centres only.
+template <bool with_norms, bool several, class Loop>
+__device__ __forceinline__ bool prepare_epilogue(const ForwardParams& p, SweepState& s, const Tile& tile, Loop& loop,
+                                                 float* nearest) {
   const auto put = [&](int column, float squares) {
     const int c = tile.start + column;
     s.w_inverse[column] = c >= tile.first && c < tile.last ? inverse_norm(squares) : 0.0f;
@@ -64,10 +81,13 @@ __device__ __forceinline__ bool prepare_epilogue(const ForwardParams& p, SweepSt
   else
     put(threadIdx.x, 1.0f);
   if (p.problem.aliases) {
-    find_alias_hits(p, s, tile);
+    find_alias_hits<several>(p, s, tile);
     __syncthreads();
   }
-  return __syncthreads_or(mask_row(p, s, tile));
+  const bool masked = __syncthreads_or(mask_row<several>(p, s, tile));
+  if constexpr (!several) return masked;
+  mask_farther_centres(p.problem, s, loop, tile, nearest);
+  return true;
 }
 
 // Adds a thread's share of one row to the row's pair. All lanes of the warp come here together; `dense` and the row
@@ -117,10 +137,10 @@ __device__ __forceinline__ void offer(SweepState& s, Loop& loop, int i, const Ro
   }
 }
 
-template <bool with_norms, class Loop>
+template <bool with_norms, bool several, class Loop>
 __device__ __forceinline__ void finish_products(const ForwardParams& p, SweepState& s, Loop& loop, const Tile& tile,
-                                                TopkKey* pending) {
-  const bool masked = prepare_epilogue<with_norms>(p, s, tile, loop);
+                                                TopkKey* pending, float* nearest) {
+  const bool masked = prepare_epilogue<with_norms, several>(p, s, tile, loop, nearest);
   const bool dense_everywhere = dense_in_other_baskets(p.problem.rule);
   const bool touches_everything = reads_other_baskets(p.problem.rule, p.problem.k);
   const float scale_log2e = p.problem.scale * kLog2E;

@@ -18,11 +18,19 @@ struct RowState {
   int32_t basket;   // or NoBasket
 };
 
-// One tile of the walk. `start` is the class of its column 0: at or before `first`, see class_align.
+// One tile of the walk: the centres [first, last) of a basket. `start` is the centre of its column 0: at or before
+// `first`, see class_align.
 struct Tile {
   int32_t basket;
   int32_t start, first, last;
 };
+
+// Tile `n` of a basket that has the centres [begin, end). `several`: classes have several, which stay together.
+BBS_HOST_DEVICE Tile cut_tile(int basket, int begin, int end, int n, int align, int step, bool several) {
+  const int start = begin / align * align + n * step;
+  const int from = several ? begin + n * step : start;
+  return {basket, start, from > begin ? from : begin, from + step < end ? from + step : end};
+}
 
 // Tiles are looked up between two tiles, when registers are free, for the copies that run ahead: three k-tiles before
 // the products and one on, which may be as many tiles.
@@ -45,8 +53,8 @@ struct SweepState {
   Tile tile[kTileSlots];
   int32_t walk_segment, walk_basket;  // of the last tile looked up
   uint32_t bloom[kBloomWords];
-  int32_t source[kTileM];  // row of x, or kNoRow
-  int32_t label[kTileM];
+  int32_t source[kTileM];   // row of x, or kNoRow
+  int32_t label[kTileM];    // first centre of the target, or kNoRow
   int32_t waiting[kTileM];  // candidates in the pending buffer
   int32_t listed[kTileM];   // keys in the list
   int32_t mates[kTileM];    // classes of the row's alias met in this basket

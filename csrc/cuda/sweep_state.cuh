@@ -14,7 +14,7 @@ __device__ __forceinline__ int bloom_bit(int64_t alias) {
 
 // Looks up tile `at` of the block's own count, on one thread, which asks for them in order. `align`: classes that start a
 // 16-byte chunk of a transposed w, else 1.
-template <int align>
+template <int align, bool several>
 __device__ __forceinline__ void look_up_tile(const ForwardParams& p, SweepState& s, int at) {
   int segment = s.walk_segment, basket = s.walk_basket;
   while (at >= s.segment_end[segment]) ++segment;
@@ -24,9 +24,8 @@ __device__ __forceinline__ void look_up_tile(const ForwardParams& p, SweepState&
   if (tile >= tile_begin[basket + 1]) basket = last_not_after(tile_begin, basket + 1, p.problem.baskets - 1, tile);
   const int begin_class = static_cast<int>(p.problem.offsets[basket]);
   const int end_class = static_cast<int>(p.problem.offsets[basket + 1]);
-  const int start = begin_class / align * align + (tile - tile_begin[basket]) * kTileN;
-  s.tile[at % kTileSlots] = {basket, start, start > begin_class ? start : begin_class,
-                             start + kTileN < end_class ? start + kTileN : end_class};
+  s.tile[at % kTileSlots] = cut_tile(basket, begin_class, end_class, tile - tile_begin[basket], align,
+                                     several ? p.sweep.tile_step : kTileN, several);
   s.walk_segment = segment;
   s.walk_basket = basket;
 }
@@ -51,7 +50,7 @@ __device__ __forceinline__ void fill_rows(const ForwardParams& p, SweepState& s,
     const bool active = basket < NoBasket::ignored;
     s.row[r] = {active ? p.row.inverse_norm[i] : 0.0f, active ? p.row.guard[i] : 0.0f, __int_as_float(0x7f800000), basket};
     s.source[r] = active ? i : kNoRow;
-    s.label[r] = active && q.labels[i] >= 0 ? static_cast<int>(q.labels[i]) : kNoRow;
+    s.label[r] = active && q.labels[i] >= 0 ? static_cast<int>(q.labels[i]) * q.subcenters : kNoRow;
     s.alias[r] = active ? alias_of(q, i) : -1;
     if (s.alias[r] >= 0) atomicOr(&s.bloom[bloom_bit(s.alias[r]) / 32], 1u << bloom_bit(s.alias[r]) % 32);
     s.pair[0][r] = s.pair[1][r] = {-__int_as_float(0x7f800000), 0.0f};

@@ -35,8 +35,21 @@ BBS_HOST_DEVICE constexpr int tile_bytes(int operand_bytes, int stored_bytes, bo
   return ring_stages(converts) * stage_bytes(operand_bytes, converts, resident) +
          (converts ? 2 * (w_tile_bytes(operand_bytes, stored_bytes) + w_tile_bytes(operand_bytes, operand_bytes)) : 0);
 }
+// What a few rows of cosines take while the nearest centres of their classes are found. Rows are 8 banks apart, so that
+// the fragments of a warp fall into different ones.
+constexpr int kNearestRow = kTileN + 8;
+constexpr int kNearestBytes = 16 * kNearestRow * 4;
+
 // A 16-byte copy of a transposed w starts at a multiple of this many classes.
 BBS_HOST_DEVICE constexpr int class_align(bool transposed, int w_bytes) { return transposed ? 16 / w_bytes : 1; }
+// Centres from a tile to the next. With several to a class it is whole classes and whole 16-byte chunks, and leaves
+// room for the centres that the first chunk begins with too early.
+BBS_HOST_DEVICE constexpr int tile_step(int subcenters, int align) {
+  if (subcenters == 1) return kTileN;
+  int both = subcenters;
+  while (both % align != 0) both += subcenters;
+  return (kTileN - (align - 1)) / both * both;
+}
 BBS_HOST_DEVICE constexpr int k_tiles(int dim, int operand_bytes) {
   return (dim * operand_bytes + kRowBytes - 1) / kRowBytes;
 }

@@ -1,5 +1,6 @@
 // Launch plans and parameter bytes of the CUDA kernels, for launchers outside this library and for the tests. Pure: no
-// CUDA runtime is needed to build or call it. A call is a dict of the fields of ForwardCall; pointers are integers.
+// CUDA runtime is needed to build or call it. A call is a dict of the fields of ForwardCall; pointers are integers, and
+// offsets are those of centres, as the kernels have them.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -56,6 +57,7 @@ inline cuda::ForwardCall call_from(const py::dict& v) {
   c.skip = v["skip"].cast<int32_t>();
   c.scale = v["scale"].cast<float>();
   c.guard_value = v["guard_value"].cast<float>();
+  c.subcenters = v.contains("subcenters") ? v["subcenters"].cast<int32_t>() : 1;
   c.mined_in_lse = !v.contains("mined_in_lse") || v["mined_in_lse"].cast<bool>();
   return c;
 }
@@ -89,7 +91,7 @@ inline py::dict plan_forward(const py::dict& call, const std::vector<int64_t>& o
   const cuda::ForwardPlan& p = made.plan;
   std::vector<int32_t> tile_begin(offsets.size());
   cuda::plan_tiles(offsets.data(), made.shape.baskets, cuda::class_align(made.shape.w_transposed, made.shape.w_bytes),
-                   tile_begin.data());
+                   made.shape.subcenters, tile_begin.data());
   py::dict d;
   d["prepare_rows"] = launch(p.prepare_blocks, 1, cuda::kPrepareThreads, 0);
   d["order_rows"] = launch(p.order_blocks, 1, cuda::kPrepareThreads, 0);
@@ -99,6 +101,7 @@ inline py::dict plan_forward(const py::dict& call, const std::vector<int64_t>& o
   d["resident"] = p.resident != 0;
   d["vectors"] = made.shape.vectors != 0;
   d["w_transposed"] = made.shape.w_transposed != 0;
+  d["several"] = made.shape.subcenters > 1;
   d["tiles"] = p.tiles;
   d["splits"] = p.splits;
   d["list_length"] = p.list_length;
@@ -206,6 +209,7 @@ inline py::dict plan_backward(const py::dict& call, const std::vector<int64_t>& 
   d["lane_values"] = cuda::lane_values(made.shape.dim, made.shape.w_transposed);
   d["vectors"] = made.shape.vectors != 0;
   d["w_transposed"] = made.shape.w_transposed != 0;
+  d["several"] = made.shape.subcenters > 1;
   return d;
 }
 

@@ -75,6 +75,7 @@ inline cuda::ForwardCall describe_call(const Tensor& x, const Tensor& w, const T
   call.scale = static_cast<float>(a.scale);
   call.guard_value = static_cast<float>(rule.guard_value);
   call.mined_in_lse = true;
+  call.subcenters = static_cast<int32_t>(a.subcenters);
   return call;
 }
 
@@ -87,7 +88,7 @@ struct CudaCall {
   torch::stable::accelerator::DeviceGuard device_guard;
   int32_t device;
   void* stream;
-  std::vector<int64_t> offsets;
+  std::vector<int64_t> offsets;  // of centres
   cuda::Machine machine;
   cuda::ForwardCall call{};
   cuda::ForwardShape shape{};
@@ -109,9 +110,9 @@ struct CudaCall {
     raise_bad_label(stream);
     check_cuda(class_index);
     check_scale(a.scale);
-    check(a.subcenters == 1, "subcenters is ", a.subcenters, " with tensors on CUDA, allowed is 1 there");
+    const int64_t classes = check_subcenters(a.subcenters, w);
     if (aliases.has_value()) {
-      check_vector("aliases", *aliases, ScalarType::Long, w.size(0));
+      check_vector("aliases", *aliases, ScalarType::Long, classes);
       check_here("aliases", *aliases);
     }
     if (places.basket.has_value()) check_here("row_basket", *places.basket);
@@ -119,19 +120,22 @@ struct CudaCall {
     const Tensor host = packed(offsets_);
     offsets.assign(data<int64_t>(host), data<int64_t>(host) + host.size(0));
     const auto baskets = static_cast<int64_t>(offsets.size()) - 1;
-    check_offsets(offsets.data(), baskets, w.size(0));
+    check_offsets(offsets.data(), baskets, classes);
     check(baskets <= kMaxCudaBaskets, "offsets has ", baskets, " baskets, allowed are ", kMaxCudaBaskets, " on CUDA");
     const RuleParams rule = check_rule(a.rule, a.k, a.skip, a.guard_kind, a.guard_value, offsets.data(), baskets);
     check_guard(guard, x, rule.guard);
     if (guard.has_value()) check_here("guard", *guard);
 
+    for (int64_t& offset : offsets) offset *= a.subcenters;
     call = describe_call(x, w, labels, guard, aliases, allow_tf32, baskets, rule, a, places);
     shape = cuda::shape_of(call);
   }
   CudaCall(const CudaCall&) = delete;
   CudaCall& operator=(const CudaCall&) = delete;
 
-  Tables tables() const { return tables_of(offsets, cuda::class_align(shape.w_transposed, shape.w_bytes), device); }
+  Tables tables() const {
+    return tables_of(offsets, cuda::class_align(shape.w_transposed, shape.w_bytes), shape.subcenters, device);
+  }
 
  private:
   // x with unit stride along D; copying a batch costs nothing beside a sweep.

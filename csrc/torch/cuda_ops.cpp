@@ -174,22 +174,23 @@ cuda::ForwardParams parameters(const Tensor& x, const Tensor& w, const Tensor& l
                                const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases,
                                bool allow_tf32, const RuleArguments& a, const RowPlaces& places = {},
                                bool mined_in_lse = true) {
-  const auto* begin = data<int64_t>(offsets);
+  std::vector<int64_t> begin(data<int64_t>(offsets), data<int64_t>(offsets) + offsets.size(0));
   const int64_t baskets = offsets.size(0) - 1;
-  const RuleParams checked = check_rule(a.rule, a.k, a.skip, a.guard_kind, a.guard_value, begin, baskets);
+  const RuleParams checked = check_rule(a.rule, a.k, a.skip, a.guard_kind, a.guard_value, begin.data(), baskets);
+  for (int64_t& offset : begin) offset *= a.subcenters;
   cuda::ForwardCall call = describe_call(x, w, labels, guard, aliases, allow_tf32, baskets, checked, a, places);
   call.mined_in_lse = mined_in_lse;
   const cuda::ForwardShape shape = cuda::shape_of(call);
-  return cuda::pack_forward(call, shape, cuda::plan_forward(shape, begin, cuda::machine_of(90, 132)), {});
+  return cuda::pack_forward(call, shape, cuda::plan_forward(shape, begin.data(), cuda::machine_of(90, 132)), {});
 }
 
 Tensor forward_parameters(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets,
                           const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
                           int64_t rule, int64_t k, int64_t skip, int64_t guard_kind, double guard_value,
                           int64_t ignore_index, bool allow_tf32, const std::optional<Tensor>& row_basket,
-                          const std::optional<Tensor>& row_alias, bool mined_in_lse) {
+                          const std::optional<Tensor>& row_alias, bool mined_in_lse, int64_t subcenters) {
   return bytes_of(parameters(x, w, labels, offsets, guard, aliases, allow_tf32,
-                             {scale, rule, k, skip, guard_kind, guard_value, ignore_index},
+                             {scale, rule, k, skip, guard_kind, guard_value, ignore_index, subcenters},
                              {row_basket, row_alias, x.size(0)}, mined_in_lse));
 }
 
@@ -197,12 +198,13 @@ Tensor margin_parameters(const Tensor& x, const Tensor& w, const Tensor& labels,
                          const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
                          int64_t rule, int64_t k, int64_t skip, int64_t guard_kind, double guard_value,
                          int64_t ignore_index, double m1, double m2, double m3, int64_t boundary, int64_t target_grad,
-                         bool allow_tf32) {
+                         bool allow_tf32, int64_t subcenters) {
   const auto margin = rounded<float>(check_margin(m1, m2, m3, boundary, target_grad));
-  return bytes_of(cuda::MarginParams{parameters(x, w, labels, offsets, guard, aliases, allow_tf32,
-                                                {scale, rule, k, skip, guard_kind, guard_value, ignore_index}),
-                                     margin,
-                                     {}});
+  return bytes_of(
+      cuda::MarginParams{parameters(x, w, labels, offsets, guard, aliases, allow_tf32,
+                                    {scale, rule, k, skip, guard_kind, guard_value, ignore_index, subcenters}),
+                         margin,
+                         {}});
 }
 
 // The label that an earlier launch found out of range, and how many classes there were: [2] int64 on the CPU, the first
@@ -223,11 +225,12 @@ STABLE_TORCH_LIBRARY_FRAGMENT(bbs_kernels, m) {
   m.def(
       "forward_parameters(Tensor x, Tensor w, Tensor labels, Tensor offsets, Tensor? guard, Tensor? aliases, "
       "float scale, int rule, int k, int skip, int guard_kind, float guard_value, int ignore_index, bool allow_tf32, "
-      "Tensor? row_basket=None, Tensor? row_alias=None, bool mined_in_lse=True) -> Tensor");
+      "Tensor? row_basket=None, Tensor? row_alias=None, bool mined_in_lse=True, int subcenters=1) -> "
+      "Tensor");
   m.def(
       "margin_parameters(Tensor x, Tensor w, Tensor labels, Tensor offsets, Tensor? guard, Tensor? aliases, "
       "float scale, int rule, int k, int skip, int guard_kind, float guard_value, int ignore_index, float m1, "
-      "float m2, float m3, int boundary, int target_grad, bool allow_tf32) -> Tensor");
+      "float m2, float m3, int boundary, int target_grad, bool allow_tf32, int subcenters=1) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(bbs_kernels, CompositeExplicitAutograd, m) {

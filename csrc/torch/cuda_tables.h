@@ -1,4 +1,4 @@
-// The small integer tables of a launch on the device. They depend on the offsets and the alignment only, so they are
+// The small integer tables of a launch on the device. They depend on how classes are cut only, so they are
 // copied once and kept: a step makes no host-to-device copy, and a captured graph finds them in place.
 #pragma once
 
@@ -28,16 +28,17 @@ Tensor to_device(const std::vector<T>& values, ScalarType type, const torch::sta
   return torch::stable::to(host, std::nullopt, std::nullopt, device);
 }
 
-inline Tables tables_of(const std::vector<int64_t>& offsets, int32_t align, int32_t device_index) {
+// `offsets` of centres.
+inline Tables tables_of(const std::vector<int64_t>& offsets, int32_t align, int32_t subcenters, int32_t device_index) {
   static std::mutex mutex;
   static auto* const kept = new std::map<std::vector<int64_t>, Tables>;  // never emptied: graphs hold the addresses
-  std::vector<int64_t> key = {device_index, align};
+  std::vector<int64_t> key = {device_index, align, subcenters};
   key.insert(key.end(), offsets.begin(), offsets.end());
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = kept->find(key);
   if (found != kept->end()) return found->second;
   std::vector<int32_t> tile_begin(offsets.size());
-  cuda::plan_tiles(offsets.data(), static_cast<int32_t>(offsets.size()) - 1, align, tile_begin.data());
+  cuda::plan_tiles(offsets.data(), static_cast<int32_t>(offsets.size()) - 1, align, subcenters, tile_begin.data());
   const torch::stable::Device device(torch::headeronly::DeviceType::CUDA, device_index);
   const Tables made = {to_device(offsets, ScalarType::Long, device), to_device(tile_begin, ScalarType::Int, device)};
   return kept->emplace(std::move(key), made).first->second;

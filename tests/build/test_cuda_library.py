@@ -58,6 +58,14 @@ for dtype, tf32 in ((torch.float32, False), (torch.float32, True), (torch.float1
                 x, w, labels, offsets, g, a, *numbers.values(), tf32, *shard.values()
             )
             assert packed == bytes(want.tolist()), (dtype, w.stride(), rule)
+            some = torch.tensor([0, 30, 30, 50])
+            few = None if a is None else a[:50]
+            two = calls.forward_call(x, w, labels, some, g, few, **numbers, allow_tf32=tf32, subcenters=2)
+            packed = _core.pack_forward(two, calls.centre_offsets(some, 2), machine, memory)
+            want = torch.ops.bbs_kernels.forward_parameters(
+                x, w, labels, some, g, few, *numbers.values(), tf32, subcenters=2
+            )
+            assert packed == bytes(want.tolist()), (dtype, w.stride(), rule)
             margin = (1.1, 0.3, 0.1, 1, 1)
             packed = _core.pack_forward(got, offsets.tolist(), machine, memory, margin=margin)
             want = torch.ops.bbs_kernels.margin_parameters(

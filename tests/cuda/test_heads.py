@@ -29,7 +29,7 @@ def batch(loss: bs.BasketSoftmaxLoss, dtype: torch.dtype) -> tuple[Tensor, Tenso
     labels = torch.randint(CLASSES, (ROWS,), generator=generator).cuda()
     labels[::11] = -1
     noise = 0.01 * torch.randn(ROWS, WIDTH, generator=generator).cuda()
-    x = loss.weight.detach()[labels.clamp_min(0)] + noise
+    x = loss.weight.detach()[labels.clamp_min(0) * loss.subcenters] + noise
     return x.to(dtype).requires_grad_(), labels
 
 
@@ -40,8 +40,9 @@ def dense(
     w = loss.weight.detach().to(x.dtype).to(dtype).requires_grad_()
     x = x.detach().to(dtype).requires_grad_()
     lse, cos_t, *_ = reference.cos_lse(
-        x, w, labels, loss.baskets.offsets, scale=loss.scale, mining=loss.mining, ignore_index=-1
-    )
+        x, w, labels, loss.baskets.offsets, scale=loss.scale, mining=loss.mining, ignore_index=-1,
+        subcenters=loss.subcenters,
+    )  # fmt: skip
     losses = torch.where(labels >= 0, core.row_losses(lse, loss.margin(cos_t), loss.scale), 0.0)
     losses.sum().backward()
     return losses.detach().cpu(), x.grad.double().cpu(), w.grad.double().cpu()
@@ -49,8 +50,9 @@ def dense(
 
 @pytest.mark.parametrize("mining", RULES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_loss_and_gradients(dtype, mining):
-    loss = head(mining=mining)
+@pytest.mark.parametrize("subcenters", [1, 3])
+def test_loss_and_gradients(subcenters, dtype, mining):
+    loss = head(mining=mining, subcenters=subcenters)
     x, labels = batch(loss, dtype)
     losses = loss(x, labels)
     losses.sum().backward()

@@ -37,6 +37,20 @@ margins = st.one_of(
     st.builds(bs.SphereFace, st.floats(0.5, 4.0), **forms),
     st.builds(bs.CombinedMargin, st.floats(0.9, 1.2), st.floats(0.0, 0.5), st.floats(0.0, 0.3), **forms),
     st.builds(bs.AdaFace),
+    st.builds(
+        bs.MagFace,
+        st.floats(0.0, 0.5),
+        st.floats(0.5, 1.0),
+        st.just(1.0),
+        st.just(9.0),
+        st.just(2.0),
+        forms["boundary"],
+    ),
+    st.builds(
+        lambda m, momentum: bs.CurricularFace(m, momentum).double(), st.floats(0.0, 1.0), st.floats(0.1, 0.9)
+    ),
+    st.builds(bs.ASoftmax, st.floats(0.5, 4.0), st.floats(0.0, 5.0)),
+    st.builds(bs.InterclassFilter, st.floats(0.1, 0.9), st.builds(bs.ArcFace, st.floats(0.0, 1.0))),
     st.just(torch.sin),
     st.just(lambda cos_t, ctx: cos_t - 0.01 * ctx.norms),
 )

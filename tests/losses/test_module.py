@@ -148,7 +148,7 @@ def test_autocast_casts_embeddings_and_not_centres(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("mining", [bs.TopK(3, 1), bs.Below(bs.Ema(0.5)), bs.All()], ids=str)
 @pytest.mark.parametrize(
-    "margin", [bs.ArcFace(), bs.AdaFace(), bs.SphereFace(1.4)], ids=lambda m: type(m).__name__
+    "margin", [bs.ArcFace(), bs.AdaFace(), bs.SphereFace(1.4), bs.MagFace()], ids=lambda m: type(m).__name__
 )
 def test_compiles_without_a_graph_break(mining, margin) -> None:
     torch._dynamo.reset()
@@ -164,6 +164,17 @@ def test_compiles_without_a_graph_break(mining, margin) -> None:
     torch.testing.assert_close(head.weight.grad, twin.weight.grad, rtol=1e-5, atol=1e-8)
     for key, value in twin.stats().items():
         torch.testing.assert_close(head.stats()[key], value)
+
+
+def test_compiles_around_mapped_negatives() -> None:
+    """A break in the graph, no more: the pass over the blocks runs as it is."""
+    torch._dynamo.reset()
+    head, batch = planted(margin=bs.CurricularFace())
+    twin = copy.deepcopy(head)
+    compiled = torch.compile(head, backend="aot_eager")
+    for _ in range(2):
+        torch.testing.assert_close(compiled(*batch), twin(*batch), rtol=1e-6, atol=0.0)
+    assert head.margin.t == twin.margin.t != 0.0
 
 
 def test_compiles_with_local_labels_and_weights() -> None:

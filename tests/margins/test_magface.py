@@ -164,3 +164,15 @@ def test_a_penalty_needs_the_norms() -> None:
     Bad.row_penalty = lambda self, ctx: ctx.norms.sum()
     with pytest.raises(ValueError, match=r"row_penalty must return the shape \(1,\), got \(\)"):
         bs.BasketSoftmaxLoss([3], 2, Bad())(torch.ones(1, 2), torch.tensor([0]))
+
+
+def test_fused_sgd_moves_the_centres_as_sgd_does() -> None:
+    heads = [planted(margin=bs.MagFace(0.3, 0.8, 1.0, 30.0, 5.0))[0] for _ in range(2)]
+    _, batch = planted()
+    optimizers = [torch.optim.SGD([heads[0].weight], lr=0.3), bs.optim.FusedSGD(heads[1], lr=0.3)]
+    for head, optimizer in zip(heads, optimizers, strict=True):
+        for _ in range(2):
+            optimizer.zero_grad()
+            head(*batch).backward()
+            optimizer.step()
+    assert torch.equal(heads[0].weight, heads[1].weight)

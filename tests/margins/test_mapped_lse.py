@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import basket_softmax as bs
-from bbs_kernels import mapped_lse, reference
+from bbs_kernels import mapped_blocks, mapped_lse, mapped_pairs, reference
 from losses.planted import F32_MAX, eager, exact, planted
 from support.tolerances import PRECISION, assert_gradient, assert_losses
 
@@ -25,8 +25,9 @@ MARGINS = {
 
 @pytest.fixture
 def small_blocks(monkeypatch) -> None:
-    monkeypatch.setattr(mapped_lse, "BLOCK", 37 * 13)
-    monkeypatch.setattr(mapped_lse, "LEAST_CLASSES", 1)
+    monkeypatch.setattr(mapped_blocks, "BLOCK", 37 * 13)
+    monkeypatch.setattr(mapped_blocks, "LEAST_CLASSES", 1)
+    monkeypatch.setattr(mapped_pairs, "BLOCK", 24 * 11)
 
 
 def head_and_batch(mining, margin, dtype, **options):
@@ -44,7 +45,11 @@ def head_and_batch(mining, margin, dtype, **options):
 
 @pytest.mark.parametrize("margin", MARGINS)
 @pytest.mark.parametrize("mining", RULES, ids=str)
-def test_against_the_reference_in_fp64(mining, margin: str, small_blocks) -> None:
+@pytest.mark.parametrize("way", ["cpu", "other devices"])
+def test_against_the_reference_in_fp64(mining, margin: str, way: str, small_blocks, monkeypatch) -> None:
+    """Both ways on this CPU: rows sorted out by basket with mined pairs gathered, and everything by masks."""
+    if way != "cpu":
+        monkeypatch.setattr(mapped_blocks, "SORTED_OUT", ())
     aliases = torch.full((97,), -1)
     aliases[[0, 40, 41, 60]] = 7
     head, batch = head_and_batch(mining, margin, torch.float64, aliases=aliases)
@@ -73,8 +78,9 @@ def test_blocks_do_not_matter(monkeypatch) -> None:
     head, batch = head_and_batch(bs.TopK(5, 1), "curricular", torch.float32)
     one = head(*batch)
     whole = torch.autograd.grad(one, (batch.x, head.weight))
-    monkeypatch.setattr(mapped_lse, "BLOCK", 37 * 7)
-    monkeypatch.setattr(mapped_lse, "LEAST_CLASSES", 1)
+    monkeypatch.setattr(mapped_blocks, "BLOCK", 37 * 7)
+    monkeypatch.setattr(mapped_blocks, "LEAST_CLASSES", 1)
+    monkeypatch.setattr(mapped_pairs, "BLOCK", 24 * 5)
     many = head(*batch)
     assert many.item() == pytest.approx(one.item(), rel=1e-6)
     for got, want in zip(torch.autograd.grad(many, (batch.x, head.weight)), whole, strict=True):
@@ -102,37 +108,37 @@ def test_sixteen_bit_rows(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("mining", [bs.Own(), bs.All(), bs.TopK(5, 1)], ids=str)
-def test_a_broken_row_and_a_broken_centre_stay_alone(mining, small_blocks) -> None:
+@pytest.mark.parametrize("broken", ["row", "centre"])
+def test_what_is_broken_reaches_as_far_as_in_the_kernels(mining, broken: str, small_blocks) -> None:
     head, batch = head_and_batch(mining, "curricular", torch.float64, reduction="none")
+    kernels, _ = planted(mining, torch.float64, margin=bs.ArcFace(0.4), scale=32.0, reduction="none")
     plain = head(*batch).detach()
-    x = batch.x.detach().clone()
-    labels = batch.labels.clone()
-    x[4], labels[4] = torch.nan, 33  # of basket "b"
-    x[5] = torch.inf
-    labels[5] = -1
-    x.requires_grad_()
-    rows = head(x, labels)
-    rows.sum().backward()
-    want, dx, dw = exact(head, batch._replace(x=x, labels=labels))
-    assert rows.isnan().nonzero().flatten().tolist() == [4]
-    keep = torch.arange(37) != 4
-    keep[5] = False
-    torch.testing.assert_close(rows[keep].detach(), plain[keep], rtol=1e-12, atol=0)
-    assert torch.equal(x.grad.isnan(), dx.isnan())
-    assert torch.equal(head.weight.grad.isnan(), dw.isnan())
-    torch.testing.assert_close(head.weight.grad, dw, rtol=1e-9, atol=1e-13, equal_nan=True)
-    assert want.isnan().sum() == 1
-    with torch.no_grad():
-        head.weight[50] = torch.nan  # of basket "d"
-    x = batch.x.detach().clone().requires_grad_()
-    head.weight.grad = None
-    rows = head(x, batch.labels)
-    rows.sum().backward()
-    want, dx, dw = exact(head, batch._replace(x=x))
-    assert torch.equal(rows.isnan(), want.isnan())
-    assert torch.equal(x.grad.isnan(), dx.isnan())
-    if isinstance(mining, bs.Own):  # under the other rules every row touches every class
-        assert not head.weight.grad[:49].isnan().any()
+    x, labels = batch.x.detach().clone(), batch.labels.clone()
+    if broken == "row":
+        x[4], labels[4] = torch.nan, 33  # of basket "b"
+        x[5], labels[5] = torch.inf, -1
+    else:
+        for module in (head, kernels):
+            with torch.no_grad():
+                module.weight[50] = torch.nan  # of basket "d"
+    gradients = []
+    for module in (head, kernels):
+        rows_x = x.clone().requires_grad_()
+        rows = module(rows_x, labels)
+        rows.sum().backward()
+        gradients.append((rows.detach(), rows_x.grad, module.weight.grad))
+    for got, want in zip(*gradients, strict=True):
+        assert torch.equal(got.isnan(), want.isnan())
+    rows, dx, dw = gradients[0]
+    if broken == "row":
+        assert rows.isnan().nonzero().flatten().tolist() == [4]
+        assert dx[5].abs().max() == 0.0
+        others = (torch.arange(37) != 4) & (torch.arange(37) != 5)
+        torch.testing.assert_close(rows[others], plain[others], rtol=1e-12, atol=0)
+        _, want_dx, want_dw = exact(head, batch._replace(x=x, labels=labels))
+        torch.testing.assert_close(dx[others], want_dx[others], rtol=1e-9, atol=1e-13)
+        fine = ~(dw.isnan() | want_dw.isnan())
+        torch.testing.assert_close(dw[fine], want_dw[fine], rtol=1e-9, atol=1e-13)
 
 
 @pytest.mark.parametrize("labels", [[-1, -1, -1], [0, 0, -1]])
@@ -223,6 +229,16 @@ def test_fused_sgd_is_refused() -> None:
         ValueError, match=r"FusedSGD came with the margin CurricularFace.* changes the negatives"
     ):
         head(torch.ones(1, 4, requires_grad=True), torch.tensor([0]))
+
+
+def test_subcenters_are_refused() -> None:
+    """Instead of taking every one of them for a class."""
+    head, batch = head_and_batch(bs.Own(), "curricular", torch.float64)
+    with pytest.raises(ValueError, match="subcenters is 2 with a margin that changes the negatives"):
+        mapped_lse.cos_lse(
+            batch.x, head.weight, batch.labels, head.baskets.offsets, scale=1.0, mining=bs.Own(), subcenters=2,
+            negatives=lambda c: bs.NegativeMap(torch.sin),
+        )  # fmt: skip
 
 
 def test_no_second_derivative() -> None:

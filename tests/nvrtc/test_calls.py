@@ -50,6 +50,24 @@ def test_workspace_of_a_backward(needs):
     assert runs[0] == runs[1] == 9 > runs[2] > runs[3] == 1
 
 
+@pytest.mark.parametrize(
+    ("transposed", "subcenters", "step"), [(False, 3, 126), (True, 3, 120), (True, 15, 120)]
+)
+def test_tiles_hold_whole_classes(transposed, subcenters, step):
+    """And begin, where w is transposed, at most a 16-byte chunk before their first class."""
+    x, classes = torch.randn(8, 64, dtype=torch.bfloat16), 500
+    w = torch.randn(64, classes * subcenters).t() if transposed else torch.randn(classes * subcenters, 64)
+    call = call_of(x, w.bfloat16(), (0, 101, 500), subcenters=subcenters)
+    offsets = calls.centre_offsets(torch.tensor([0, 101, 500]), subcenters)
+    assert offsets == [0, 101 * subcenters, 500 * subcenters]
+    plan = _core.plan_forward(call, offsets, MACHINE)
+    assert plan["w_transposed"] == transposed
+    assert plan["several"]
+    assert not plan["resident"]
+    first = -(-101 * subcenters // step)
+    assert plan["tile_begin"] == [0, first, first - (-399 * subcenters // step)]
+
+
 def test_operands():
     w = torch.randn(100, 64)
     wanted = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 3}

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.ptx
 pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="CuPy is not installed")
 
 ARCHS = [80, 86, 89, 90, 100, 120]
-PLAN = {"w_transposed": False, "resident": True, "vectors": True}
+PLAN = {"w_transposed": False, "resident": True, "vectors": True, "several": False}
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,19 @@ def test_a_kernel_that_does_not_compile_shows_the_log():
 @pytest.mark.parametrize("operand", ["fp16", "tf32"])
 def test_backward_compiles(operand, arch):
     number, w_bytes = {"fp16": (1, 2), "tf32": (2, 4)}[operand]
-    plan = {"w_transposed": True, "vectors": False, "lane_values": 16}
+    plan = {"w_transposed": True, "vectors": False, "several": False, "lane_values": 16}
     kernels = sources.backward_kernels(number, w_bytes, plan)
     built = compiler.compile_kernels(sources.BACKWARD, list(kernels.values()), arch)
     assert set(built.symbols) == set(kernels.values())
+
+
+@pytest.mark.parametrize("arch", [80, 90])
+def test_classes_of_several_centres_compile(arch):
+    plan = {"w_transposed": False, "resident": False, "vectors": True, "several": True, "lane_values": 16}
+    for source, kernels in (
+        (sources.FORWARD, sources.forward_kernels(0, 2, plan)),
+        (sources.BACKWARD, sources.backward_kernels(0, 2, plan)),
+    ):
+        assert any("SubcenterTypes" in name for name in kernels.values())
+        built = compiler.compile_kernels(source, list(kernels.values()), arch)
+        assert set(built.symbols) == set(kernels.values())

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import device
 import numpy as np
-from executor import OP_TYPES, Forward, kernel_of, module, ptxvm
-from oracle import Problem, Result
+from executor import OP_TYPES, Forward, kernel_of, module, ptxvm, sweep_types
+from oracle import Problem, Result, nearest
 from oracle import forward as oracle_forward
 
 from bbs_kernels import _core
@@ -17,7 +17,7 @@ from bbs_kernels import _core
 def kernel_source(operand: str, w_bytes: int, plan: dict) -> str:
     op = OP_TYPES[operand]
     types = f"TileTypes<{op}, {w_bytes}, {str(plan['w_transposed']).lower()}>"
-    sweep = f"SweepTypes<{types}, false, {str(plan['vectors']).lower()}>"
+    sweep = sweep_types(types, plan)
     kernels = {
         f"prepare_rows<{types}>": "ForwardParams",
         f"backward_pairs<{types}, {plan['lane_values']}>": "BackwardRowParams",
@@ -74,6 +74,14 @@ class Backward(Forward):
     def _natural(self) -> int:
         return len(self.p.w) if self.transposed else self.p.w.shape[1]
 
+    def mined_centres(self) -> np.ndarray:
+        """[B, K, k] int64: the nearest centre of each class that the forward mined."""
+        idx = self.forward.mined_idx.astype(np.int64)
+        if self.p.subcenters == 1 or not idx.size:
+            return idx
+        rows = np.arange(len(idx))[:, None, None]
+        return np.where(idx < 0, -1, nearest(self.p)[rows, np.maximum(idx, 0)])
+
     def _plan(self, inputs: dict[str, int], memory: dict[str, int]) -> dict:
         names = (
             "offsets",
@@ -125,7 +133,7 @@ class Backward(Forward):
                 "tile_begin": np.array(self.plan["tile_begin"], np.int32),
                 "grad_lse": self.u, "grad_cos_t": self.t,
                 "lse": out.lse.astype(np.float32),
-                "mined_idx": out.mined_idx.astype(np.int64), "mined_cos": out.mined_cos.astype(np.float32),
+                "mined_idx": self.mined_centres(), "mined_cos": out.mined_cos.astype(np.float32),
             }
         )  # fmt: skip
         dx_type = self.x.dtype.str if p.row_basket is None else "f4"  # of a shard: partial sums

@@ -11,27 +11,35 @@ def offsets_of(sizes: list[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
-def planted(operand: str, rows: int, dim: int, sizes: list[int], seed: int = 0, **rule) -> Problem:
-    """Rows near their class, classes repeated in the next basket, a few ignored rows: nothing here is flat."""
+def planted(
+    operand: str, rows: int, dim: int, sizes: list[int], seed: int = 0, subcenters: int = 1, **rule
+) -> Problem:
+    """Rows near a centre of their class, centres repeated in the next basket, a few ignored rows: nothing is flat."""
     rng = np.random.default_rng(seed)
     offsets = offsets_of(sizes)
-    w = rng.standard_normal((offsets[-1], dim))
+    centres = offsets[-1] * subcenters
+    w = rng.standard_normal((centres, dim))
     labels = rng.integers(0, offsets[-1], rows)
-    for j in range(0, offsets[-1] - 1, 7):  # exact duplicates: ties
+    for j in range(0, centres - 1, 7):  # exact duplicates: ties
         w[j + 1] = w[j]
-    for j in range(3, offsets[-1], 11):  # near duplicates far away: the same person in another basket
-        other = (j + offsets[-1] // 2) % offsets[-1]
+    for j in range(3, centres, 11):  # near duplicates far away: the same person in another basket
+        other = (j + centres // 2) % centres
         w[other] = w[j] + 0.1 * rng.standard_normal(dim)
-    x = 0.7 * w[labels] + rng.standard_normal((rows, dim))
-    x[0] = w[labels[0]]  # a cosine of 1
+    own = labels * subcenters
+    if subcenters > 1:
+        own = own + rng.integers(0, subcenters, rows)
+    x = 0.7 * w[own] + rng.standard_normal((rows, dim))
+    x[0] = w[own[0]]  # a cosine of 1
     if rows > 2:
-        x[2] = -2.0 * w[labels[2]]  # and of -1
+        x[2] = -2.0 * w[own[2]]  # and of -1
     if rows > 4:
         labels[4] = -1
-    return Problem(round_to(operand, x), round_to(operand, w), labels, offsets, **rule)
+    return Problem(round_to(operand, x), round_to(operand, w), labels, offsets, subcenters=subcenters, **rule)
 
 
-def dyadic(operand: str, rows: int, dim: int, sizes: list[int], seed: int = 0, **rule) -> Problem:
+def dyadic(
+    operand: str, rows: int, dim: int, sizes: list[int], seed: int = 0, subcenters: int = 1, **rule
+) -> Problem:
     """Values in {-1, 0, 1}, every norm a power of two: all cosines are exact, so ties are ties, order is total."""
     assert dim >= 16, "sixteen entries of +-1 make a norm of 4"
     rng = np.random.default_rng(seed)
@@ -44,13 +52,14 @@ def dyadic(operand: str, rows: int, dim: int, sizes: list[int], seed: int = 0, *
         return v
 
     labels = rng.integers(0, offsets[-1], rows)
-    return Problem(draw(rows), draw(offsets[-1]), labels, offsets, **rule)
+    return Problem(draw(rows), draw(offsets[-1] * subcenters), labels, offsets, subcenters=subcenters, **rule)
 
 
 def with_aliases(p: Problem, identities: int, seed: int = 1) -> Problem:
     """Classes with identities shared over baskets and inside them; a third have none."""
     rng = np.random.default_rng(seed)
-    p.aliases = np.where(rng.random(len(p.w)) < 0.33, -1, rng.integers(0, identities, len(p.w)) * 10**12)
+    count = p.classes
+    p.aliases = np.where(rng.random(count) < 0.33, -1, rng.integers(0, identities, count) * 10**12)
     return p
 
 
@@ -62,10 +71,10 @@ def nan_row(operand: str, **rule) -> Problem:
 
 
 def nan_class(operand: str, **rule) -> Problem:
-    """Class 60, of the second basket: under `own` only that basket's rows may see it."""
+    """A centre of class 60, of the second basket: under `own` only that basket's rows may see it."""
     p = planted(operand, 20, 40, [50, 90], **rule)
     p.labels[p.labels == 60] = 61
-    p.w[60, 5] = np.nan
+    p.w[60 * p.subcenters, 5] = np.nan
     return p
 
 

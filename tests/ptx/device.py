@@ -34,7 +34,7 @@ def tensor(array: np.ndarray, operand: str) -> torch.Tensor:
 def arguments(call: Forward) -> dict:
     p: Problem = call.p
     w = tensor(call.w, call.operand)
-    length = len(p.w) if call.transposed else p.w.shape[1]
+    length = len(p.w) if call.transposed else p.w.shape[1]  # of a line of memory
     w = w[:, :length].t() if call.transposed else w[:, :length]
     k = p.k if p.rule == "topk" else 0
     return {
@@ -52,6 +52,7 @@ def arguments(call: Forward) -> dict:
         "guard_value": p.guard_value,
         "ignore_index": p.ignore_index,
         "allow_tf32": call.operand == "tf32",
+        "subcenters": p.subcenters,
         "row_basket": None if p.row_basket is None else torch.from_numpy(p.row_basket).cuda(),
         "row_alias": None if p.row_alias is None else torch.from_numpy(p.row_alias).cuda(),
     }
@@ -69,6 +70,7 @@ def forward(call: Forward) -> Result:
     torch.cuda.synchronize()
     call.stats = {}
     call.bad_label, call.bad_label_classes = OPS.take_bad_label().tolist()
+    idx = torch.div(idx, call.p.subcenters, rounding_mode="floor")
     return Result(*(t.cpu().numpy() for t in (lse, cos_t, idx, cos)))
 
 
@@ -83,7 +85,7 @@ def backward(call: Backward) -> tuple[np.ndarray | None, np.ndarray | None]:
         torch.from_numpy(call.u).cuda(), torch.from_numpy(call.t).cuda(), **given,
         lse=torch.from_numpy(saved.lse.astype(np.float32)).cuda(),
         cos_t=torch.from_numpy(saved.cos_t.astype(np.float32)).cuda(),
-        mined_idx=torch.from_numpy(saved.mined_idx.astype(np.int64)).reshape(shape).cuda(),
+        mined_idx=torch.from_numpy(call.mined_centres()).reshape(shape).cuda(),
         mined_cos=torch.from_numpy(saved.mined_cos.astype(np.float32)).reshape(shape).cuda(),
         stash=torch.empty(0).cuda(), class_index=None, need_dx=call.need_dx, need_dw=call.need_dw,
     )  # fmt: skip

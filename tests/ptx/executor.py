@@ -38,9 +38,18 @@ def ptx(source: str, arch: str) -> str:
     return ptxvm.compile_ptx(source, arch, [CUDA], [f"BBS_SOURCES={source_hash()}"], cache_dir=CACHE)
 
 
-def kernel_source(operand: str, w_bytes: int, transposed: bool, resident: bool, vectors: bool) -> str:
-    types = f"TileTypes<{OP_TYPES[operand]}, {w_bytes}, {str(transposed).lower()}>"
-    sweep = f"SweepTypes<{types}, {str(resident).lower()}, {str(vectors).lower()}>"
+def sweep_types(types: str, plan: dict) -> str:
+    resident, vectors = (str(plan.get(name, False)).lower() for name in ("resident", "vectors"))
+    return (
+        f"SubcenterTypes<{types}, {vectors}>"
+        if plan["several"]
+        else f"SweepTypes<{types}, {resident}, {vectors}>"
+    )
+
+
+def kernel_source(operand: str, w_bytes: int, plan: dict) -> str:
+    types = f"TileTypes<{OP_TYPES[operand]}, {w_bytes}, {str(plan['w_transposed']).lower()}>"
+    sweep = sweep_types(types, plan)
     return f"""
 #include "cos_lse_sweep.cuh"
 #include "merge_margin.cuh"
@@ -113,13 +122,11 @@ class Forward:
         if w_padding:
             w = np.pad(w, ((0, 0), (0, w_padding)))
         self.x, self.w = x, w
-        self.offsets = [int(v) for v in p.offsets]
+        self.offsets = [int(v) * p.subcenters for v in p.offsets]
         self.machine = _core.machine_of(int(arch.removeprefix("sm_")), multiprocessors)
         self.streaming = streaming
         self.plan = _core.plan_forward(self._call({}), self.offsets, self.machine, streaming)
-        self.source = kernel_source(
-            operand, self.w_bytes, self.plan["w_transposed"], self.plan["resident"], self.plan["vectors"]
-        )
+        self.source = kernel_source(operand, self.w_bytes, self.plan)
         self.arch = arch
 
     def _call(self, pointers: dict[str, int]) -> dict:
@@ -145,6 +152,7 @@ class Forward:
             "row_basket": pointers.get("row_basket", p.row_basket is not None),
             "row_alias": pointers.get("row_alias", p.row_alias is not None),
             "mined_in_lse": p.mined_in_lse,
+            "subcenters": p.subcenters,
         }
 
     def run(
@@ -218,6 +226,7 @@ class Forward:
         self.bad_label, self.bad_label_classes = map(int, memory["bad_label"].numpy())
         lse, cos_t, idx, cos = (buffer.numpy() for buffer in outputs.values())
         shape = (rows, baskets, k)
+        idx //= p.subcenters  # the kernels list the nearest centres
         return Result(
             lse, cos_t,
             idx.reshape(shape) if k else np.zeros(shape, np.int64),

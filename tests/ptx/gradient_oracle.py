@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from oracle import Problem, Result, cosines, forward, negatives
+from oracle import Problem, Result, cosines, forward, nearest, negatives
 
 
 @dataclass
@@ -39,7 +39,7 @@ def coefficients(p: Problem, out: Result, u: np.ndarray, t: np.ndarray) -> tuple
     dcos, nan = np.zeros_like(cos), np.zeros(cos.shape, bool)
     reads = p.rule in ("all", "below") or (p.rule == "topk" and p.k > 0)
     for i, label in enumerate(p.labels):
-        if not 0 <= label < len(p.w):
+        if not 0 <= label < p.classes:
             continue
         own = int(np.searchsorted(p.offsets, label, side="right")) - 1
         if np.isnan(out.lse[i]):
@@ -49,7 +49,7 @@ def coefficients(p: Problem, out: Result, u: np.ndarray, t: np.ndarray) -> tuple
             "none": np.inf, "absolute": p.guard_value, "relative": out.cos_t[i] - p.guard_value,
             "rows": None if p.guard_rows is None else p.guard_rows[i],
         }[p.guard]  # fmt: skip
-        chosen = np.zeros(len(p.w), bool)
+        chosen = np.zeros(p.classes, bool)
         for b in range(p.baskets):
             if b == own or p.rule in ("all", "below"):
                 chosen[p.offsets[b] : p.offsets[b + 1]] = negatives(p, cos, i, b, guard)
@@ -62,12 +62,15 @@ def coefficients(p: Problem, out: Result, u: np.ndarray, t: np.ndarray) -> tuple
 
 def gradients(p: Problem, u: np.ndarray, t: np.ndarray) -> Gradients:
     out = forward(p)
-    dcos, nan = coefficients(p, out, u, t)
+    of_classes, nan = coefficients(p, out, u, t)
     x, w = unit(p.x), unit(p.w)
-    cos = np.where(np.isnan(cosines(p)), 0, cosines(p))
+    dcos, cos = np.zeros((2, len(p.x), len(p.w)))
+    at = nearest(p)
+    np.put_along_axis(dcos, at, of_classes, axis=1)
+    np.put_along_axis(cos, at, np.nan_to_num(cosines(p)), axis=1)
     dx = inverse_norms(p.x)[:, None] * (dcos @ w - (dcos * cos).sum(1)[:, None] * x)
     dw = inverse_norms(p.w)[:, None] * (dcos.T @ x - (dcos * cos).sum(0)[:, None] * w)
     dx[np.isnan(out.lse)] = np.nan
     dx_terms = inverse_norms(p.x)[:, None] * np.sqrt(dcos**2 @ w**2)
     dw_terms = inverse_norms(p.w)[:, None] * np.sqrt((dcos**2).T @ x**2)
-    return Gradients(dx, dw, nan.any(0), dx_terms, dw_terms)
+    return Gradients(dx, dw, nan.any(0).repeat(p.subcenters), dx_terms, dw_terms)

@@ -12,7 +12,7 @@ GUARDS = {"none": 0, "absolute": 1, "relative": 2, "rows": 3}
 
 @dataclass
 class Problem:
-    """x [B, D] and w [C, D] hold the values that are multiplied, in fp64 (already rounded to the operand type)."""
+    """x [B, D] and w [C * subcenters, D] are what is multiplied, in fp64 (already rounded to the operand type)."""
 
     x: np.ndarray
     w: np.ndarray
@@ -31,6 +31,11 @@ class Problem:
     row_basket: np.ndarray | None = None
     row_alias: np.ndarray | None = None
     mined_in_lse: bool = True
+    subcenters: int = 1
+
+    @property
+    def classes(self) -> int:
+        return len(self.w) // self.subcenters
 
     @property
     def baskets(self) -> int:
@@ -45,8 +50,8 @@ class Result:
     mined_cos: np.ndarray
 
 
-def cosines(p: Problem) -> np.ndarray:
-    """[B, C]; NaN where a squared norm overflows fp32, 0 where a norm is below 1e-12."""
+def centre_cosines(p: Problem) -> np.ndarray:
+    """[B, C, subcenters]; NaN where a squared norm overflows fp32, 0 where a norm is below 1e-12."""
 
     def inverse(v: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
@@ -60,7 +65,18 @@ def cosines(p: Problem) -> np.ndarray:
         xi, wi = inverse(p.x), inverse(p.w)
         x = np.where(np.isnan(xi)[:, None], 0, p.x)
         w = np.where(np.isnan(wi)[:, None], 0, p.w)
-        return (x @ w.T) * xi[:, None] * wi[None, :] + 0.0
+        cos = (x @ w.T) * xi[:, None] * wi[None, :] + 0.0
+    return cos.reshape(len(cos), p.classes, p.subcenters)
+
+
+def cosines(p: Problem) -> np.ndarray:
+    """[B, C], of the nearest centres; NaN if one of the class's is."""
+    return centre_cosines(p).max(2)
+
+
+def nearest(p: Problem) -> np.ndarray:
+    """[B, C]: the row of w that is the nearest centre of each class."""
+    return centre_cosines(p).argmax(2) + np.arange(p.classes) * p.subcenters
 
 
 def negatives(p: Problem, cos: np.ndarray, i: int, basket: int, guard: float) -> np.ndarray:
@@ -87,7 +103,7 @@ def forward(p: Problem) -> Result:
     for i, label in enumerate(p.labels):
         if label == p.ignore_index:
             continue
-        if not 0 <= label < len(p.w):
+        if not 0 <= label < p.classes:
             out.lse[i] = out.cos_t[i] = np.nan
             continue
         own = int(np.searchsorted(p.offsets, label, side="right")) - 1

@@ -139,7 +139,7 @@ def spread(p: oracle.Problem, counts: list[int]) -> oracle.Problem:
     rng = np.random.default_rng(3)
     home = np.repeat(np.arange(len(counts)), counts)
     p.labels = np.array([rng.integers(p.offsets[b], p.offsets[b + 1]) for b in home])
-    p.x = p.w[p.labels] + p.x * 0.5
+    p.x = p.w[p.labels * p.subcenters] + p.x * 0.5
     order = rng.permutation(len(p.labels))
     p.x, p.labels = p.x[order], p.labels[order]
     return p

@@ -26,6 +26,7 @@ SWEEPS = {
     "bf16-streaming": ("bf16", True),
     "bf16-w32-streaming": ("bf16-w32", True),
     "fp32-streaming": ("fp32", True),
+    "bf16-subcenters": ("bf16", True),
 }
 FORWARD = [*((variant, "cos_lse_sweep") for variant in SWEEPS), ("bf16-resident", "merge_splits")]
 # Two barriers of the sweep order nothing: a warp enters the baskets of the rows that it has just listed, and the last
@@ -39,6 +40,7 @@ BACKWARD = [
     ),
     ("bf16-wide-columns", "backward_pairs"),
     ("bf16-w32", "coefficients"),
+    ("bf16-subcenters", "coefficients"),
     *(("fp32-columns", kernel) for kernel in ("coefficients", "normalize_classes", *PRODUCTS)),
 ]
 
@@ -48,7 +50,10 @@ def forward_call(variant: str, rule: str = "topk") -> Forward:
     kind, streaming = SWEEPS[variant]
     operand, w_bytes = TYPES[kind]
     dim = 160 if operand == "bf16" else 80  # five k-tiles: more than stages
-    p = cases.with_aliases(cases.planted(operand, 30, dim, [140, 33, 300], rule=rule, k=5, skip=1), 40)
+    centres = 3 if variant.endswith("subcenters") else 1
+    sizes = [size // centres for size in (140, 33, 300)]
+    p = cases.planted(operand, 30, dim, sizes, rule=rule, k=5, skip=1, subcenters=centres)
+    p = cases.with_aliases(p, 40)
     return Forward(p, operand, w_bytes=w_bytes, streaming=streaming, multiprocessors=1)
 
 
@@ -59,9 +64,11 @@ def backward_call(variant: str) -> Backward:
     if kind == "bf16-wide":  # a row in two runs
         p = cases.planted("bf16", 5, 1040, [20, 30], rule="topk", k=2, skip=1)
         return Backward(p, "bf16", *upstream(5), transposed=columns, multiprocessors=1)
-    operand, w_bytes = TYPES[kind]
+    centres = 3 if kind.endswith("subcenters") else 1
+    operand, w_bytes = TYPES[kind.removesuffix("-subcenters")]
     first = 140 if operand == "bf16" else 70
-    p = cases.planted(operand, first + 10, 48, [140, 20, 32], rule="topk", k=2, skip=1)
+    sizes = [size // centres for size in (140, 20, 32)]
+    p = cases.planted(operand, first + 10, 48, sizes, rule="topk", k=2, skip=1, subcenters=centres)
     p = cases.with_aliases(spread(p, [first, 0, 10]), 40)
     p.x = cases.round_to(operand, p.x)
     return Backward(p, operand, *upstream(first + 10), w_bytes=w_bytes, transposed=columns, multiprocessors=1)

@@ -160,9 +160,13 @@ def test_numbers_as_people_write_them(tmp_path):
         ),
         (
             {"baskets__a": {"path": "x", "share": 1}},
-            "baskets.a.share: unknown key, allowed are path, proportion, ",
+            "baskets.a.share: unknown key, allowed are path, image_column, ",
         ),
         ({"baskets": {}}, "baskets: {}, allowed is"),
+        (
+            {"validation": {"baskets": {"v": {"path": "v", "proportion": 1.0}}}},
+            "validation.baskets.v.proportion: unknown key, allowed are path, image_column, identity_column",
+        ),
         ({"device": "tpu"}, "device: 'tpu', allowed is what matches"),
         (
             {"baskets__a": {"path": "x", "proportion": 2.0}},

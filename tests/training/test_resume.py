@@ -26,6 +26,7 @@ RECIPES = {
         "loss__mining": {"name": "topk", "k": 3, "guard": {"name": "ema", "r": 0.9}},
         "optimizer": {"name": "sgd", "lr": 0.05, "head": {"fused": True}},
         "loss__sample_rate": 0.7,
+        "loss__linking": {"exclude": -0.9, "share": -0.5, "every": 4},
     },
     "adamw, fp16, adaface": {
         "optimizer": {"name": "adamw"},
@@ -116,7 +117,8 @@ def test_the_test_can_fail(small, tmp_path):
         train(config)
         (tmp_path / str(seed) / "validation.csv").write_text(str(seed))
         found.append(outcome(config.output))
-    assert [key for key in found[0] if found[0][key] == found[1][key]] == ["step"]
+    same = {key for key in found[0] if found[0][key] == found[1][key]}
+    assert same <= {"step", "overlaps.csv"}  # counts may agree
 
 
 @pytest.mark.slow

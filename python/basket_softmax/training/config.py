@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, Strict, model_validator
 from bbs_kernels.negative_map import NOT_FUSED, negatives_of
 
 from ..data import Augment
-from .choices import MARGINS, RULES, Margin, Rule, Section, one_of, section_of
+from .choices import MARGINS, RULES, Linking, Margin, Rule, Section, one_of, section_of
 
 FilePath = Annotated[Path, Strict(False)]
 Count = Annotated[int, Field(ge=1)]
@@ -23,17 +23,22 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 AugmentSection: Any = section_of(Augment)
 
 
-class Source(Section):
-    """Where a basket's images are. A path alone means `{path: …}`."""
+class HeldOut(Section):
+    """Where images are. A path alone means `{path: …}`."""
 
     path: FilePath
     """A folder with a sub-folder per identity, a `.csv` or `.parquet` manifest, or a RecordIO file (`.rec`)."""
-    proportion: Positive | None = None
-    """Share of this basket in every batch, relative to the others'; for all baskets or for none (then by size)."""
     image_column: str = "path"
     """Of a manifest: the column with the path of an image."""
     identity_column: str = "identity"
     """Of a manifest: the column with the identity."""
+
+
+class Source(HeldOut):
+    """Where a basket's images are. A path alone means `{path: …}`."""
+
+    proportion: Positive | None = None
+    """Share of this basket in every batch, relative to the others'; for all baskets or for none (then by size)."""
 
 
 def _path_alone(value: Any) -> Any:
@@ -41,6 +46,7 @@ def _path_alone(value: Any) -> Any:
 
 
 Sources = dict[str, Annotated[Source, BeforeValidator(_path_alone)]]
+HeldOuts = dict[str, Annotated[HeldOut, BeforeValidator(_path_alone)]]
 
 
 class ImageSection(Section):
@@ -92,6 +98,9 @@ class LossSection(Section):
     """Share of the classes that a step uses (Partial FC)."""
     aliases: FilePath | None = None
     """CSV with the columns basket, identity, alias: rows with one alias are one person."""
+    linking: Linking | None = None
+    """Link classes of different baskets to identities while training, see `bs.IdentityLinker`; `{}` with its defaults,
+    null: not at all."""
 
 
 class SgdHead(Section):
@@ -100,25 +109,33 @@ class SgdHead(Section):
     fused: bool = False
     """Update the centres inside the backward pass, which saves their gradient; CPU only, not with fp16."""
     lr: Positive | None = None
+    """Of the centres."""
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Of the centres."""
     weight_decay: NotNegative | None = None
+    """Of the centres."""
 
 
 class AdamWHead(Section):
     """What differs for the class centres; null: as for the backbone."""
 
     lr: Positive | None = None
+    """Of the centres."""
     weight_decay: NotNegative | None = None
+    """Of the centres."""
 
 
 class Sgd(Section):
     """Stochastic gradient descent with momentum."""
 
     name: Literal["sgd"] = "sgd"
+    """Which optimiser."""
     lr: Positive = 0.1
     """Learning rate at its peak."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Share of the last step in the next."""
     weight_decay: NotNegative = 5e-4
+    """Added to the gradient, times the weight."""
     decay_all: bool = False
     """Weight decay on biases and on scales of normalisations too."""
     head: SgdHead = SgdHead()
@@ -128,6 +145,7 @@ class AdamW(Section):
     """AdamW, with decoupled weight decay."""
 
     name: Literal["adamw"] = "adamw"
+    """Which optimiser."""
     lr: Positive = 1e-3
     """Learning rate at its peak."""
     betas: Annotated[
@@ -136,7 +154,9 @@ class AdamW(Section):
         0.9,
         0.999,
     )
+    """Of the running means of the gradient and of its square."""
     weight_decay: NotNegative = 0.05
+    """Decoupled from the gradient, times the learning rate."""
     decay_all: bool = False
     """Weight decay on biases and on scales of normalisations too."""
     head: AdamWHead = AdamWHead()
@@ -156,7 +176,7 @@ class Validation(Section):
 
     fraction: Rate | None = None
     """Of each training basket's identities, at least two, drawn by `seed` and left out of training."""
-    baskets: Sources | None = None
+    baskets: Annotated[HeldOuts, Field(min_length=1)] | None = None
     """Held-out baskets; each is measured by itself."""
     every_epochs: Count = 1
     """The last epoch is always measured."""
@@ -169,11 +189,6 @@ class Validation(Section):
     def _one_of_both(self) -> Validation:
         if (self.fraction is None) == (self.baskets is None):
             raise ValueError("allowed is either fraction or baskets")
-        if self.baskets is not None:
-            if not self.baskets:
-                raise ValueError("baskets is empty, allowed is at least one basket")
-            if any(source.proportion is not None for source in self.baskets.values()):
-                raise ValueError("proportion has no meaning here, allowed is null")
         return self
 
 
@@ -193,6 +208,7 @@ class Checkpoints(Section):
     """Checkpoints are written after every epoch, and more often if wanted."""
 
     every_steps: Count | None = None
+    """null: after epochs only."""
     keep: Count = 2
     """The last so many stay."""
 
@@ -218,10 +234,11 @@ class Config(Section):
     optimizer: one_of({"sgd": Sgd, "adamw": AdamW}, "sgd") = Sgd()  # type: ignore[valid-type]
     schedule: Schedule = Schedule()
     epochs: Count = 20
+    """As many steps as all images fill batches; with proportions a basket may be seen more or less often."""
     batch_size: Annotated[int, Field(ge=2)] = 128
     """Rows of a step, over all ranks together."""
     amp: Literal["bf16", "fp16"] | None = None
-    """Autocast of the backbone; fp16 with a GradScaler. null: fp32."""
+    """Autocast of backbone and head; fp16 with a GradScaler. null: fp32."""
     clip: Positive | None = None
     """Largest norm of the gradient, over backbone and head (over the backbone with a fused head)."""
     validation: Validation | None = None

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data import ImageBasket, open_basket
-from .config import Config, Source, Validation
+from .config import Config, HeldOut, Validation
 
 
 class Datasets(NamedTuple):
@@ -61,7 +61,7 @@ def fingerprint(baskets: list[ImageBasket]) -> str:
     return digest.hexdigest()
 
 
-def _open(sources: Mapping[str, Source], key: str) -> list[ImageBasket]:
+def _open(sources: Mapping[str, HeldOut], key: str) -> list[ImageBasket]:
     opened = []
     for name, source in sources.items():
         columns = {"image_column": source.image_column, "identity_column": source.identity_column}

@@ -15,8 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bbs_kernels.operands import MAX_SUBCENTERS
-
 from .._head import check_device, class_indices, row_losses
 from .miners import row_weights
 from .reducing import LossDict, element_loss, make_reducer, reduced_loss
@@ -37,12 +35,16 @@ class LargeMarginLoss(nn.Module):
         reducer: None (mean over the batch) or a reducer of pytorch-metric-learning, or any callable
             reducer(loss_dict, embeddings, labels).
         distance: None or a CosineSimilarity with p = 2 and power = 1: these losses are defined on cosines.
-        sub_centers: centres of a class, 1 to 16, adjacent columns of W.
         collect_stats: True keeps `avg_angle`, the mean target angle in degrees, as a device tensor.
+
+    Attributes:
+        sub_centers: centres of a class, adjacent columns of W; a subclass with several sets it before this __init__.
 
     Raises:
         TypeError, ValueError: an argument is not of these; the message says what is supported.
     """
+
+    sub_centers: int = 1
 
     def __init__(
         self,
@@ -59,7 +61,6 @@ class LargeMarginLoss(nn.Module):
         reducer: Any = None,
         distance: Any = None,
         collect_stats: bool | None = None,
-        sub_centers: int = 1,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -68,11 +69,8 @@ class LargeMarginLoss(nn.Module):
                 raise ValueError(f"{owner}: {name} must be > 0, got {size}")
         if not scale > 0:
             raise ValueError(f"{owner}: scale must be > 0, got {scale}")
-        if isinstance(sub_centers, bool) or not 1 <= sub_centers <= MAX_SUBCENTERS:
-            raise ValueError(f"{owner}: sub_centers is {sub_centers!r}, allowed are 1 to {MAX_SUBCENTERS}")
         _check_distance(owner, distance)
         self.num_classes = num_classes
-        self.sub_centers = sub_centers
         self.margin = margin
         self.scale = scale
         self.weight_init_func = nn.init.normal_ if weight_init_func is None else weight_init_func
@@ -85,7 +83,7 @@ class LargeMarginLoss(nn.Module):
         self.avg_angle: Tensor | float = 0.0
         self.target_margin()  # a margin out of range is an error here, not in the first step
         self.reducer = make_reducer(reducer, self.sub_loss_names())
-        self.W = nn.Parameter(torch.empty(embedding_size, num_classes * sub_centers))
+        self.W = nn.Parameter(torch.empty(embedding_size, num_classes * self.sub_centers))
         self.weight_init_func(self.W)
 
     def target_margin(self) -> Callable[[Tensor], Tensor]:

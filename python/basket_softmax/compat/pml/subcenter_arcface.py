@@ -1,4 +1,4 @@
-"""Sub-center ArcFace (Deng et al., ECCV 2020, eq. 3) with pytorch-metric-learning's signature."""
+"""Sub-center ArcFace (Deng et al., ECCV 2020) with pytorch-metric-learning's signature."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from bbs_kernels.operands import MAX_SUBCENTERS
 
 from .arcface import ArcFaceLoss
 
@@ -34,7 +36,12 @@ class SubCenterArcFaceLoss(ArcFaceLoss):
         sub_centers: int = 3,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_classes, embedding_size, margin, scale, sub_centers=sub_centers, **kwargs)
+        if isinstance(sub_centers, bool) or not 1 <= sub_centers <= MAX_SUBCENTERS:
+            raise ValueError(
+                f"SubCenterArcFaceLoss: sub_centers is {sub_centers!r}, allowed are 1 to {MAX_SUBCENTERS}"
+            )
+        self.sub_centers = sub_centers
+        super().__init__(num_classes, embedding_size, margin, scale, **kwargs)
 
     @torch.no_grad()
     def get_outliers(
