@@ -36,7 +36,7 @@ def cos_lse(
     """`functional.cos_lse` of mapped negatives.
 
     Args:
-        x, w, labels, offsets, **arguments: as for `functional.cos_lse`, but for those of a shard.
+        x, w, labels, offsets, **arguments: as for `functional.cos_lse`, but for those of a shard; no sub-centres.
         negatives: from the detached target cosines [B] to the map; called once.
 
     Returns:
@@ -46,6 +46,11 @@ def cos_lse(
     Raises:
         TypeError, ValueError, RuntimeError: as `functional.cos_lse`, and for what is no `NegativeMap`.
     """
+    subcenters = arguments.pop("subcenters", 1)
+    if subcenters != 1:
+        raise ValueError(
+            f"subcenters is {subcenters} with a margin that changes the negatives, allowed is 1 there"
+        )
     call = functional.prepare(x, w, labels, offsets, **arguments)
     if call.subcenters > 1:
         raise ValueError(

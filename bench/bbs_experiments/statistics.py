@@ -6,7 +6,7 @@ them, so that differences within a seed vary less than figures do between seeds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +51,22 @@ def interval(values: Iterable[float]) -> Interval:
     return Interval(float(table.mean()), float(quantile * table.std(ddof=1) / np.sqrt(n)), n)
 
 
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
+    """mean(numerators) / mean(denominators), paired, with the linearised interval of a ratio of means.
+
+    A mean of ratios would be ruled by the seed whose denominator happens to be small. half is that of the mean of
+    numerators - ratio * denominators, divided by mean(denominators) (Cochran, "Sampling Techniques", 3rd ed., 6.3).
+
+    Raises:
+        ValueError: no values, or not equally many.
+    """
+    over, under = np.asarray(list(numerators), float), np.asarray(list(denominators), float)
+    if len(over) != len(under):
+        raise ValueError(f"{len(over)} numerators and {len(under)} denominators, allowed are equally many")
+    mean = interval(over).mean / interval(under).mean
+    return Interval(mean, interval(over - mean * under).half / abs(float(under.mean())), len(over))
+
+
 class Cell:
     """The rows of one cell, by rule and seed.
 
@@ -74,21 +90,15 @@ class Cell:
 
     def differences(self, rule: str, baseline: str = BASELINE, metric: str = "rank1") -> list[float]:
         """Points above `baseline`, seed by seed, for the seeds that both have."""
-        return self._by_seed(lambda s, v: v(rule, s) - v(baseline, s), metric, rule, baseline)
+        return self._gains(self.seeds(rule, baseline), rule, baseline, metric)
 
-    def closed(self, rule: str, metric: str = "rank1") -> list[float]:
-        """Percent of the distance from `own` to `oracle` that the rule closes, seed by seed."""
+    def closed(self, rule: str, metric: str = "rank1") -> Interval | None:
+        """Percent of the distance from `own` to `oracle` that the rule closes; None without a seed of all three."""
+        seeds = self.seeds(rule, BASELINE, MOST)
+        if not seeds:
+            return None
+        found = ratio(*(self._gains(seeds, r, BASELINE, metric) for r in (rule, MOST)))
+        return Interval(100.0 * found.mean, 100.0 * found.half, found.n)
 
-        def share(seed: int, value: Callable[[str, int], float]) -> float:
-            low, high = value(BASELINE, seed), value(MOST, seed)
-            return 100.0 * (value(rule, seed) - low) / (high - low)
-
-        return self._by_seed(share, metric, rule, BASELINE, MOST)
-
-    def _by_seed(
-        self, figure: Callable[[int, Callable[[str, int], float]], float], metric: str, *rules: str
-    ) -> list[float]:
-        def value(rule: str, seed: int) -> float:
-            return 100.0 * self.of[rule][seed][metric]
-
-        return [figure(seed, value) for seed in self.seeds(*rules)]
+    def _gains(self, seeds: Sequence[int], rule: str, baseline: str, metric: str) -> list[float]:
+        return [100.0 * (self.of[rule][seed][metric] - self.of[baseline][seed][metric]) for seed in seeds]

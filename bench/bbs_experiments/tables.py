@@ -33,7 +33,7 @@ def _paired(cell: Cell, rule: str) -> tuple[str, str]:
     gain = interval(gains).text("+") if gains else "–"
     if rule == MOST:
         return gain, "100"
-    return gain, interval(closed).text(digits=0) if closed else "–"
+    return gain, closed.text(digits=0) if closed else "–"
 
 
 def pairs(cell: Cell, wanted: Sequence[tuple[str, str]], metrics: dict[str, str]) -> str:

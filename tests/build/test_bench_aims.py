@@ -113,3 +113,19 @@ def test_figures_of_the_prose(tool, document) -> None:
         f"forward pass, at {main.row(tool.SMALL, 'tuned')['peak_share']:.0%} of peak.",
     ):
         assert sentence in page, sentence
+
+
+def test_figures_of_the_readme(tool, document) -> None:
+    text = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+    main = tool.Measured(document)
+    eager, compiled, mined = (
+        [f"{main.row(case, allocator, provider)['ratio']:.2f} ×" for allocator in ("default", "tuned")]
+        for case, provider in (
+            (tool.PLAIN, tool.EAGER),
+            (tool.PLAIN, tool.COMPILED),
+            (tool.MINED, tool.EAGER),
+        )
+    )
+    assert f"eager PyTorch takes {eager[0]} as long as this library and `torch.compile` {compiled[0]}" in text
+    assert f"tuned for them {eager[1]} and {compiled[1]}." in text
+    assert f"four baskets and mining eager PyTorch takes {mined[0]} and {mined[1]}." in text

@@ -74,8 +74,12 @@ def test_messages(tmp_path):
 
 
 def test_the_linker_is_trained_and_judged():
-    """Links are looked for from a sixth of the steps on; a share of the labels is wrong."""
-    row = train_once("linker", 0, split="validation", steps=24, wrong_labels=0.05)
+    """Links are looked for from a sixth of the steps on; the second training starts with those of the first."""
+    steps = []
+    row = train_once(
+        "linker-twice", 0, split="validation", steps=24, wrong_labels=0.05, advance=lambda: steps.append(1)
+    )
+    assert len(steps) == 48
     assert set(row) >= {"rank1", "link_precision", "link_recall"}
     assert 0.0 < row["link_recall"] <= 1.0
     assert 0.0 < row["link_precision"] <= 1.0

@@ -191,3 +191,14 @@ def test_what_it_refuses(options, error, message) -> None:
 def test_it_needs_a_head() -> None:
     with pytest.raises(TypeError, match="loss must be a BasketSoftmaxLoss, got Linear"):
         bs.IdentityLinker(torch.nn.Linear(2, 2))
+
+
+def test_prototypes_are_of_classes_not_of_sub_centres() -> None:
+    people = People()
+    linkers = [bs.IdentityLinker(head(None, subcenters=r), **SETTINGS) for r in (1, 3)]
+    for step in range(12):
+        x, labels = people.batch(step)
+        assert torch.equal(*(linker(x, labels) for linker in linkers))
+    assert torch.equal(linkers[0].prototypes, linkers[1].prototypes)
+    x, labels = people.batch(50)
+    linkers[1]._loss[0](x, labels).backward()

@@ -231,6 +231,16 @@ def test_fused_sgd_is_refused() -> None:
         head(torch.ones(1, 4, requires_grad=True), torch.tensor([0]))
 
 
+def test_subcenters_are_refused() -> None:
+    """Instead of taking every one of them for a class."""
+    head, batch = head_and_batch(bs.Own(), "curricular", torch.float64)
+    with pytest.raises(ValueError, match="subcenters is 2 with a margin that changes the negatives"):
+        mapped_lse.cos_lse(
+            batch.x, head.weight, batch.labels, head.baskets.offsets, scale=1.0, mining=bs.Own(), subcenters=2,
+            negatives=lambda c: bs.NegativeMap(torch.sin),
+        )  # fmt: skip
+
+
 def test_no_second_derivative() -> None:
     head, batch = head_and_batch(bs.Own(), "curricular", torch.float64)
     (dx,) = torch.autograd.grad(head(*batch), batch.x, create_graph=True)

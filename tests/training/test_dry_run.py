@@ -76,6 +76,11 @@ def test_memory_of_the_head(small, changes, gradient, state):
     }
 
 
+def test_memory_of_the_linker(small):
+    found = head_bytes(small(loss__linking={}), 1000, world=4)
+    assert found["linker"] == 250 * 8 * 4 + 48 * 1000
+
+
 def test_saved_tensors_are_counted_once_and_parameters_not():
     weight = torch.randn(30, 20, requires_grad=True)
     x = torch.randn(10, 30, requires_grad=True)

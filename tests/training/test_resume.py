@@ -26,6 +26,7 @@ RECIPES = {
         "loss__mining": {"name": "topk", "k": 3, "guard": {"name": "ema", "r": 0.9}},
         "optimizer": {"name": "sgd", "lr": 0.05, "head": {"fused": True}},
         "loss__sample_rate": 0.7,
+        "loss__linking": {"exclude": -0.9, "share": -0.5, "every": 4},
     },
     "adamw, fp16, adaface": {
         "optimizer": {"name": "adamw"},

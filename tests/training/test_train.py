@@ -8,12 +8,12 @@ import torch
 import basket_softmax as bs
 from basket_softmax.training import load_config, load_run, train
 from basket_softmax.training.batches import Batches
-from basket_softmax.training.datasets import DataError, open_datasets
-from basket_softmax.training.meter import Diverged
+from basket_softmax.training.datasets import DataError, fingerprint, open_datasets
+from basket_softmax.training.meter import Diverged, Meter
 from basket_softmax.training.model import aliases_of, build_head
 from basket_softmax.training.ranks import joined_ranks
 from basket_softmax.training.run import make_trainer
-from basket_softmax.training.state import ResumeError
+from basket_softmax.training.state import ResumeError, RunFolder, restore
 
 
 def rows_of(path):
@@ -75,6 +75,22 @@ def test_known_aliases_reach_the_loss(small, tmp_path):
     table.write_text("basket,identity,alias\n" + "".join(f"one,id{i:03},p{i}\n" for i in range(6)))
     training = open_datasets(whole).training
     assert (aliases_of(whole, training) >= 0).sum() == 4  # two of the six are held out
+
+
+def test_linking(small):
+    """Thresholds so low that mutually nearest classes are linked at once; the loss then knows the links."""
+    config = small(loss__linking={"exclude": -0.9, "every": 3}, log__every_steps=3)
+    train(config)
+    linked = [row["linked"] for row in rows_of(config.output / "metrics.csv")]
+    assert len(linked) == 4
+    assert all(0 < count <= 12 for count in linked)
+    data = open_datasets(config)
+    with joined_ranks("cpu") as ranks:
+        trainer = make_trainer(config, data, Batches(config, data.training), ranks)
+        assert trainer.head.aliases is None
+        restore(RunFolder(config.output), 12, trainer, Meter(), fingerprint(data.training))
+    assert int((trainer.head.aliases >= 0).sum()) == linked[-1]
+    assert trainer.linker.step == 12
 
 
 def test_a_head_that_these_baskets_do_not_allow(small):
@@ -225,6 +241,12 @@ def test_a_folder_holds_one_run(small):
     assert (config.output / "metrics.csv").read_bytes() == before
     with pytest.raises(ResumeError, match=r"\n  loss.scale: 16.0, now 8.0\Z"):
         train(small(epochs=1, loss__scale=8.0), resume=True)
+
+
+def test_a_run_goes_on_where_its_images_were_moved_to(small, folders, tmp_path):
+    (tmp_path / "moved").symlink_to(folders / "basket0")
+    train(small(epochs=1))
+    train(small(epochs=1, baskets__one=tmp_path / "moved", workers=1, checkpoint__keep=1), resume=True)
 
 
 def test_resume_refuses_other_data(small, folders, tmp_path):

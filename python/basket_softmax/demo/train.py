@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from ..data import MixedBasketSampler, load_glyphs, views
 from .measure import recognise
 from .model import WIDTH, as_input, make_model
 from .regimes import REGIMES, draw_training_set, with_wrong_labels
-from .rules import labels_for, link_quality, make_linker, make_loss
+from .rules import LINKED, labels_for, link_quality, make_linker, make_loss
 
 BATCH = 128
 LEARNING_RATE = 8e-3
@@ -32,10 +33,12 @@ Advance = Callable[[Tensor], None]
 
 
 class Trained(NamedTuple):
-    """A network, and under `LINKED` what its links were worth: link_precision and link_recall."""
+    """What a training leaves; labels: [N] global, of the training pictures, and identity: [N], who they are."""
 
     model: nn.Module
-    links: dict[str, float]
+    linker: bs.IdentityLinker | None
+    labels: Tensor
+    identity: np.ndarray
 
 
 def train_once(
@@ -51,18 +54,25 @@ def train_once(
 ) -> dict[str, Any]:
     """Train under `rule`, then measure on the characters of `split`; one row of results.json.
 
-    Arguments are those of `train`. With a process group every rank calls it, and rank 0 alone measures: the others get
-    a row of rule, seed and seconds.
+    Arguments are those of `train`. A rule of `LINKED` adds `link_precision` and `link_recall`; the last of them trains
+    twice, the second time with the identities that the first one found. With a process group every rank calls it, and
+    rank 0 alone measures: the others get a row of rule, seed and seconds.
     """
     began = time.perf_counter()
-    model, links = train(
-        rule, seed, regime_name, advance=advance, steps=steps, norm=norm, group=group, wrong_labels=wrong_labels
-    )  # fmt: skip
+    known = None
+    for _ in range(LINKED.get(rule, 1)):
+        trained = train(
+            rule, seed, regime_name, advance=advance, steps=steps, norm=norm, group=group,
+            wrong_labels=wrong_labels, known=known,
+        )  # fmt: skip
+        known = None if trained.linker is None else trained.linker.shared
     found: dict[str, float] = {}
     if group is None or dist.get_rank(group) == 0:
         glyphs = load_glyphs()
-        found = recognise(model, glyphs, split, REGIMES[regime_name].basket_of_font(glyphs))
-    return {"rule": rule, "seed": seed, **found, **links, "seconds": round(time.perf_counter() - began, 2)}
+        found = recognise(trained.model, glyphs, split, REGIMES[regime_name].basket_of_font(glyphs))
+        if trained.linker is not None:
+            found |= link_quality(trained.linker, trained.labels, trained.identity)
+    return {"rule": rule, "seed": seed, **found, "seconds": round(time.perf_counter() - began, 2)}
 
 
 def train(
@@ -75,6 +85,7 @@ def train(
     norm: str = "batch",
     group: dist.ProcessGroup | None = None,
     wrong_labels: float = 0.0,
+    known: Tensor | None = None,
 ) -> Trained:
     """One network, trained.
 
@@ -82,7 +93,7 @@ def train(
     random numbers that the rule itself consumes.
 
     Args:
-        rule: one of `RULES`, or `LINKED`.
+        rule: one of `RULES` or of `LINKED`.
         advance: called after every step with its loss, detached.
         steps: fewer or more than the regime's, to shorten a test.
         norm: one of `model.NORMS`.
@@ -90,6 +101,7 @@ def train(
             with the same arguments. With `norm` "group" they train as one process does, up to rounding.
         wrong_labels: this share of the training labels is wrong within its basket (`regimes.with_wrong_labels`), the
             same ones for every rule.
+        known: [C] aliases to start with.
     """
     regime = REGIMES[regime_name]
     steps = steps or regime.steps
@@ -101,6 +113,7 @@ def train(
     torch.manual_seed(seed)
     model = make_model(norm)
     loss = make_loss(rule, regime, data, WIDTH, SCALE, group)
+    loss.set_aliases(known)
     labels = labels_for(rule, data, loss)
     linker = make_linker(rule, loss, steps, seed)
     optimizer = torch.optim.AdamW(_groups(model, loss), lr=LEARNING_RATE)
@@ -124,7 +137,7 @@ def train(
         value.backward()
         optimizer.step()
         advance(value.detach())
-    return Trained(model, {} if linker is None else link_quality(linker, labels, data.identity))
+    return Trained(model, linker, labels, data.identity)
 
 
 def _own_rows(rows: int, group: dist.ProcessGroup | None) -> slice:

@@ -53,7 +53,7 @@ class IdentityLinker(nn.Module):
         step: calls so far.
 
     The state_dict holds all of them. Memory: C x D numbers (divided by the ranks) and some 48 bytes a class;
-    a matching needs C x D twice on the CPU of rank 0.
+    a matching needs some five times C x D numbers on the CPU of rank 0.
 
     Raises:
         TypeError, ValueError: an argument that is not of these; the message says what is allowed.

@@ -34,21 +34,35 @@ class Built(Section):
     @model_validator(mode="after")
     def _constructor_accepts(self) -> Built:
         try:
-            self.build()
+            self.build(**self._examples())
         except TypeError as error:
             raise ValueError(str(error)) from None
         return self
 
-    def build(self) -> Any:
-        """The object."""
+    def build(self, **given: Any) -> Any:
+        """The object.
+
+        Args:
+            given: arguments that are no keys.
+        """
         raise NotImplementedError
 
+    def _examples(self) -> dict[str, Any]:
+        """Arguments that are no keys, as they might be, to try the constructor with."""
+        return {}
 
-def section_of(factory: Callable[..., Any], name: str | None = None, **fields_of: Any) -> type[Built]:
+
+def section_of(
+    factory: Callable[..., Any],
+    name: str | None = None,
+    examples: Callable[[], dict[str, Any]] = dict,
+    **fields_of: Any,
+) -> type[Built]:
     """The section of an object whose constructor is `factory`.
 
     Args:
         name: of the object among its kind, the only value that the key `name` may have; None: there is no such key.
+        examples: of the arguments that are no keys, since only a run has them.
         fields_of: (type, default) of arguments that are sections themselves; `...` as the default: it must be given.
     """
     owner = factory.__init__ if inspect.isclass(factory) else factory
@@ -56,19 +70,22 @@ def section_of(factory: Callable[..., Any], name: str | None = None, **fields_of
     fields: dict[str, Any] = {}
     if name is not None:
         fields["name"] = (Literal[name], name)
-    told = _documented(factory)
+    told, no_keys = _documented(factory), examples().keys()
     for key, parameter in inspect.signature(factory).parameters.items():
+        if key in no_keys:
+            continue
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         kind, default = fields_of.get(key) or (hints[key], default)
         fields[key] = (kind, Field(default, description=told.get(key)))
 
-    def build(self: Section) -> Any:
+    def build(self: Section, **given: Any) -> Any:
         values = {key: getattr(self, key) for key in type(self).model_fields if key != "name"}
-        return factory(**{k: v.build() if isinstance(v, Built) else v for k, v in values.items()})
+        return factory(**given, **{k: v.build() if isinstance(v, Built) else v for k, v in values.items()})
 
     label = getattr(factory, "__name__", "") + "Section"
     made = create_model(label, __base__=Built, __module__=__name__, **fields)
     made.build = build  # type: ignore[method-assign]
+    made._examples = lambda self: examples()  # type: ignore[method-assign]
     return made
 
 
@@ -136,3 +153,10 @@ RULES = {
     "topk": section_of(bs.TopK, "topk", guard=(Guard | None, None)),
 }
 Margin, Rule = one_of(MARGINS, "arcface"), one_of(RULES, "topk")
+
+
+def _smallest_head() -> dict[str, Any]:
+    return {"loss": bs.BasketSoftmaxLoss([1], 1), "seed": 0}
+
+
+Linking: Any = section_of(bs.IdentityLinker, examples=_smallest_head)

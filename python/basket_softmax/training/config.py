@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, Strict, model_validator
 from bbs_kernels.negative_map import NOT_FUSED, negatives_of
 
 from ..data import Augment
-from .choices import MARGINS, RULES, Margin, Rule, Section, one_of, section_of
+from .choices import MARGINS, RULES, Linking, Margin, Rule, Section, one_of, section_of
 
 FilePath = Annotated[Path, Strict(False)]
 Count = Annotated[int, Field(ge=1)]
@@ -98,6 +98,9 @@ class LossSection(Section):
     """Share of the classes that a step uses (Partial FC)."""
     aliases: FilePath | None = None
     """CSV with the columns basket, identity, alias: rows with one alias are one person."""
+    linking: Linking | None = None
+    """Link classes of different baskets to identities while training, see `bs.IdentityLinker`; `{}` with its defaults,
+    null: not at all."""
 
 
 class SgdHead(Section):

@@ -12,11 +12,15 @@ from torch import Tensor
 from .config import Config, Sgd
 from .step import Trainer
 
+LINKER = 48  # bytes a class on every rank, beside the prototypes
 FLOAT = 4  # bytes; centres, parameters, gradients and optimiser states are fp32
 
 
 def head_bytes(config: Config, classes: int, world: int = 1) -> dict[str, int]:
-    """Of one rank's share of `classes`: {"centres", "centres' gradient", "centres' optimiser state"}, computed."""
+    """Of one rank's share of `classes`, computed: {"centres", "centres' gradient", "centres' optimiser state"}.
+
+    With linking also "linker"; a matching needs the prototypes twice more for a moment, on rank 0.
+    """
     rows = -(-classes // world)
     centres = rows * config.backbone.embedding_size * FLOAT
     optimizer = config.optimizer
@@ -26,7 +30,10 @@ def head_bytes(config: Config, classes: int, world: int = 1) -> dict[str, int]:
     else:
         states, fused = 2, False
     gradient = 0 if fused else int(centres * config.loss.sample_rate)
-    return {"centres": centres, "centres' gradient": gradient, "centres' optimiser state": states * centres}
+    found = {"centres": centres, "centres' gradient": gradient, "centres' optimiser state": states * centres}
+    if config.loss.linking is not None:
+        found["linker"] = centres + LINKER * classes
+    return found
 
 
 def backbone_bytes(config: Config, trainer: Trainer) -> dict[str, int]:

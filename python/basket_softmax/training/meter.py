@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..losses import BasketSoftmaxLoss
-from .step import Result
+from .step import Result, Trainer
 
 
 class Diverged(RuntimeError):
@@ -29,7 +28,7 @@ class Meter:
         self.sum = loss if self.sum is None else self.sum + loss
         self.count += 1
 
-    def row(self, step: int, epoch: int, result: Result, head: BasketSoftmaxLoss) -> dict[str, Any]:
+    def row(self, step: int, epoch: int, result: Result, trainer: Trainer) -> dict[str, Any]:
         """The row after `step` steps; starts the next interval.
 
         Raises:
@@ -45,6 +44,9 @@ class Meter:
         self.sum, self.count = None, 0
         row: dict[str, Any] = {"step": step, "epoch": epoch, "lr": result.learning_rate, "loss": loss}
         row["gradient_norm"] = float(result.gradient_norm)
+        head, linker = trainer.head, trainer.linker
+        if linker is not None:
+            row["linked"] = int((linker.excluded >= 0).sum())
         for key, value in head.stats().items():
             if key == "mean_loss":  # of this step alone; `loss` is the mean over the interval
                 continue

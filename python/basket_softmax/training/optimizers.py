@@ -99,7 +99,11 @@ def clip_gradients(parameters: Iterable[Tensor], norm: Tensor, limit: float) -> 
 
 
 def _square(parameters: list[Tensor]) -> Tensor:
-    squares = [_values(p.grad).float().square().sum() for p in parameters if p.grad is not None]
+    squares = [
+        torch.linalg.vector_norm(_values(p.grad), dtype=torch.float32).square()
+        for p in parameters
+        if p.grad is not None
+    ]
     if squares:
         return torch.stack(squares).sum()
     return torch.zeros((), device=parameters[0].device if parameters else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
@@ -91,12 +92,12 @@ def to_yaml(config: Config) -> str:
 
 
 def differences(old: Config, new: Config, free: Sequence[str] = ()) -> list[str]:
-    """Lines `key: old value, now new value` of the keys that differ; keys that start with one of `free` may."""
+    """Lines `key: old value, now new value` of the keys that differ; keys that match a pattern of `free` may."""
     a, b = (dict(_leaves(c.model_dump(mode="json"))) for c in (old, new))
     return [
         f"{key}: {a.get(key)!r}, now {b.get(key)!r}"
         for key in sorted(a.keys() | b.keys())
-        if a.get(key) != b.get(key) and not any(key == f or key.startswith(f + ".") for f in free)
+        if a.get(key) != b.get(key) and not any(fnmatchcase(key, pattern) for pattern in free)
     ]
 
 

@@ -22,13 +22,8 @@ from .state import CONFIG, ResumeError, RunFolder, restore, save
 from .step import Trainer
 from .validate import validate
 
-FREE = (
-    "output",
-    "workers",
-    "log.tensorboard",
-    "checkpoint",
-    "validation.baskets",
-)  # may change when a run goes on
+# What may change when a run goes on: that the images are the same ones, the checkpoint knows by itself.
+FREE = ("output", "workers", "log.tensorboard", "checkpoint.*", "baskets.*.path", "validation.baskets.*.path")
 
 
 @dataclass(frozen=True)
@@ -119,7 +114,7 @@ def _train(config: Config, data: Datasets, folder: RunFolder, start: int, ranks:
             meter.add(result)
             epoch, ended = -(-step // per_epoch), step % per_epoch == 0
             if step % config.log.every_steps == 0 or step == batches.steps:
-                row = meter.row(step, epoch, result, trainer.head)
+                row = meter.row(step, epoch, result, trainer)
                 if logs is not None:
                     logs.metrics(row)
                     progress.logged(row)

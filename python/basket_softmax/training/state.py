@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .. import checkpoint
 from .config import Config
+from .linker_state import linker_state, load_linker_state
 from .meter import Meter
 from .randomness import random_state, seed_apart, set_random_state
 from .reading import to_yaml
@@ -66,6 +67,7 @@ def save(folder: RunFolder, config: Config, trainer: Trainer, meter: Meter, step
         "scaler": trainer.scaler.state_dict(),
         "meter": meter.state_dict(),
         "random": ranks.from_all(random_state(ranks.device)),
+        "linker": None if trainer.linker is None else linker_state(trainer.linker, trainer.head),
         "optimizer": None if optimizers.fused is None else optimizers.main.state_dict(),
     }
     target = folder.checkpoint(step)
@@ -97,6 +99,8 @@ def restore(folder: RunFolder, step: int, trainer: Trainer, meter: Meter, data: 
     trainer.backbone.load_state_dict(extra["backbone"])
     trainer.scaler.load_state_dict(extra["scaler"])
     meter.load_state_dict(extra["meter"], ranks.device)
+    if trainer.linker is not None:
+        load_linker_state(trainer.linker, trainer.head, extra["linker"])
     if optimizers.fused is not None:
         optimizers.main.load_state_dict(extra["optimizer"])
     if len(extra["random"]) == ranks.world:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..linking import IdentityLinker
 from ..losses import BasketSoftmaxLoss
 from .batches import Batch
 from .config import Config
@@ -35,6 +36,7 @@ class Trainer:
 
     Attributes:
         backbone: the module itself, without DDP's wrapper.
+        linker: the `IdentityLinker` of `loss.linking`, or None.
         scaler: a GradScaler, disabled without fp16.
     """
 
@@ -51,6 +53,10 @@ class Trainer:
         self.steps = steps
         self.warmup = warmup_steps(config.schedule.warmup_epochs, steps_per_epoch)
         self.optimizers = Optimizers(config, backbone, head)
+        linking = config.loss.linking
+        self.linker: IdentityLinker | None = (
+            None if linking is None else linking.build(loss=head, seed=config.seed)
+        )
         self.scaler = _scaler(config, ranks)
         self._network: nn.Module = backbone
         if ranks.group is not None:
@@ -68,9 +74,14 @@ class Trainer:
         with torch.autocast(
             self.ranks.device.type, DTYPES.get(self.config.amp or ""), self.config.amp is not None
         ):
-            loss = self.head(self._network(images), labels, basket=baskets)
+            embeddings = self._network(images)
+            if self.linker is None:
+                loss = self.head(embeddings, labels, basket=baskets)
+            else:
+                loss = self.head(embeddings, self.linker(embeddings, labels, baskets))
         self.scaler.scale(loss).backward()
-        self.scaler.unscale_(optimizers.main) if self.scaler.is_enabled() else None
+        if self.scaler.is_enabled():
+            self.scaler.unscale_(optimizers.main)
         norm = self._norm()
         if self.config.clip is not None:
             clip_gradients(optimizers.trained, norm, self.config.clip)

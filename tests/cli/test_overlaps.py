@@ -1,0 +1,169 @@
+"""bbs overlaps on a run of bbs train: the table, the page, what is accepted, and that training takes the aliases."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from basket_softmax.cli import main
+from basket_softmax.data import open_basket, read_aliases
+from basket_softmax.training import load_run, make_config, train
+from training.glyph_folders import write_baskets
+
+SHARED = 60  # identity id(60 + i) of `one` is id(i) of `two`
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["overlaps", *map(str, arguments)])
+
+
+def config(folder: Path, output: Path, **changes: object) -> object:
+    values = {
+        "baskets": {"one": folder / "basket0", "two": folder / "basket1"},
+        "output": output,
+        "image": {"size": 16, "channels": 1},
+        "backbone": {
+            "factory": "basket_softmax.training.backbones:iresnet",
+            "embedding_size": 16,
+            "args": {"layers": [1], "width": 8},
+        },
+        "loss": {"mining": {"name": "topk", "k": 8}, "scale": 16.0, "margin": {"name": "cosface", "margin": 0.1}},
+        "optimizer": {"name": "adamw", "lr": 0.01},
+        "epochs": 2,
+        "batch_size": 48,
+        "workers": 0,
+        "log": {"tensorboard": False},
+    }  # fmt: skip
+    return make_config(values, {key.replace("__", "."): value for key, value in changes.items()})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("overlaps")
+    write_baskets(root, identities=2 * SHARED, images=2)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(folder) -> Path:
+    train(config(folder, folder / "run"))
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def found(trained, folder) -> Path:
+    """Everything is listed, since two epochs make nothing sure."""
+    result = run(
+        trained, "--output", folder / "all", "--min-confidence", 0, "--page-pairs", 5, "--workers", 0
+    )
+    assert result.exit_code == 0, result.output
+    assert "240 identities in 2 baskets: " in result.output
+    assert f"{folder / 'all' / 'overlaps.html'}: 5 of " in result.output
+    return folder / "all"
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def same_person(row: dict[str, str]) -> bool:
+    return int(row["identity_a"][2:]) - SHARED == int(row["identity_b"][2:])
+
+
+def decide(path: Path, pairs: list[dict[str, str]], decision: str) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(
+            file, ["basket_a", "identity_a", "basket_b", "identity_b", "decision"], extrasaction="ignore"
+        )
+        writer.writeheader()
+        writer.writerows({**pair, "decision": decision} for pair in pairs)
+    return path
+
+
+def test_lists_pairs_with_the_surest_first(found):
+    pairs = rows(found / "overlaps.csv")
+    assert {(row["basket_a"], row["basket_b"]) for row in pairs} == {("one", "two")}
+    for column in ("cosine", "confidence"):
+        values = [float(row[column]) for row in pairs]
+        assert values == sorted(values, reverse=True)
+    # Chance would make 1 of 120 pairs true; a little training finds many of the 60.
+    assert sum(same_person(row) for row in pairs) > 20
+    assert not (found / "aliases.csv").exists()
+
+
+def test_centres_are_searched_without_images(trained, tmp_path):
+    result = run(trained, "--output", tmp_path, "--from", "centres", "--min-confidence", 0)
+    assert result.exit_code == 0, result.output
+    assert "confidences from centres are too high" in result.output
+    run_ = load_run(trained)
+    unit = torch.nn.functional.normalize(run_.head.weight.detach().double())
+    for row in rows(tmp_path / "overlaps.csv")[:5]:
+        a, b = (run_.baskets[i].identities.index(row[f"identity_{'ab'[i]}"]) for i in (0, 1))
+        assert float(row["cosine"]) == pytest.approx(float(unit[a] @ unit[120 + b]), abs=2e-6)
+
+
+def test_accepted_pairs_train_on(found, trained, folder, tmp_path):
+    pairs = [row for row in rows(found / "overlaps.csv") if same_person(row)]
+    decisions = decide(tmp_path / "decisions.csv", pairs, "accept")
+    result = run(trained, "--output", tmp_path, "--apply", decisions)
+    assert result.exit_code == 0, result.output
+    n = len(pairs)
+    assert f"{2 * n} identities are {n} persons; {n} pairs accepted by hand, 0 by confidence" in result.output
+    baskets = [open_basket(folder / f"basket{b}", name) for b, name in enumerate(("one", "two"))]
+    aliases = read_aliases(tmp_path / "aliases.csv", baskets)
+    for row in pairs:
+        a, b = (
+            basket.identities.index(row[key])
+            for basket, key in zip(baskets, ("identity_a", "identity_b"), strict=True)
+        )
+        assert aliases[a] == aliases[120 + b] >= 0
+
+    changes = {"loss__aliases": tmp_path / "aliases.csv", "epochs": 1}
+    train(config(folder, tmp_path / "next", **changes))
+    result = run(tmp_path / "next", "--output", tmp_path / "second", "--min-confidence", 0, "--workers", 0)
+    assert result.exit_code == 0, result.output
+    listed = {(row["identity_a"], row["identity_b"]) for row in rows(tmp_path / "second" / "overlaps.csv")}
+    assert not listed & {(row["identity_a"], row["identity_b"]) for row in pairs}  # known already
+    result = run(
+        tmp_path / "next", "--output", tmp_path / "second", "--apply", decide(tmp_path / "none.csv", [], "")
+    )
+    assert f"{2 * n} identities are {n} persons" in result.output
+    assert f"{2 * n} identities known before are kept" in result.output
+
+
+def test_confidence_accepts_and_the_rest_is_left_to_a_person(trained, found, tmp_path):
+    pairs = rows(found / "overlaps.csv")
+    sure = sorted({float(row["confidence"]) for row in pairs})[-1]
+    accepted = [row for row in pairs if float(row["confidence"]) >= sure]
+    result = run(trained, "--output", tmp_path, "--min-confidence", 0, "--accept-above", sure, "--workers", 0)
+    assert result.exit_code == 0, result.output
+    assert f"0 pairs accepted by hand, {len(accepted)} by confidence" in result.output
+    assert f" of {len(pairs) - len(accepted)} pairs to decide" in result.output
+    # The same from the table, but what a person rejected stays out.
+    decisions = decide(tmp_path / "decisions.csv", accepted[:1], "reject")
+    result = run(trained, "--output", tmp_path, "--apply", decisions, "--accept-above", sure)
+    assert f"0 pairs accepted by hand, {len(accepted) - 1} by confidence" in result.output
+
+
+def test_errors_are_one_line(trained, folder, tmp_path):
+    none = decide(tmp_path / "none.csv", [], "")
+    result = run(trained, "--output", tmp_path / "new", "--apply", none, "--accept-above", 0.9)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert "overlaps.csv does not exist: run bbs overlaps without --apply first" in result.output
+    bad = decide(
+        tmp_path / "bad.csv",
+        [{"basket_a": "one", "identity_a": "id000", "basket_b": "two", "identity_b": "x"}],
+        "accept",
+    )
+    result = run(trained, "--output", tmp_path, "--apply", bad)
+    assert result.exit_code == 1
+    assert "bad.csv, line 2: basket 'two' has no identity 'x'" in result.output
+    result = run(tmp_path)
+    assert result.exit_code == 1
+    assert "holds no checkpoint" in result.output

@@ -1,0 +1,137 @@
+"""The page: what is in the file, and what a browser makes of it (Chromium, without network; skipped without one)."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from basket_softmax.data import open_basket
+from basket_softmax.overlaps import ClassNames, Overlaps, read_decisions, write_page
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+NASTY = '</script><b>"x", y'  # a folder may be called so, without the slash
+
+
+@pytest.fixture(scope="module")
+def baskets(tmp_path_factory):
+    """a: 6 images of `one` and 1 of each other; b: large colour images with transparency."""
+    root = tmp_path_factory.mktemp("baskets")
+    for name, identities in {"a": ("one", "two", "three"), "b": ("one", NASTY.replace("/", "∕"))}.items():
+        for identity in identities:
+            (root / name / identity).mkdir(parents=True)
+            for i in range(6 if (name, identity) == ("a", "one") else 1):
+                image = (
+                    Image.new("RGBA", (300, 200), (10, 200, i, 128))
+                    if name == "b"
+                    else Image.new("L", (40, 40), 9)
+                )
+                image.save(root / name / identity / f"{i}.png")
+    return [open_basket(root / name) for name in "ab"]
+
+
+@pytest.fixture(scope="module")
+def pairs(baskets):
+    """(a/one, b/one), (a/two, b/nasty), (a/three, b/one)."""
+    find = ClassNames(baskets).find
+    nasty = next(name for name in baskets[1].identities if name != "one")
+    rows = [
+        (find("a", "one"), find("b", "one")),
+        (find("a", "two"), find("b", nasty)),
+        (find("a", "three"), find("b", "one")),
+    ]
+    first, second = np.array(rows).T
+    return Overlaps(first, second, np.array([0.9, 0.8, 0.7], np.float32), np.array([0.99, 0.8, 0.6]))
+
+
+def data_of(page) -> dict:
+    (text,) = re.findall(r'<script id="data" type="application/json">(.*?)</script>', page.read_text("utf-8"))
+    return json.loads(text)
+
+
+def test_holds_bounded_thumbnails_and_no_link_to_anywhere(baskets, pairs, tmp_path):
+    page = tmp_path / "page.html"
+    assert write_page(page, pairs, baskets, images_per_class=4) == 3
+    text = page.read_text("utf-8")
+    assert not re.search(r"https?://|src=|<link|@import", text.replace(data_text(text), ""))
+    data = data_of(page)
+    assert [(len(c["images"]), c["count"]) for c in data["classes"].values()] == [
+        (4, 6),
+        (1, 1),
+        (1, 1),
+        (1, 1),
+        (1, 1),
+    ]
+    for shown in data["classes"].values():
+        for image in shown["images"]:
+            kind, encoded = image["data"].split(",")
+            assert kind == "data:image/jpeg;base64"
+            assert max(Image.open(io.BytesIO(base64.b64decode(encoded))).size) <= 112
+    assert data["pairs"][0]["confidence"] == 0.99
+    assert "more" not in data["about"]
+
+
+def data_text(text: str) -> str:
+    return re.findall(r'<script id="data" type="application/json">(.*?)</script>', text)[0]
+
+
+def test_says_what_it_leaves_out(baskets, pairs, tmp_path):
+    assert write_page(tmp_path / "page.html", pairs, baskets, max_pairs=2, images_per_class=1) == 2
+    data = data_of(tmp_path / "page.html")
+    assert len(data["pairs"]) == 2
+    assert "The other 1 pairs are in the CSV" in data["about"]
+    assert all(len(shown["images"]) == 1 for shown in data["classes"].values())
+    with pytest.raises(ValueError, match="max_pairs is 0, allowed is a positive int"):
+        write_page(tmp_path / "page.html", pairs, baskets, max_pairs=0)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+@pytest.mark.parametrize(
+    ("keys", "want"),
+    [
+        ("ar", [True, False, None]),  # a decision moves on to the next pair
+        ("jjr", [None, None, False]),
+        ("aka", [True, None, None]),  # back to the first: the same again
+        ("ararku", [True, None, False]),  # the fourth key decides the last one again; up; undo
+    ],
+)
+def test_keys_decide_and_the_csv_is_read_back(baskets, pairs, tmp_path, keys, want):
+    text, names = press(tmp_path, baskets, pairs, keys), ClassNames(baskets)
+    (tmp_path / "decisions.csv").write_text(text, encoding="utf-8")
+    decided = read_decisions(tmp_path / "decisions.csv", names)
+    got = [decided.get((int(a), int(b))) for a, b in zip(pairs.first, pairs.second, strict=True)]
+    assert got == want
+
+
+def press(folder, baskets, pairs, keys: str) -> str:
+    """Open the page, press keys as a person would, and return what the save button would download."""
+    page = folder / "page.html"
+    write_page(page, pairs, baskets)
+    script = f"""<script>
+    for (const key of {json.dumps(list(keys))}) dispatchEvent(new KeyboardEvent("keydown", {{ key }}));
+    const out = document.createElement("pre");
+    out.id = "out";
+    out.textContent = table();
+    document.body.append(out);
+    </script></body>"""
+    page.write_text(page.read_text("utf-8").replace("</body>", script), encoding="utf-8")
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={folder / 'profile'}",
+        "--dump-dom",
+    ]
+    command = [BROWSER, *options, page.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert dom.count('class="pair') == 3
+    (out,) = re.findall(r'<pre id="out">(.*?)</pre>', dom, re.DOTALL)
+    return html.unescape(out)
