@@ -70,10 +70,11 @@ template <class T>
 Outputs<T> run(const naive::Setup& s, int64_t threads, int64_t stash_size) {
   const DType dtype = sizeof(T) == 8 ? DType::f64 : DType::f32;
   const auto x = exact_copy<T>(s.x), w = exact_copy<T>(s.w);
-  const int64_t classes = s.classes();
+  const int64_t centres = s.classes() * s.subcenters;
   Problem problem{};
   problem.x = {x.get(), dtype, s.rows, s.depth, s.depth, 1};
-  problem.w = {w.get(), dtype, classes, s.depth, s.depth, 1};
+  problem.w = {w.get(), dtype, centres, s.depth, s.depth, 1};
+  problem.subcenters = s.subcenters;
   problem.labels = s.labels.data();
   problem.offsets = s.offsets.data();
   problem.baskets = s.baskets();
@@ -98,21 +99,21 @@ Outputs<T> run(const naive::Setup& s, int64_t threads, int64_t stash_size) {
                       {up.data(), up_target.data(), out.lse.data(), out.cos_target.data(), out.mined_idx.data(),
                        out.mined_cos.data(), stash.data(), stash_size},
                       {out.dx.data(), dtype, s.rows, s.depth, s.depth, 1},
-                      {out.dw.data(), dtype, classes, s.depth, s.depth, 1}, nullptr);
+                      {out.dw.data(), dtype, centres, s.depth, s.depth, 1}, nullptr);
   return out;
 }
 
 naive::Setup make(std::mt19937& random, int64_t rows, int64_t depth, std::vector<int64_t> sizes, int rule, int64_t k,
-                  int64_t skip, double guard) {
-  naive::Setup s{rows, depth, {0}, {}, {}, {}, 32.0, rule, k, skip, guard};
+                  int64_t skip, double guard, int64_t subcenters) {
+  naive::Setup s{rows, depth, {0}, {}, {}, {}, 32.0, rule, k, skip, guard, subcenters};
   for (int64_t size : sizes) s.offsets.push_back(s.offsets.back() + size);
   std::normal_distribution<float> normal;
-  s.w.resize(s.classes() * depth);
+  s.w.resize(s.classes() * subcenters * depth);
   for (double& v : s.w) v = normal(random);
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t label = static_cast<int64_t>(random() % s.classes());
     for (int64_t d = 0; d < depth; ++d)
-      s.x.push_back(static_cast<float>(s.w[label * depth + d] + 0.7f * normal(random)));
+      s.x.push_back(static_cast<float>(s.w[label * subcenters * depth + d] + 0.7f * normal(random)));
     s.labels.push_back(i % 11 == 5 ? -1 : label);
   }
   return s;
@@ -129,7 +130,7 @@ void check(const naive::Setup& s, const std::string& name) {
   expect(relative(one.dw, want.dw) < bound, name + ": dw");
   expect(run<T>(s, 3, 0) == one, name + ": three threads, bit for bit");
   expect(run<T>(s, 2, 1000) == one, name + ": small stash, bit for bit");
-  expect(run<T>(s, 2, s.rows * s.classes() * 2) == one, name + ": full stash, bit for bit");
+  expect(run<T>(s, 2, s.rows * s.classes() * s.subcenters * 2) == one, name + ": full stash, bit for bit");
 }
 
 }  // namespace
@@ -140,8 +141,10 @@ int main() {
   struct Case {
     int64_t rows, depth;
     std::vector<int64_t> sizes;
+    int64_t subcenters;
   };
-  const Case cases[] = {{1, 1, {1}}, {17, 31, {5, 0, 97, 1}}, {70, 64, {450, 333, 260}}, {300, 130, {1025}}};
+  const Case cases[] = {{1, 1, {1}, 1},        {17, 31, {5, 0, 97, 1}, 1},  {70, 64, {450, 333, 260}, 1},
+                        {300, 130, {1025}, 1}, {33, 31, {5, 0, 97, 1}, 16}, {40, 64, {150, 233}, 5}};
   int number = 0;
   for (const Case& c : cases)
     for (int rule = 0; rule < 4; ++rule)
@@ -149,9 +152,10 @@ int main() {
         if ((rule == 2) != !std::isinf(guard) && rule != 3)
           continue;  // `below` needs a guard, `all` and `own` take none
         const naive::Setup s =
-            make(random, c.rows, c.depth, c.sizes, rule, rule == 3 ? 7 : 0, rule == 3 ? 1 : 0, guard);
+            make(random, c.rows, c.depth, c.sizes, rule, rule == 3 ? 7 : 0, rule == 3 ? 1 : 0, guard, c.subcenters);
         const std::string name = "rows " + std::to_string(c.rows) + " depth " + std::to_string(c.depth) + " rule " +
-                                 std::to_string(rule) + (std::isinf(guard) ? "" : " guarded");
+                                 std::to_string(rule) + " subcenters " + std::to_string(c.subcenters) +
+                                 (std::isinf(guard) ? "" : " guarded");
         check<float>(s, name + " fp32");
         check<double>(s, name + " fp64");
         number += 2;

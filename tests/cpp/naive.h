@@ -19,6 +19,7 @@ struct Setup {
   int rule;  // 0 all, 1 own, 2 below, 3 topk
   int64_t k = 0, skip = 0;
   double guard = std::numeric_limits<double>::infinity();
+  int64_t subcenters = 1;  // adjacent rows of w that are a class
 
   int64_t classes() const { return offsets.back(); }
   int64_t baskets() const { return static_cast<int64_t>(offsets.size()) - 1; }
@@ -65,9 +66,14 @@ inline Result run(const Setup& s) {
       result.cos_target.push_back(0.0);
       continue;
     }
-    std::vector<double> cos(classes);
-    for (int64_t j = 0; j < classes; ++j)
-      for (int64_t d = 0; d < s.depth; ++d) cos[j] += xu[i * s.depth + d] * wu[j * s.depth + d];
+    std::vector<double> cos(classes, -2.0);
+    std::vector<int64_t> nearest(classes);
+    for (int64_t n = 0; n < classes * s.subcenters; ++n) {
+      double c = 0;
+      for (int64_t d = 0; d < s.depth; ++d) c += xu[i * s.depth + d] * wu[n * s.depth + d];
+      const int64_t j = n / s.subcenters;
+      if (c > cos[j]) cos[j] = c, nearest[j] = n;
+    }
     std::vector<int64_t> negatives;
     for (int64_t b = 0; b < s.baskets(); ++b) {
       std::vector<int64_t> candidates;
@@ -92,8 +98,8 @@ inline Result run(const Setup& s) {
     result.cos_target.push_back(cos[s.labels[i]]);
     const auto add = [&](int64_t j, double g) {
       for (int64_t d = 0; d < s.depth; ++d) {
-        gx[i * s.depth + d] += g * wu[j * s.depth + d];
-        gw[j * s.depth + d] += g * xu[i * s.depth + d];
+        gx[i * s.depth + d] += g * wu[nearest[j] * s.depth + d];
+        gw[nearest[j] * s.depth + d] += g * xu[i * s.depth + d];
       }
     };
     for (int64_t j : negatives) add(j, s.scale * std::exp(s.scale * cos[j] - lse));
@@ -103,7 +109,7 @@ inline Result run(const Setup& s) {
   result.dw.resize(gw.size());
   for (int64_t i = 0; i < s.rows; ++i)
     through_norm(&s.x[i * s.depth], &xu[i * s.depth], &gx[i * s.depth], s.depth, &result.dx[i * s.depth]);
-  for (int64_t j = 0; j < classes; ++j)
+  for (int64_t j = 0; j < classes * s.subcenters; ++j)
     through_norm(&s.w[j * s.depth], &wu[j * s.depth], &gw[j * s.depth], s.depth, &result.dw[j * s.depth]);
   return result;
 }
