@@ -22,7 +22,7 @@ from bbs_experiments.tables import pairs, table
 ROOT = Path(__file__).resolve().parents[1]
 TRAININGS = ROOT / "docs" / "results" / "experiments" / "results.jsonl"
 FOLDER = ROOT / "docs" / "results" / "linking"
-RULES = ("own", "bbs", "linker", "linker-twice", "oracle")
+RULES = ("own", "bbs", "linker-exclude", "linker", "linker-twice", "oracle")
 JUDGED = RULES[1:-1]
 METRICS = {"rank1": "rank-1", "tar_1e3": "TAR@FAR 1e-3", "tar_1e4": "TAR@FAR 1e-4"}
 
@@ -65,7 +65,15 @@ def write_page(rows: list[store.Row]) -> None:
         "table": partial(table, cell, RULES),
         "closed": partial(_closed, cell),
         "pairs": partial(
-            pairs, cell, (("linker", "bbs"), ("linker-twice", "linker"), ("oracle", "linker-twice")), METRICS
+            pairs,
+            cell,
+            (
+                ("linker-exclude", "bbs"),
+                ("linker", "bbs"),
+                ("linker-twice", "linker"),
+                ("oracle", "linker-twice"),
+            ),
+            METRICS,
         ),
         "links": partial(_links, cell),
     }

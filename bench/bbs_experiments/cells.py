@@ -34,4 +34,5 @@ NAMES = {
     "oracle": "`oracle`: labels merged by true identity",
 }
 RULES = tuple(NAMES)
+NAMES["linker-exclude"] = "`linker-exclude`: links exclude, no labels are exchanged"
 NAMES["linker-twice"] = "`linker-twice`: a second training that starts with the links of the first"

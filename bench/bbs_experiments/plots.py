@@ -15,7 +15,7 @@ from .store import Row
 
 COLOURS = {
     "all": "tab:red", "own": "black", "below-mistuned": "tab:orange", "below-tuned": "tab:brown", "bbs": "tab:blue",
-    "linker": "tab:purple", "linker-twice": "tab:pink", "oracle": "tab:green",
+    "linker": "tab:purple", "linker-exclude": "tab:olive", "linker-twice": "tab:pink", "oracle": "tab:green",
 }  # fmt: skip
 
 

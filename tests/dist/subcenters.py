@@ -35,6 +35,33 @@ def weights(group: dist.ProcessGroup, shard: str) -> None:
     assert torch.equal(head.full_weight(), alone.weight)
 
 
+def save(group: dist.ProcessGroup, folder: str, shard: str) -> None:
+    """After a step, so that there is momentum; rank 0 also keeps the whole, to compare with."""
+    torch.manual_seed(5)
+    head = bs.BasketSoftmaxLoss((97, 0, 31), 12, subcenters=3, process_group=group, shard=shard)
+    optimizer = torch.optim.Adam([head.weight])
+    head(torch.randn(9, 12), torch.randint(128, (9,))).backward()
+    optimizer.step()
+    bs.checkpoint.save(f"{folder}/checkpoint", head, optimizer)
+    whole = [head.full_weight(), full(head, optimizer)]
+    if dist.get_rank(group) == 0:
+        torch.save(whole, f"{folder}/whole.pt")
+
+
+def load(group: dist.ProcessGroup, folder: str, shard: str) -> None:
+    head = bs.BasketSoftmaxLoss((97, 0, 31), 12, subcenters=3, process_group=group, shard=shard)
+    optimizer = torch.optim.Adam([head.weight])
+    bs.checkpoint.load(f"{folder}/checkpoint", head, optimizer)
+    weight, moments = torch.load(f"{folder}/whole.pt")
+    assert torch.equal(head.full_weight(), weight)
+    assert torch.equal(full(head, optimizer), moments)
+
+
+def full(head: bs.BasketSoftmaxLoss, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+    moments = optimizer.state[head.weight]["exp_avg"]
+    return head._parallel.full_rows(head._by_class(moments)).view(-1, 12)
+
+
 def fused(group: dist.ProcessGroup, rate: float) -> None:
     """FusedSGD moves the shard as torch.optim.SGD does, bit for bit."""
     options = {"subcenters": 3, "sample_rate": rate}

@@ -31,6 +31,11 @@ def test_weights(workers, shard: str) -> None:
     workers.run(3, "subcenters.weights", shard)
 
 
+def test_checkpoint_at_another_number_of_ranks(workers, tmp_path) -> None:
+    workers.run(3, "subcenters.save", str(tmp_path), "basket")
+    workers.run(2, "subcenters.load", str(tmp_path), "contiguous")
+
+
 @pytest.mark.parametrize("rate", [1.0, 0.4])
 def test_fused_sgd(workers, rate: float) -> None:
     workers.run(2, "subcenters.fused", rate)

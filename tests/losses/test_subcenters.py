@@ -150,12 +150,6 @@ def test_compiled_is_eager() -> None:
     assert torch.equal(compiled(x, labels), head(x, labels))
 
 
-def test_checkpoints_say_that_they_hold_one_centre_per_class(tmp_path) -> None:
-    head = bs.ArcFaceLoss(5, 4, subcenters=2)
-    with pytest.raises(bs.checkpoint.CheckpointError, match="subcenters = 2, allowed is 1 in checkpoints"):
-        bs.checkpoint.save(tmp_path / "c", head)
-
-
 @pytest.mark.parametrize(
     ("value", "error", "says"),
     [

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..losses import BasketSoftmaxLoss
 from .folder import verify
-from .heads import check_small_state, optimizer_of, place_of, restore_small_state, small_state
+from .heads import by_class, check_small_state, optimizer_of, place_of, restore_small_state, small_state
 from .manifest import Manifest, check_baskets, read_manifest
 from .optimizer_state import PREFIX, check_kind, restore, split
 from .store import Contents, dtype_name, open_checkpoint, read_objects, read_rows, write
@@ -46,7 +47,8 @@ def save(
         state, objects["optimizer"] = split(optimizer, loss.weight, place)
         rows |= state
     name = None if optimizer is None else type(optimizer).__name__
-    write(Path(folder), place, Contents(loss.baskets, rows, objects, name))
+    entries = {key: by_class(loss, tensor) for key, tensor in rows.items()}
+    write(Path(folder), place, Contents(loss.baskets, entries, objects, name))
 
 
 @torch.no_grad()
@@ -60,7 +62,7 @@ def load(
 
     Args:
         folder: what `save` was given.
-        loss: a head with the same baskets in the same order, the same width and dtype.
+        loss: a head with the same baskets in the same order, the same width, dtype and sub-centres.
         optimizer: as for `save`; None loads the centres without an optimiser's state (a `FusedSGD` of the loss takes
             its own).
 
@@ -74,7 +76,9 @@ def load(
     folder, place, optimizer = Path(folder), place_of(loss), optimizer_of(loss, optimizer)
 
     def check(manifest: Manifest) -> None:
-        check_baskets(manifest, loss.baskets, loss.embedding_size, dtype_name(loss.weight.dtype))
+        check_baskets(
+            manifest, loss.baskets, loss.embedding_size, dtype_name(loss.weight.dtype), loss.subcenters
+        )
         if optimizer is not None:
             check_kind(manifest.optimizer, optimizer)
 
@@ -82,9 +86,14 @@ def load(
     names = ("head", "extra") if optimizer is None else ("head", "extra", "optimizer")
     objects = read_objects(folder, place, manifest, *names)
     check_small_state(loss, objects["head"])
+
+    def fill(tensors: dict[str, Tensor]) -> None:
+        entries = {key: by_class(loss, tensor) for key, tensor in tensors.items()}
+        read_rows(folder, place, manifest, loss.baskets, entries)
+
     if optimizer is not None:
         rows = {
-            name: (getattr(torch, info.dtype), info.shape)
+            name: (getattr(torch, info.dtype), info.shape[1:] if loss.subcenters > 1 else info.shape)
             for name, info in manifest.rows.items()
             if name.startswith(PREFIX)
         }
@@ -94,9 +103,9 @@ def load(
             objects["optimizer"],
             rows,
             place.world,
-            lambda tensors: read_rows(folder, place, manifest, loss.baskets, tensors),
+            fill,
         )
-    read_rows(folder, place, manifest, loss.baskets, {"weight": loss.weight.detach()})
+    fill({"weight": loss.weight.detach()})
     restore_small_state(loss, objects["head"])
     return objects["extra"]
 

@@ -24,7 +24,7 @@ Progress = Callable[[int], None]
 
 
 def merge(folder: Path, output: Path, progress: Progress | None = None) -> Manifest:
-    """Write the head of a checkpoint as a state_dict with the full `weight` [C, D], which a head in one process loads.
+    """Write the head of a checkpoint as a state_dict with the full `weight`, which a head in one process loads.
 
     The optimiser's state and `extra` are left out. `progress` is called with the bytes of each block that is checked.
 
@@ -38,7 +38,7 @@ def merge(folder: Path, output: Path, progress: Progress | None = None) -> Manif
     info = manifest.rows["weight"]
     weight = torch.empty((manifest.num_classes, *info.shape), dtype=getattr(torch, info.dtype))
     read_rows(folder, place, manifest, baskets, {"weight": weight})
-    state = OrderedDict(weight=weight, **read_objects(folder, place, manifest, "head")["head"])
+    state = OrderedDict(weight=weight.flatten(0, -2), **read_objects(folder, place, manifest, "head")["head"])
     metadata = {"version": 1, "baskets": {"names": list(baskets.names), "sizes": list(baskets.sizes)}}
     state._metadata = OrderedDict({"": metadata})  # type: ignore[attr-defined]
     new = output.with_name(output.name + ".new")

@@ -15,19 +15,15 @@ from .ranks import Place
 
 
 def place_of(loss: BasketSoftmaxLoss) -> Place:
-    """Where the rows of `loss.weight` belong.
-
-    Raises:
-        CheckpointError: a class has several centres; a checkpoint holds one row per class.
-    """
-    if loss.subcenters > 1:
-        raise CheckpointError(
-            f"the head has subcenters = {loss.subcenters}, allowed is 1 in checkpoints: torch.save its state_dict(), "
-            "or full_weight() under a process group"
-        )
+    """Where the classes of `loss` belong."""
     if loss._parallel is None:
         return Place(Sharding(loss.baskets.sizes, 1))
     return Place(loss._parallel.shard.sharding, loss._parallel.ranks.rank, loss._parallel.ranks.group)
+
+
+def by_class(loss: BasketSoftmaxLoss, rows: Tensor) -> Tensor:
+    """`rows`, of which a class has `loss.subcenters`, as a view with one entry per class: [classes, r, …] for r > 1."""
+    return rows if loss.subcenters == 1 else rows.unflatten(0, (-1, loss.subcenters))
 
 
 def optimizer_of(

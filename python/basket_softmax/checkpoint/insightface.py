@@ -98,6 +98,10 @@ def load_insightface(
         CheckpointError: a file is missing, damaged or holds something else; other numbers of classes or widths.
         ValueError: `optimizer` does not train `loss.weight`.
     """
+    if loss.subcenters > 1:
+        raise CheckpointError(
+            f"the head has subcenters = {loss.subcenters}, allowed is 1: insightface's files hold one centre per class"
+        )
     place, optimizer = place_of(loss), optimizer_of(loss, optimizer)
     position = None if optimizer is None else position_of(optimizer, loss.weight)
 

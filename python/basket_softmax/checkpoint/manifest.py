@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class RowsInfo:
-    """A tensor with a row per class: dtype ("float32") and the shape of one row."""
+    """A tensor with an entry per class: dtype ("float32") and the shape of one entry, [D] or [r, D] for centres."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -72,6 +73,11 @@ class Manifest:
         """The layout in which it was written."""
         return Sharding(tuple(size for _, size in self.baskets), self.world, self.kind)
 
+    @property
+    def subcenters(self) -> int:
+        """Centres of a class."""
+        return math.prod(self.rows["weight"].shape[:-1])
+
     def to_json(self) -> str:
         """The file's text, fingerprint included."""
         body = self._body()
@@ -122,11 +128,14 @@ def read_manifest(folder: Path) -> Manifest:
     return Manifest(**found, fingerprint=fingerprint)
 
 
-def check_baskets(manifest: Manifest, baskets: Baskets, embedding_size: int, dtype: str) -> None:
+def check_baskets(
+    manifest: Manifest, baskets: Baskets, embedding_size: int, dtype: str, subcenters: int
+) -> None:
     """That the checkpoint is one of this head.
 
     Raises:
-        CheckpointError: other baskets, another order, size, width or dtype; the message says which.
+        CheckpointError: other baskets, another order, size, width, dtype or number of sub-centres; the message says
+            which.
     """
     there = [name for name, _ in manifest.baskets]
     here = list(baskets.names)
@@ -148,6 +157,10 @@ def check_baskets(manifest: Manifest, baskets: Baskets, embedding_size: int, dty
     if manifest.embedding_size != embedding_size:
         raise CheckpointError(
             f"embedding_size is {manifest.embedding_size} in the checkpoint, {embedding_size} in the head"
+        )
+    if manifest.subcenters != subcenters:
+        raise CheckpointError(
+            f"subcenters is {manifest.subcenters} in the checkpoint, {subcenters} in the head"
         )
     if manifest.rows["weight"].dtype != dtype:
         raise CheckpointError(

@@ -30,7 +30,8 @@ from .ranks import Place
 class Contents:
     """What a checkpoint holds.
 
-    rows: tensors with a row per class, this rank's part of each; "weight" [num_local, D] among them.
+    rows: tensors with an entry per class, this rank's part of each; "weight" [num_local, D] among them, or
+        [num_local, r, D] where a class has r centres.
     objects: everything else, rank 0's; what `torch.load(weights_only=True)` gives back, or None.
     optimizer: class name of the optimiser whose state is among them.
     """
@@ -165,7 +166,7 @@ def _manifest(place: Place, contents: Contents, path: Path, files: dict[str, Fil
     return Manifest(
         baskets=tuple(zip(contents.baskets.names, contents.baskets.sizes, strict=True)),
         num_classes=sharding.num_classes,
-        embedding_size=weight.shape[1],
+        embedding_size=weight.shape[-1],
         world=sharding.world,
         kind=sharding.kind,
         ranges=tuple(sharding.ranges(rank) for rank in range(sharding.world)),

@@ -57,7 +57,8 @@ def merge(folder: Path, output: Path, force: bool) -> None:
         manifest = read_manifest(folder)
         with _bar("checking", manifest) as progress:
             run(folder, output, progress)
-    click.echo(f"{output}: weight [{manifest.num_classes}, {manifest.embedding_size}]")
+    centres = manifest.num_classes * manifest.subcenters
+    click.echo(f"{output}: weight [{centres}, {manifest.embedding_size}]")
 
 
 @checkpoint.command(short_help="A checkpoint from one .pt file or from insightface's.")

@@ -29,7 +29,7 @@ RULES: dict[str, Rule] = {
     "oracle": lambda regime: bs.All(),
 }
 # Beyond the demo's table: the default rule while `make_linker` finds who is the same; how many trainings.
-LINKED = {"linker": 1, "linker-twice": 2}
+LINKED = {"linker-exclude": 1, "linker": 1, "linker-twice": 2}
 QUICK = ("all", "own", "bbs", "oracle")
 
 
@@ -55,21 +55,25 @@ def make_linker(rule: str, loss: bs.BasketSoftmaxLoss, steps: int, seed: int) ->
     """The linker of the rules `LINKED`, chosen on validation characters; None for every other rule."""
     if rule not in LINKED:
         return None
+    share = None if rule == "linker-exclude" else 0.7
     return bs.IdentityLinker(
-        loss, exclude=0.6, share=0.7, probability=0.5, every=10, start=steps // 6, seed=seed
+        loss, exclude=0.6, share=share, probability=0.5, every=10, start=steps // 6, seed=seed
     )
 
 
 def link_quality(linker: bs.IdentityLinker, labels: Tensor, identity: np.ndarray) -> dict[str, float]:
-    """{"link_precision", "link_recall"} of pairs of classes that exchange labels, against the truth, in [0, 1].
+    """{"link_precision", "link_recall"} of pairs of linked classes, against the truth, in [0, 1].
+
+    Those that exchange labels, or, without such, those that are no negatives of each other.
 
     Args:
         labels, identity: [N] of the training pictures: the global class and who it is.
     """
     person = torch.full((len(linker.shared),), -1)
     person[labels] = torch.from_numpy(identity)
-    linked = (linker.shared[:, None] == linker.shared) & (linker.shared >= 0)
-    same = person[:, None] == person
+    links = linker.excluded if linker.share is None else linker.shared
+    linked = (links[:, None] == links) & (links >= 0)
+    same = (person[:, None] == person) & (person >= 0)  # wrong labels leave some classes without a picture
     found, hits, true = (int(pairs.triu(1).sum()) for pairs in (linked, linked & same, same))
     return {"link_precision": hits / max(found, 1), "link_recall": hits / max(true, 1)}
 
