@@ -15,6 +15,13 @@ sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tools")]
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(2), default=11, show_default=True, help="Interleaved rounds.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0),
+    default=7,
+    show_default=True,
+    help="No further round begins after these.",
+)
 @click.option("--quick", is_flag=True, help="Few rows and classes: shows that it runs; times mean little.")
 @click.option(
     "--output",
@@ -23,7 +30,7 @@ sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tools")]
     show_default="docs/results/parallel",
     help="Folder for results.json, results.csv and results.png.",
 )
-def main(rounds: int, quick: bool, output: Path) -> None:
+def main(rounds: int, minutes: float, quick: bool, output: Path) -> None:
     """Strong and weak scaling of the head from one process to two over Gloo, one core each, and the bytes that a rank
     receives in a step, as the kernel's TCP counters have them. Needs two cores and nobody else on them."""
     import parallel_table
@@ -36,7 +43,7 @@ def main(rounds: int, quick: bool, output: Path) -> None:
     size = QUICK if quick else FULL
     began, load = time.time(), os.getloadavg()[0]
     with click.progressbar(length=rounds + WARM_UP, label="rounds") as bar:
-        found = measure(size, rounds, lambda: bar.update(1))
+        found = measure(size, rounds, 60 * minutes, lambda: bar.update(1))
     machine = info()
     machine["CPU"] = machine["CPU"].split(" cores")[0] + " cores"  # torch's threads are those of the layouts
     document = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,17 +12,21 @@ from .cases import LAYOUTS, PROVIDERS, TWO_RANKS, Size
 from .ranks import Key, Ran, Ranks
 
 WARM_UP = 2
+LEAST_ROUNDS = 2  # quartiles need two
 # Losses of the same problem by everybody. Samples are drawn differently, so that their log-sum-exp differs.
 TOLERANCE, SAMPLED_TOLERANCE = 1e-4, 0.05
 
 
-def measure(size: Size, rounds: int, advance: Callable[[], None] = lambda: None) -> dict[str, Any]:
+def measure(
+    size: Size, rounds: int, seconds: float, advance: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
     """{"timings": …, "scaling": …}, see `timings` and `scaling`; `advance` is called after each of the
-    `rounds` + `WARM_UP`.
+    `rounds` + `WARM_UP`. No round begins after `seconds`, but for the first two.
 
     Raises:
         RuntimeError: two providers disagree on the loss.
     """
+    end = time.monotonic() + seconds
     keys = [(layout.name, provider.name) for provider in PROVIDERS for layout in LAYOUTS]
     found: dict[Key, list[Ran]] = {key: [] for key in keys}
     with Ranks(size) as ranks:
@@ -33,7 +38,9 @@ def measure(size: Size, rounds: int, advance: Callable[[], None] = lambda: None)
         check_losses({key: ran.loss for key, (ran,) in found.items()})
         found = {key: [] for key in keys}
         order, shuffle = list(keys), random.Random(0).shuffle
-        for _ in range(rounds):
+        for n in range(rounds):
+            if n >= LEAST_ROUNDS and time.monotonic() > end:
+                break
             shuffle(order)
             for key in order:
                 found[key].append(ranks.run(key))
