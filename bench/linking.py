@@ -24,6 +24,9 @@ TRAININGS = ROOT / "docs" / "results" / "experiments" / "results.jsonl"
 FOLDER = ROOT / "docs" / "results" / "linking"
 RULES = ("own", "bbs", "linker-exclude", "linker", "linker-twice", "oracle")
 JUDGED = RULES[1:-1]
+PAIRS = (
+    ("linker-exclude", "bbs"), ("linker", "bbs"), ("linker-twice", "linker"), ("oracle", "linker")
+)  # fmt: skip
 METRICS = {"rank1": "rank-1", "tar_1e3": "TAR@FAR 1e-3", "tar_1e4": "TAR@FAR 1e-4"}
 
 
@@ -47,13 +50,13 @@ def write_page(rows: list[store.Row]) -> None:
     from bbs_experiments import plots
 
     cell = Cell(rows, "many")
+    missing = [rule for rule in RULES if not cell.seeds(rule, "own", "oracle")]
+    if missing:
+        raise click.ClickException(f"no training of {', '.join(missing)} yet: run python bench/linking.py first")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    seeds = cell.seeds(*RULES)
-    used = [cell.of[rule][seed] for rule in RULES for seed in seeds]
-    closed = {
-        rule: {metric: _rounded(cell, rule, metric) for metric in METRICS} for rule in ("bbs", "linker")
-    }
-    document = {"seeds": seeds, "closed_percent": closed, "trainings": used}
+    used = [cell.of[rule][seed] for rule in RULES for seed in cell.seeds(rule)]
+    closed = {rule: {metric: _rounded(cell, rule, metric) for metric in METRICS} for rule in JUDGED}
+    document = {"closed_percent": closed, "trainings": used}
     (FOLDER / "results.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     with (FOLDER / "results.csv").open("w", newline="", encoding="utf-8") as file:
         fields = list(dict.fromkeys(name for row in used for name in row))
@@ -64,17 +67,7 @@ def write_page(rows: list[store.Row]) -> None:
     content = {
         "table": partial(table, cell, RULES),
         "closed": partial(_closed, cell),
-        "pairs": partial(
-            pairs,
-            cell,
-            (
-                ("linker-exclude", "bbs"),
-                ("linker", "bbs"),
-                ("linker-twice", "linker"),
-                ("oracle", "linker-twice"),
-            ),
-            METRICS,
-        ),
+        "pairs": partial(pairs, cell, PAIRS, METRICS),
         "links": partial(_links, cell),
     }
     page.renew(ROOT / "docs" / "linking.md", content)
@@ -82,8 +75,8 @@ def write_page(rows: list[store.Row]) -> None:
 
 def _rounded(cell: Cell, rule: str, metric: str) -> dict[str, float]:
     found = cell.closed(rule, metric)
-    assert found is not None
-    return {"mean": round(found.mean, 2), "half": round(found.half, 2)}
+    assert found is not None  # checked above
+    return {"mean": round(found.mean, 2), "half": round(found.half, 2), "seeds": found.n}
 
 
 def _closed(cell: Cell) -> str:
