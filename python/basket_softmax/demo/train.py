@@ -54,9 +54,9 @@ def train_once(
 ) -> dict[str, Any]:
     """Train under `rule`, then measure on the characters of `split`; one row of results.json.
 
-    Arguments are those of `train`. A rule of `LINKED` adds `link_precision` and `link_recall`, and the last of them trains twice, the
-    second time with the identities that the first one found. With a process group every rank calls it, and rank 0 alone
-    measures: the others get a row of rule, seed and seconds.
+    Arguments are those of `train`. A rule of `LINKED` adds `link_precision` and `link_recall`; the last of them trains
+    twice, the second time with the identities that the first one found. With a process group every rank calls it, and
+    rank 0 alone measures: the others get a row of rule, seed and seconds.
     """
     began = time.perf_counter()
     known = None
