@@ -50,12 +50,12 @@ def write_page(rows: list[store.Row]) -> None:
     from bbs_experiments import plots
 
     cell = Cell(rows, "many")
-    missing = [rule for rule in RULES if not cell.seeds(rule, "own", "oracle")]
-    if missing:
-        raise click.ClickException(f"no training of {', '.join(missing)} yet: run python bench/linking.py first")
+    judged = [rule for rule in JUDGED if cell.seeds(rule, "own", "oracle")]
+    if "linker" not in judged:
+        raise click.ClickException("no training of the linker yet: run python bench/linking.py first")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    used = [cell.of[rule][seed] for rule in RULES for seed in cell.seeds(rule)]
-    closed = {rule: {metric: _rounded(cell, rule, metric) for metric in METRICS} for rule in JUDGED}
+    used = [cell.of[rule][seed] for rule in ("own", *judged, "oracle") for seed in cell.seeds(rule)]
+    closed = {rule: {metric: _rounded(cell, rule, metric) for metric in METRICS} for rule in judged}
     document = {"closed_percent": closed, "trainings": used}
     (FOLDER / "results.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     with (FOLDER / "results.csv").open("w", newline="", encoding="utf-8") as file:
@@ -63,10 +63,10 @@ def write_page(rows: list[store.Row]) -> None:
         writer = csv.DictWriter(file, fields)
         writer.writeheader()
         writer.writerows(used)
-    plots.closed(cell, JUDGED, FOLDER / "results.png")
+    plots.closed(cell, judged, FOLDER / "results.png")
     content = {
         "table": partial(table, cell, RULES),
-        "closed": partial(_closed, cell),
+        "closed": partial(_closed, cell, judged),
         "pairs": partial(pairs, cell, PAIRS, METRICS),
         "links": partial(_links, cell),
     }
@@ -79,11 +79,12 @@ def _rounded(cell: Cell, rule: str, metric: str) -> dict[str, float]:
     return {"mean": round(found.mean, 2), "half": round(found.half, 2), "seeds": found.n}
 
 
-def _closed(cell: Cell) -> str:
-    lines = ["| rule | " + " | ".join(METRICS.values()) + " |", "| :-- | --: | --: | --: |"]
-    for rule in JUDGED:
-        figures = [f"{cell.closed(rule, metric).text(digits=0)} %" for metric in METRICS]
-        lines.append(f"| `{rule}` | " + " | ".join(figures) + " |")
+def _closed(cell: Cell, judged: list[str]) -> str:
+    lines = ["| rule | " + " | ".join(METRICS.values()) + " | seeds |", "| :-- | --: | --: | --: | --: |"]
+    for rule in judged:
+        found = [cell.closed(rule, metric) for metric in METRICS]
+        figures = [f"{each.text(digits=0)} %" for each in found]
+        lines.append(f"| `{rule}` | " + " | ".join(figures) + f" | {found[0].n} |")
     return "\n".join(lines)
 
 
