@@ -24,6 +24,9 @@ TRAININGS = ROOT / "docs" / "results" / "experiments" / "results.jsonl"
 FOLDER = ROOT / "docs" / "results" / "linking"
 RULES = ("own", "bbs", "linker-exclude", "linker", "linker-twice", "oracle")
 JUDGED = RULES[1:-1]
+PAIRS = (
+    ("linker-exclude", "bbs"), ("linker", "bbs"), ("linker-twice", "linker"), ("oracle", "linker")
+)  # fmt: skip
 METRICS = {"rank1": "rank-1", "tar_1e3": "TAR@FAR 1e-3", "tar_1e4": "TAR@FAR 1e-4"}
 
 
@@ -47,34 +50,24 @@ def write_page(rows: list[store.Row]) -> None:
     from bbs_experiments import plots
 
     cell = Cell(rows, "many")
+    judged = [rule for rule in JUDGED if cell.seeds(rule, "own", "oracle")]
+    if "linker" not in judged:
+        raise click.ClickException("no training of the linker yet: run python bench/linking.py first")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    seeds = cell.seeds(*RULES)
-    used = [cell.of[rule][seed] for rule in RULES for seed in seeds]
-    closed = {
-        rule: {metric: _rounded(cell, rule, metric) for metric in METRICS} for rule in ("bbs", "linker")
-    }
-    document = {"seeds": seeds, "closed_percent": closed, "trainings": used}
+    used = [cell.of[rule][seed] for rule in ("own", *judged, "oracle") for seed in cell.seeds(rule)]
+    closed = {rule: {metric: _rounded(cell, rule, metric) for metric in METRICS} for rule in judged}
+    document = {"closed_percent": closed, "trainings": used}
     (FOLDER / "results.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     with (FOLDER / "results.csv").open("w", newline="", encoding="utf-8") as file:
         fields = list(dict.fromkeys(name for row in used for name in row))
         writer = csv.DictWriter(file, fields)
         writer.writeheader()
         writer.writerows(used)
-    plots.closed(cell, JUDGED, FOLDER / "results.png")
+    plots.closed(cell, judged, FOLDER / "results.png")
     content = {
         "table": partial(table, cell, RULES),
-        "closed": partial(_closed, cell),
-        "pairs": partial(
-            pairs,
-            cell,
-            (
-                ("linker-exclude", "bbs"),
-                ("linker", "bbs"),
-                ("linker-twice", "linker"),
-                ("oracle", "linker-twice"),
-            ),
-            METRICS,
-        ),
+        "closed": partial(_closed, cell, judged),
+        "pairs": partial(pairs, cell, PAIRS, METRICS),
         "links": partial(_links, cell),
     }
     page.renew(ROOT / "docs" / "linking.md", content)
@@ -82,15 +75,16 @@ def write_page(rows: list[store.Row]) -> None:
 
 def _rounded(cell: Cell, rule: str, metric: str) -> dict[str, float]:
     found = cell.closed(rule, metric)
-    assert found is not None
-    return {"mean": round(found.mean, 2), "half": round(found.half, 2)}
+    assert found is not None  # checked above
+    return {"mean": round(found.mean, 2), "half": round(found.half, 2), "seeds": found.n}
 
 
-def _closed(cell: Cell) -> str:
-    lines = ["| rule | " + " | ".join(METRICS.values()) + " |", "| :-- | --: | --: | --: |"]
-    for rule in JUDGED:
-        figures = [f"{cell.closed(rule, metric).text(digits=0)} %" for metric in METRICS]
-        lines.append(f"| `{rule}` | " + " | ".join(figures) + " |")
+def _closed(cell: Cell, judged: list[str]) -> str:
+    lines = ["| rule | " + " | ".join(METRICS.values()) + " | seeds |", "| :-- | --: | --: | --: | --: |"]
+    for rule in judged:
+        found = [cell.closed(rule, metric) for metric in METRICS]
+        figures = [f"{each.text(digits=0)} %" for each in found]
+        lines.append(f"| `{rule}` | " + " | ".join(figures) + f" | {found[0].n} |")
     return "\n".join(lines)
 
 
