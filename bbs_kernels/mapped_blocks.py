@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,14 +16,6 @@ LEAST_CLASSES = 64  # of a block: a product with fewer columns is slow
 SORTED_OUT = (
     "cpu",
 )  # devices on which rows are sorted out by basket, and mined pairs gathered, by their values
-
-
-class Masks(NamedTuple):
-    """[r, n] bool: negatives, the target, and pairs whose NaN reaches the row."""
-
-    negative: Tensor
-    target: Tensor
-    touched: Tensor
 
 
 class Blocks:
@@ -77,26 +68,47 @@ class Blocks:
         ends = functional.basket_of(self._classes(first, last)[[0, -1]], self.offsets)
         return torch.nonzero((self.row_basket >= ends[0]) & (self.row_basket <= ends[1])).flatten()
 
-    def masks(self, cos: Tensor, rows: slice | Tensor, first: int, last: int) -> Masks:
-        """Which pairs of the block are what; `cos` [r, n] for the guard of `Below`."""
+    def negatives(self, cos: Tensor, rows: slice | Tensor, first: int, last: int) -> Tensor:
+        """[r, n] bool: the negatives of a block; `cos` [r, n] for the guard of `Below`."""
         classes = self._classes(first, last)
         basket = self.row_basket[rows, None]
         own = functional.basket_of(classes, self.offsets) == basket
-        other = ~own & (basket >= 0)
-        target = torch.arange(first, last, device=classes.device) == self.target[rows, None]
-        admitted = own
         if self.rule.rule == RULE_ALL:
-            admitted = own | other
+            negative = (basket >= 0).expand_as(own).clone()
         elif self.rule.rule == RULE_BELOW and self.guard is not None:
-            admitted = own | (other & (cos <= self.guard[rows, None]))
+            negative = (own | (cos <= self.guard[rows, None])) & (basket >= 0)
         elif self.mined.shape[1] > 0 and self.pairs is None:
-            admitted = own | self._mined_here(rows, first, last)
-        negative = admitted & ~target
+            negative = own | self._mined_here(rows, first, last)
+        else:
+            negative = own
         if self.aliases is not None and self.row_alias is not None:
             alias = self.row_alias[rows, None]
             negative &= (alias < 0) | (self.aliases[classes] != alias)
-        elsewhere = self.rule.rule in (RULE_ALL, RULE_BELOW) or (self.rule.k > 0 and not self.by_basket)
-        return Masks(negative, target, own | other if elsewhere else own)
+        here, place = self._targets(rows, first, last)
+        return negative.scatter_(1, place, negative.gather(1, place) & ~here)
+
+    def set_targets(
+        self, gradient: Tensor, upstream: Tensor, rows: slice | Tensor, first: int, last: int
+    ) -> Tensor:
+        """`gradient` [r, n] with the upstream gradient [r] of the target cosine where a row's target is, in place."""
+        here, place = self._targets(rows, first, last)
+        return gradient.scatter_(1, place, torch.where(here, upstream[:, None], gradient.gather(1, place)))
+
+    def set_broken(self, gradient: Tensor, rows: slice | Tensor, first: int, last: int) -> Tensor:
+        """`gradient` with NaN where a broken row touches a class: in its own basket, or in any that its rule reads."""
+        broken, basket = self.broken[rows, None], self.row_basket[rows, None]
+        if broken.device.type in SORTED_OUT and not broken.any():
+            return gradient
+        touched = functional.basket_of(self._classes(first, last), self.offsets) == basket
+        if self.rule.rule in (RULE_ALL, RULE_BELOW) or (self.rule.k > 0 and not self.by_basket):
+            touched = basket >= 0
+        return torch.where(touched & broken, torch.nan, gradient)
+
+    def _targets(self, rows: slice | Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """[r, 1]: whether the row's target is in the block, and its column (0 where it is not)."""
+        column = self.target[rows, None] - first
+        here = (column >= 0) & (column < last - first)
+        return here, torch.where(here, column, 0)
 
     def _mined_here(self, rows: slice | Tensor, first: int, last: int) -> Tensor:
         place = self.mined[rows] - first

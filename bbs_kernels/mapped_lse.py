@@ -78,7 +78,7 @@ class _MappedLse(torch.autograd.Function):
             rows = blocks.rows(first, last)
             w_hat, _ = unit(blocks.centres(w, x, slice(first, last)))
             cos = x_hat[rows] @ w_hat.t()
-            negative = blocks.masks(cos, rows, first, last).negative
+            negative = blocks.negatives(cos, rows, first, last)
             z = blocks.scale * blocks.function(cos, *(p[rows, None] for p in parameters))
             z = torch.where(negative, z, -torch.inf)
             before = top[rows]
@@ -115,7 +115,7 @@ class _MappedLse(torch.autograd.Function):
             rows = blocks.rows(first, last)
             w_hat, w_inverse = unit(blocks.centres(w, x, slice(first, last)))
             cos = x_hat[rows] @ w_hat.t()
-            negative, target, touched = blocks.masks(cos, rows, first, last)
+            negative = blocks.negatives(cos, rows, first, last)
             with torch.enable_grad():
                 leaf = cos.requires_grad_()
                 own = [p[rows, None].requires_grad_(n in wanted) for n, p in enumerate(parameters)]
@@ -130,8 +130,9 @@ class _MappedLse(torch.autograd.Function):
             )
             for n, part in zip(wanted, of_parameters, strict=True):
                 grad_parameters[n][rows] += part[:, 0]
-            gradient = torch.where(target, grad_cos_t[rows, None], torch.where(negative, gradient, 0.0))
-            gradient = torch.where(touched & blocks.broken[rows, None], torch.nan, gradient)
+            gradient = torch.where(negative, gradient, 0.0)
+            gradient = blocks.set_targets(gradient, grad_cos_t[rows], rows, first, last)
+            gradient = blocks.set_broken(gradient, rows, first, last)
             if need_dx:
                 dx[rows] += gradient @ w_hat
             if dw is not None:

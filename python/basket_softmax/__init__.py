@@ -5,7 +5,7 @@
     value = loss(embeddings, labels)
 
 Rules, guards and margins come from `bbs_kernels`, the kernels' package; `checkpoint`, `compat`, `data`,
-`evaluation`, `training` and `demo` are loaded when first used.
+`evaluation`, `overlaps`, `training` and `demo` are loaded when first used.
 """
 
 from __future__ import annotations

@@ -167,3 +167,17 @@ def test_errors_are_one_line(trained, folder, tmp_path):
     result = run(tmp_path)
     assert result.exit_code == 1
     assert "holds no checkpoint" in result.output
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("cpux", "'cpux' is not cpu, cuda or cuda:N"),
+        ("cuda:99", "'cuda:99': torch sees"),
+        ("cuda:", "is not cpu"),
+    ],
+)
+def test_devices_that_are_not_there(device, message, tmp_path):
+    result = run(tmp_path, "--device", device)
+    assert result.exit_code == 2
+    assert message in result.output

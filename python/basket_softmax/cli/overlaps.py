@@ -24,6 +24,20 @@ SURE = 0.9  # for the summary only
 PROBABILITY = click.FloatRange(0, 1)
 
 
+def _device(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    """A device that torch has; a usage error otherwise."""
+    kind, _, number = value.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()) or value in ("cpu:", "cuda:"):
+        raise click.BadParameter(f"{value!r} is not cpu, cuda or cuda:N")
+    if kind == "cuda":
+        import torch
+
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(number or 0) >= gpus:
+            raise click.BadParameter(f"{value!r}: torch sees {gpus} GPUs here")
+    return value
+
+
 @click.command(short_help="List identities of different datasets that are one, to accept or reject.")
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
@@ -63,7 +77,13 @@ PROBABILITY = click.FloatRange(0, 1)
 @click.option(
     "--accept-above", type=PROBABILITY, help=f"Also accept pairs with this confidence or more into {ALIASES}."
 )
-@click.option("--device", default="cpu", show_default=True, help="Of the backbone: cpu, cuda or cuda:N.")
+@click.option(
+    "--device",
+    callback=_device,
+    default="cpu",
+    show_default=True,
+    help="Of the backbone: cpu, cuda or cuda:N.",
+)
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Images per step.")
 @click.option(
     "--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that read images."

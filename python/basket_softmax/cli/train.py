@@ -63,7 +63,10 @@ def train(config: Path | None, baskets: tuple[str, ...], changes: tuple[str, ...
     except EXPECTED as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
-        click.echo("interrupted: --resume goes on from the last checkpoint", err=True)
+        click.echo(
+            "interrupted: --resume goes on from the last checkpoint, or starts over if there is none yet",
+            err=True,
+        )
         raise SystemExit(130) from None
 
 

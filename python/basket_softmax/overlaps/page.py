@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 THUMBNAIL = 112  # pixels of the longer side, as high as the page shows it
-QUALITY = 85  # of the JPEGs: 3 to 5 kB each
+QUALITY = 85  # of the JPEGs: a few kB each
 
 
 def write_page(

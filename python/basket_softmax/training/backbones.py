@@ -190,6 +190,10 @@ def _timm(name: str, embedding_size: int, channels: int, args: dict[str, Any]) -
         raise BackboneError(
             f"backbone.factory is 'timm:{name}', which needs timm: pip install timm"
         ) from None
+    except RuntimeError as error:  # a torchvision for another torch
+        raise BackboneError(
+            f"backbone.factory is 'timm:{name}', but importing timm fails: {error}"
+        ) from error
     try:
         return timm.create_model(name, **{"num_classes": embedding_size, "in_chans": channels, **args})
     except (RuntimeError, TypeError) as error:
