@@ -32,6 +32,9 @@ FORWARD = [*((variant, "cos_lse_sweep") for variant in SWEEPS), ("bf16-resident"
 # Two barriers of the sweep order nothing: a warp enters the baskets of the rows that it has just listed, and the last
 # products are followed by a barrier already. Without both, ptxas spills in the element-wise fp32 sweep on sm_90.
 KEPT = 2
+# With several centres to a class the barrier after the masks orders nothing where there are aliases: these have had one
+# since the norms, and the search for the nearest centres has its own before it touches a mask.
+KEPT_WITH_CENTRES = 1
 PRODUCTS = ("gradient_rows", "gradient_classes")
 BACKWARD = [
     *(
@@ -97,7 +100,8 @@ def test_forward_needs_every_barrier_and_wait(variant, kernel):
 
     sites, left = unnoticed(ptx(made.source, made.arch), kernel, attempt)
     assert sites
-    assert len(left) == (KEPT if kernel == "cos_lse_sweep" else 0), left
+    kept = KEPT if kernel == "cos_lse_sweep" else 0
+    assert len(left) == kept + KEPT_WITH_CENTRES * variant.endswith("subcenters"), left
 
 
 @pytest.mark.parametrize("variant", sorted({variant for variant, _ in BACKWARD}))
@@ -118,7 +122,7 @@ def test_backward_needs_every_barrier_and_wait(variant, kernel):
 
     sites, left = unnoticed(ptx(made.source, made.arch), kernel, attempt)
     assert sites
-    assert left == []
+    assert len(left) == KEPT_WITH_CENTRES * variant.endswith("subcenters"), left
 
 
 @pytest.mark.parametrize(
