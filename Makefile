@@ -24,7 +24,7 @@ CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-dist test-ptx test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda-report gpu-report
+.PHONY: help demo test test-slow test-dist test-dist-slow test-ptx test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda-report gpu-report
 .PHONY: lint format docs docs-serve dist clean FORCE
 
 help: ## list these targets
@@ -41,6 +41,9 @@ test-slow: $(STAMPS)/test ## the tests marked slow: large shapes and peak memory
 
 test-dist: $(STAMPS)/test ## the tests with several processes (Gloo on this machine)
 	$(BIN)/pytest tests/dist -m "dist and not slow" $(PYTEST)
+
+test-dist-slow: $(STAMPS)/test ## the slow ones of these: torchrun, killed ranks, random cases
+	timeout 1500 $(BIN)/pytest tests/dist tests/training -m "dist and slow" $(PYTEST)
 
 test-cpp: $(STAMPS)/venv ## the C++ tests of the kernels: plain, then under the address and the thread sanitizer
 	$(BIN)/python tools/cpp_tests.py
