@@ -24,7 +24,7 @@ CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-dist test-dist-slow test-ptx test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda-report gpu-report
+.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-ptx test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda-report gpu-report
 .PHONY: lint format docs docs-serve dist clean FORCE
 
 help: ## list these targets
@@ -44,6 +44,12 @@ test-dist: $(STAMPS)/test ## the tests with several processes (Gloo on this mach
 
 test-dist-slow: $(STAMPS)/test ## the slow ones of these: torchrun, killed ranks, random cases
 	timeout 1500 $(BIN)/pytest tests/dist tests/training -m "dist and slow" $(PYTEST)
+
+# fast-reid pins an old torch, which it does not need for its heads: it comes without its requirements.
+test-fastreid: $(STAMPS)/test ## compat.fastreid against the real package
+	$(BIN)/pip install --quiet --no-deps fastreid==1.4.0
+	$(BIN)/pip install --quiet yacs termcolor tabulate
+	$(BIN)/pytest tests/compat/test_fastreid.py tests/build/test_migration_pages.py $(PYTEST)
 
 test-cpp: $(STAMPS)/venv ## the C++ tests of the kernels: plain, then under the address and the thread sanitizer
 	$(BIN)/python tools/cpp_tests.py
