@@ -76,9 +76,7 @@ def test_messages(tmp_path):
 def test_the_linker_is_trained_and_judged():
     """Links are looked for from a sixth of the steps on; the second training starts with those of the first."""
     steps = []
-    row = train_once(
-        "linker-twice", 0, split="validation", steps=24, wrong_labels=0.05, advance=steps.append
-    )
+    row = train_once("linker-twice", 0, split="validation", steps=24, wrong_labels=0.05, advance=steps.append)
     assert len(steps) == 48
     assert set(row) >= {"rank1", "link_precision", "link_recall"}
     assert 0.0 < row["link_recall"] <= 1.0
