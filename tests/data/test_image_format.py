@@ -87,3 +87,18 @@ def test_messages():
     with pytest.raises(ValueError, match="channels is 4, allowed are 3"):
         ImageFormat(channels=4)
     assert ImageFormat([112, 96]) == ImageFormat((112, 96))
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        pytest.param(b"Exif\x00\x00garbage", id="no header"),
+        pytest.param(b"Exif\x00\x00ga", id="half a header"),
+        pytest.param(b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x05\x01\x12", id="half a table"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
+def test_damaged_exif_data_are_passed_over(exif):
+    picture = Image.fromarray(pixels(3))
+    got = ImageFormat(16).decode(saved(picture, exif=exif))
+    assert torch.equal(got, ImageFormat(16).decode(saved(picture)))

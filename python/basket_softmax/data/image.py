@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,6 +57,13 @@ def open_image(read: Callable[[], bytes], where: str) -> Image.Image:
         raise UnreadableImage(f"{where}: the image cannot be read: {reason(error)}") from error
 
 
+def _is_rotated(picture: Image.Image) -> bool:
+    try:
+        return picture.getexif().get(_ORIENTATION, 1) != 1
+    except (OSError, SyntaxError, ValueError, struct.error):  # what Pillow raises for damaged EXIF data
+        return False
+
+
 def reason(error: OSError) -> str:
     """What went wrong, without the path that the system's errors carry."""
     return error.strerror or str(error)
@@ -93,7 +101,8 @@ class ImageFormat:
     def decode(self, image: Image.Image | bytes, where: str = "image") -> Tensor:
         """Pixels in this format.
 
-        The rotation in a photo's EXIF data is applied, transparency dropped, 16-bit grey scaled to 8 bits.
+        The rotation in a photo's EXIF data is applied (damaged EXIF data are passed over), transparency dropped,
+        16-bit grey scaled to 8 bits.
 
         Args:
             image: a Pillow image, or the bytes of an encoded one.
@@ -109,7 +118,7 @@ class ImageFormat:
         sixteen = picture.mode.startswith("I;16") or (
             picture.mode == "I" and picture.format == "PNG"
         )  # Pillow 10
-        if picture.getexif().get(_ORIENTATION, 1) != 1:
+        if _is_rotated(picture):
             picture = optional("PIL.ImageOps", "pillow", "reading images").exif_transpose(picture)
         if sixteen:
             picture = pil_image().fromarray((np.asarray(picture) >> 8).astype(np.uint8))
