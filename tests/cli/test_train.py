@@ -1,6 +1,7 @@
 """`bbs train`: what its options become, what it prints, and its exit codes."""
 
 import csv
+import shutil
 
 import pytest
 import yaml
@@ -113,3 +114,14 @@ def test_without_its_extra(monkeypatch):
     done = run("--basket", "a=x", "--output", "o")
     assert done.exit_code == 1
     assert done.output == 'Error: bbs train needs pyyaml and pillow: pip install "bbs-kernels[train]"\n'
+
+
+def test_an_image_that_a_worker_cannot_read_is_named_in_one_line(folders, simple, tmp_path):
+    shutil.copytree(folders / "basket0", tmp_path / "cut")
+    image = next(path for path in sorted((tmp_path / "cut").rglob("*")) if path.is_file())
+    image.write_bytes(image.read_bytes()[:40])
+    options = [f"one={tmp_path}/cut" if part == f"one={folders}/basket0" else part for part in simple]
+    done = run(*options, "--set", "workers=1")
+    assert done.exit_code == 1
+    assert "Traceback" not in done.output
+    assert f"\nError: {image}: the image cannot be read: " in done.output

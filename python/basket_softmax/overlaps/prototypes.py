@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..data import ImageBasket, ImageFormat, MixedBaskets
+from ..data.loading import read_batches
 
 
 @torch.no_grad()
@@ -54,7 +55,7 @@ def class_prototypes(
     backbone.eval()
     try:
         done = 0
-        for images, labels, basket in loader:
+        for images, labels, basket in read_batches(loader):
             embeddings = backbone(images.to(device)).float().cpu()
             _check(embeddings, len(images), dataset, done)
             norms = embeddings.norm(dim=1, keepdim=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..data import ImageBasket, MixedBaskets, MixedBasketSampler
+from ..data.loading import read_batches
 from .config import Config
 from .datasets import DataError
 
@@ -80,7 +81,7 @@ class Batches:
             pin_memory=self.config.device != "cpu",
             generator=torch.Generator().manual_seed(self.config.seed),
         )
-        yield from loader
+        yield from read_batches(loader)
 
 
 class _Rows:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from ..data import ImageBasket, ImageFormat, MixedBaskets
+from ..data.loading import read_batches
 from ..evaluation import rank_k, roc
 from .ranks import Ranks
 
@@ -41,7 +42,9 @@ def embed(
     )
     was_training = backbone.training
     backbone.eval()
-    parts = [F.normalize(backbone(images.to(ranks.device)).float()).cpu() for images, _, _ in loader]
+    parts = [
+        F.normalize(backbone(images.to(ranks.device)).float()).cpu() for images, _, _ in read_batches(loader)
+    ]
     backbone.train(was_training)
     shares = ranks.from_all(torch.cat(parts) if parts else None)
     width = next(share.shape[1] for share in shares if share is not None)
