@@ -228,3 +228,15 @@ def test_missing_parts():
     with pytest.raises(ConfigError) as caught:
         make_config({})
     assert str(caught.value) == "config: 2 problems\n  baskets: missing\n  output: missing"
+
+
+def test_a_file_that_is_not_utf8(tmp_path: Path):
+    (tmp_path / "run.yaml").write_bytes("output: Läufe".encode("latin1"))
+    with pytest.raises(ConfigError, match=r"run\.yaml: it is not UTF-8: invalid continuation byte at byte 9"):
+        load_config(tmp_path / "run.yaml")
+
+
+def test_a_key_that_is_a_list(tmp_path: Path):
+    (tmp_path / "run.yaml").write_text("output: out\n? [a, b]\n: 3\n")
+    with pytest.raises(ConfigError, match=r"line 2: the key \['a', 'b'\] is a list, allowed is a name"):
+        load_config(tmp_path / "run.yaml")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from os import PathLike
 from pathlib import Path
@@ -29,6 +29,10 @@ class _Loader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise ConfigError(
+                    f"line {key_node.start_mark.line + 1}: the key {key!r} is a {type(key).__name__}, allowed is a name"
+                )
             if key in seen:
                 raise ConfigError(f"line {key_node.start_mark.line + 1}: {key!r} is given twice")
             seen.add(key)
@@ -56,7 +60,11 @@ def load_config(path: str | PathLike[str], changes: Changes | None = None) -> Co
         OSError: the file cannot be read.
     """
     path = Path(path)
-    found = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: it is not UTF-8: {error.reason} at byte {error.start}") from None
+    found = parse_yaml(text, str(path))
     if not isinstance(found, dict):
         raise ConfigError(f"{path}: allowed is a mapping of keys to values, got {type(found).__name__}")
     return make_config(_absolute(found, path.resolve().parent), changes, str(path))
