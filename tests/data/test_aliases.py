@@ -135,3 +135,17 @@ def test_the_loss_takes_them(tmp_path):
     row = plain.weight.detach()[5:6]  # looks exactly like carl: without the alias a hard negative of anna
     label, basket = torch.tensor([0]), torch.tensor([0])
     assert known(row, label, basket=basket) < plain(row, label, basket=basket) - 1.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (b'web,"anna,x\n', r"a\.csv, line 2: no CSV: unexpected end of data"),
+        (b'web,"anna"y,x\n', r"a\.csv, line 2: no CSV: ',' expected after"),
+        ("web,ä,x\n".encode("latin1"), r"a\.csv is not UTF-8: invalid continuation byte"),
+    ],
+)
+def test_a_damaged_table_is_named(tmp_path, rows, message):
+    (tmp_path / "a.csv").write_bytes(b"basket,identity,alias\n" + rows)
+    with pytest.raises(ValueError, match=message):
+        read_aliases(tmp_path / "a.csv", NAMES)

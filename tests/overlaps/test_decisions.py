@@ -121,3 +121,13 @@ def test_aliases_are_what_the_loss_takes(baskets, tmp_path):
     found = persons(OFFSETS, {(0, 3): True, (1, 4): True, (4, 6): True})
     write_aliases(tmp_path / "aliases.csv", found.aliases, baskets)
     assert torch.equal(read_aliases(tmp_path / "aliases.csv", baskets), found.aliases)
+
+
+def test_decisions_that_were_cut_off_are_not_taken_for_none(names, tmp_path):
+    path = tmp_path / "decisions.csv"
+    path.write_text(HEAD + 'a,x,b,x,accept\na,"y, z,b')
+    with pytest.raises(ValueError, match=r"decisions\.csv, line 3: no CSV: unexpected end of data"):
+        read_decisions(path, names)
+    path.write_bytes(HEAD.encode() + "a,x,b,Ω,accept\n".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"decisions\.csv is not UTF-8"):
+        read_decisions(path, names)

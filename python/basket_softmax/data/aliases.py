@@ -17,6 +17,7 @@ from torch import Tensor
 from ..baskets import Baskets
 from .basket import ImageBasket
 from .names import listed
+from .table import read_table
 
 COLUMNS = ("basket", "identity", "alias")
 
@@ -39,7 +40,7 @@ def read_aliases(
         [C] int64 by global class, on the CPU: persons numbered from 0 by their first class, -1 without alias.
 
     Raises:
-        ValueError: missing columns, an empty cell, an identity in two rows, an unknown one.
+        ValueError: no CSV, not UTF-8, missing columns, an empty cell, an identity in two rows, an unknown one.
     """
     if unknown not in ("raise", "skip"):
         raise ValueError(f"unknown is {unknown!r}, allowed are 'raise' and 'skip'")
@@ -68,25 +69,16 @@ def read_aliases(
 def _rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, str, str, str]]:
     """(place for messages, basket, identity, alias) of each row; no cell is empty and no identity comes twice."""
     seen: set[tuple[str, str]] = set()
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file, strict=True)
-        found = rows.fieldnames or ()
-        missing = [column for column in COLUMNS if column not in found]
-        if missing:
+    for line, row in read_table(path, COLUMNS):
+        basket, identity, alias = row.values()
+        if not (basket and identity and alias):
             raise ValueError(
-                f"{path} has no column {listed(missing)}, it has {listed(list(found)) or 'none'}"
+                f"{line}: {', '.join(COLUMNS)} are {(basket, identity, alias)}, none may be empty"
             )
-        for row in rows:
-            line = f"{path}, line {rows.line_num}"
-            basket, identity, alias = cells = tuple(row[column] for column in COLUMNS)
-            if not all(cells):
-                raise ValueError(f"{line}: {', '.join(COLUMNS)} are {cells}, none may be empty")
-            if (basket, identity) in seen:
-                raise ValueError(
-                    f"{line}: identity {identity!r} of basket {basket!r} is in an earlier row too"
-                )
-            seen.add((basket, identity))
-            yield line, basket, identity, alias
+        if (basket, identity) in seen:
+            raise ValueError(f"{line}: identity {identity!r} of basket {basket!r} is in an earlier row too")
+        seen.add((basket, identity))
+        yield line, basket, identity, alias
 
 
 def write_aliases(path: str | os.PathLike[str], aliases: Tensor, baskets: Identities) -> None:

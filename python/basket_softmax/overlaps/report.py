@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..data.table import read_table
 from .find import Overlaps
 from .names import ClassNames
 
@@ -46,15 +47,8 @@ def read_report(path: Path, names: ClassNames) -> Overlaps:
 
 def table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
     """(place for messages, row) of a CSV that has these columns; further ones are not read."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        missing = [column for column in columns if column not in (rows.fieldnames or ())]
-        if missing:
-            raise ValueError(
-                f"{path} has no column {', '.join(missing)}, it has {', '.join(rows.fieldnames or ()) or 'none'}"
-            )
-        for row in rows:
-            yield f"{path}, line {rows.line_num}", {column: row[column] or "" for column in columns}
+    for line, row in read_table(path, columns):
+        yield line, {column: cell or "" for column, cell in row.items()}
 
 
 def pair_of(row: dict[str, str], names: ClassNames) -> tuple[int, int]:
