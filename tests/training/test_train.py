@@ -1,6 +1,7 @@
 """A run from folders to a loadable result; what it writes, and what stops it before it begins."""
 
 import csv
+import shutil
 
 import pytest
 import torch
@@ -262,3 +263,16 @@ def test_resume_refuses_other_data(small, folders, tmp_path):
             (place / image.name).write_bytes(image.read_bytes())
     with pytest.raises(ResumeError, match="other identities or images"):
         train(config, resume=True)
+
+
+def test_load_run_refuses_identities_with_other_names(small, folders, tmp_path):
+    """As many as before, but the classes would get the names of others."""
+    shutil.copytree(folders / "basket0", tmp_path / "own")
+    config = small(epochs=1, baskets={"one": tmp_path / "own", "two": folders / "basket1"})
+    train(config)
+    first, second = sorted((tmp_path / "own").iterdir())[:2]
+    (second / next(second.iterdir()).name).unlink()  # fewer images: the classes are who they were
+    assert len(load_run(config.output).baskets) == 2
+    first.rename(first.with_name("zz"))
+    with pytest.raises(ValueError, match=r"as many identities .*, but others: a folder was renamed"):
+        _ = load_run(config.output).baskets

@@ -61,6 +61,12 @@ def fingerprint(baskets: list[ImageBasket]) -> str:
     return digest.hexdigest()
 
 
+def identities_fingerprint(baskets: list[ImageBasket]) -> str:
+    """SHA-256 of names and identities, in the order of the classes: whether a class is still who it was."""
+    named = [[basket.name, basket.identities] for basket in baskets]
+    return hashlib.sha256(json.dumps(named, ensure_ascii=True).encode()).hexdigest()
+
+
 def _open(sources: Mapping[str, HeldOut], key: str) -> list[ImageBasket]:
     opened = []
     for name, source in sources.items():

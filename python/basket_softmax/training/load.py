@@ -15,7 +15,7 @@ from ..baskets import Baskets
 from ..data import ImageBasket
 from ..losses import BasketSoftmaxLoss
 from .config import Config
-from .datasets import open_datasets
+from .datasets import identities_fingerprint, open_datasets
 from .model import build_backbone, build_head
 from .reading import load_config
 from .state import COMPLETE, CONFIG, RunFolder
@@ -30,6 +30,7 @@ class Run:
     head: all class centres, in evaluation mode, on `device`, whatever number of ranks trained them.
     step: of the checkpoint.
     device: of both.
+    identities: `identities_fingerprint` of what was trained; None in a checkpoint that does not hold it.
     """
 
     config: Config
@@ -37,6 +38,7 @@ class Run:
     head: BasketSoftmaxLoss
     step: int
     device: torch.device
+    identities: str | None = None
 
     @cached_property
     def baskets(self) -> list[ImageBasket]:
@@ -51,6 +53,11 @@ class Run:
         if here != there:
             raise ValueError(
                 f"baskets have the identities {dict(here)} now, the run was trained on {dict(there)}"
+            )
+        if self.identities not in (None, identities_fingerprint(opened)):
+            raise ValueError(
+                f"baskets have as many identities as the run was trained on, {dict(there)}, but others: a folder was "
+                "renamed, or came and another went, so that classes would get the names of other people"
             )
         return opened
 
@@ -84,4 +91,11 @@ def load_run(path: str | PathLike[str], device: torch.device | str = "cpu") -> R
     backbone, head = build_backbone(config), build_head(config, Baskets(dict(manifest.baskets)))
     extra = checkpoint.load(path, head)
     backbone.load_state_dict(extra["backbone"])
-    return Run(config, backbone.to(device).eval(), head.to(device).eval(), extra["step"], device)
+    return Run(
+        config,
+        backbone.to(device).eval(),
+        head.to(device).eval(),
+        extra["step"],
+        device,
+        extra.get("identities"),
+    )

@@ -9,7 +9,7 @@ from typing import Any
 from ..baskets import Baskets
 from .batches import Batches
 from .config import Config
-from .datasets import Datasets, fingerprint, open_datasets
+from .datasets import Datasets, fingerprint, identities_fingerprint, open_datasets
 from .logs import CsvLog, TensorBoardLog
 from .meter import Meter
 from .model import aliases_of, build_backbone, build_head
@@ -96,6 +96,7 @@ def _train(config: Config, data: Datasets, folder: RunFolder, start: int, ranks:
     batches = Batches(config, data.training, ranks.rank, ranks.world)
     trainer = make_trainer(config, data, batches, ranks)
     meter, images = Meter(), fingerprint(data.training)
+    identities = identities_fingerprint(data.training)
     if start:
         restore(folder, start, trainer, meter, images)
     logs = None
@@ -134,7 +135,7 @@ def _train(config: Config, data: Datasets, folder: RunFolder, start: int, ranks:
                 if logs is not None:
                     logs.overlaps({"step": step, "epoch": epoch, **counted})
             if ended or (config.checkpoint.every_steps and step % config.checkpoint.every_steps == 0):
-                save(folder, config, trainer, meter, step, images)
+                save(folder, config, trainer, meter, step, images, identities)
     if logs is not None:
         logs.close()
     return Summary(batches.steps, row, found)

@@ -53,16 +53,20 @@ class RunFolder:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def save(folder: RunFolder, config: Config, trainer: Trainer, meter: Meter, step: int, data: str) -> None:
+def save(
+    folder: RunFolder, config: Config, trainer: Trainer, meter: Meter, step: int, data: str, identities: str
+) -> None:
     """Write the checkpoint after `step` steps; every rank calls it.
 
     Args:
         data: `datasets.fingerprint` of what is trained.
+        identities: `datasets.identities_fingerprint` of it.
     """
     ranks, optimizers = trainer.ranks, trainer.optimizers
     extra = {
         "step": step,
         "data": data,
+        "identities": identities,
         "backbone": trainer.backbone.state_dict(),
         "scaler": trainer.scaler.state_dict(),
         "meter": meter.state_dict(),
