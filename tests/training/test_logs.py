@@ -3,6 +3,7 @@
 import pytest
 
 from basket_softmax.training.logs import CsvLog, TensorBoardLog
+from basket_softmax.training.state import ResumeError
 
 ROWS = [{"step": step, "loss": step / 3, "note": "a,b"} for step in (2, 4, 6, 8)]
 TEXT = 'step,loss,note\n2,0.666666667,"a,b"\n4,1.33333333,"a,b"\n6,2,"a,b"\n8,2.66666667,"a,b"\n'
@@ -69,3 +70,11 @@ def test_tensorboard_shows_every_step_once(tmp_path):
         (4, 6),
         (5, 7),
     ]
+
+
+@pytest.mark.parametrize("text", ["mine,1\n", "step,loss\nx,1\n", "\n", "loss,step\n1\n"])
+def test_a_log_that_is_not_the_runs_is_named_and_kept(path, text):
+    path.write_text(text)
+    with pytest.raises(ResumeError, match=r"metrics\.csv is not the log that the run wrote"):
+        CsvLog(path, step=5)
+    assert path.read_text() == text

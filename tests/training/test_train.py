@@ -276,3 +276,18 @@ def test_load_run_refuses_identities_with_other_names(small, folders, tmp_path):
     first.rename(first.with_name("zz"))
     with pytest.raises(ValueError, match=r"as many identities .*, but others: a folder was renamed"):
         _ = load_run(config.output).baskets
+
+
+def test_files_of_others_in_the_output_are_kept(small):
+    config = small(epochs=1, checkpoint__keep=1)
+    mine = config.output / "checkpoints" / "step-best" / "weights.pt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    log = config.output / "metrics.csv"
+    log.write_text("mine,1\n")
+    with pytest.raises(ResumeError, match=r"metrics\.csv is not of a run, as there is no config\.yaml"):
+        train(config)
+    assert log.read_text() == "mine,1\n"
+    log.unlink()
+    train(config)
+    assert mine.read_text() == "mine"

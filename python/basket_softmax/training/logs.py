@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .state import ResumeError
+
 Row = Mapping[str, float | int | str]
 
 
@@ -78,8 +80,14 @@ def _keep(path: Path, step: int) -> None:
     if not lines:
         path.unlink()
         return
-    place = next(csv.reader(lines[:1])).index("step")
-    kept = [line for line in lines[1:] if int(next(csv.reader([line]))[place]) <= step]
+    try:
+        place = next(csv.reader(lines[:1])).index("step")
+        kept = [line for line in lines[1:] if int(next(csv.reader([line]))[place]) <= step]
+    except (ValueError, IndexError, StopIteration, csv.Error):
+        raise ResumeError(
+            f"{path} is not the log that the run wrote, with a step in every row: restore it, or move it away and the "
+            "run goes on with a new one"
+        ) from None
     aside = path.with_name(path.name + ".new")
     if kept:
         aside.write_text("".join([lines[0], *kept]), encoding="utf-8")

@@ -76,6 +76,13 @@ def _first_step(folder: RunFolder, config: Config, resume: bool) -> int:
         raise ResumeError(
             f"{folder.output} holds {what}: --resume goes on with it, another output starts a new run"
         )
+    if not folder.config.exists() and not done:
+        foreign = [log for log in (folder.metrics, folder.validation, folder.overlaps) if log.exists()]
+        if foreign:  # the config is written before them
+            raise ResumeError(
+                f"{foreign[0]} is not of a run, as there is no {folder.config.name} beside it, and a run would replace "
+                "it: choose another output, or move it away"
+            )
     if not done:
         return 0
     changed = differences(load_config(folder.checkpoint(done[-1]) / CONFIG), config, FREE)

@@ -38,7 +38,7 @@ class RunFolder:
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
         found = [path.parent for path in self.checkpoints.glob(f"step-*/{COMPLETE}")]
-        return sorted(int(path.name[5:]) for path in found if re.fullmatch(r"step-\d+", path.name))
+        return sorted(int(path.name[5:]) for path in found if _is_ours(path))
 
     def checkpoint(self, step: int) -> Path:
         """The folder of one."""
@@ -48,9 +48,14 @@ class RunFolder:
         """Remove all but the last `keep`, and what crashed attempts left."""
         kept = {self.checkpoint(step) for step in self.steps()[-keep:]}
         for folder in self.checkpoints.glob("step-*"):
-            if folder not in kept:
+            if folder not in kept and _is_ours(folder):
                 (folder / COMPLETE).unlink(missing_ok=True)  # first, so that half a folder never counts
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_ours(checkpoint: Path) -> bool:
+    """Named as `RunFolder.checkpoint` names it: what else lies beside is somebody's own."""
+    return re.fullmatch(r"step-\d{8,}", checkpoint.name) is not None
 
 
 def save(
