@@ -181,3 +181,11 @@ def test_devices_that_are_not_there(device, message, tmp_path):
     result = run(tmp_path, "--device", device)
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_the_log_of_a_run_is_not_replaced(trained):
+    log = (trained / "overlaps.csv").read_text()
+    result = run(trained, "--output", trained, "--from", "centres")
+    assert result.exit_code == 2
+    assert f"{trained} holds a run, whose overlaps.csv would be lost" in result.output
+    assert (trained / "overlaps.csv").read_text() == log

@@ -104,6 +104,10 @@ def overlaps(run: Path, output: Path, decisions: Path | None, device: str, **opt
     from basket_softmax.training.errors import EXPECTED
 
     try:
+        if (output / "config.yaml").exists():  # its overlaps.csv is the log that --resume goes on with
+            raise click.BadParameter(
+                f"{output} holds a run, whose {REPORT} would be lost", param_hint="--output"
+            )
         loaded = load_run(run, device)
         output.mkdir(parents=True, exist_ok=True)
         if decisions is None:
