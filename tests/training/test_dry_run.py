@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from basket_softmax.training import check
+from basket_softmax.training import check, train
 from basket_softmax.training.memory import head_bytes, saved_for_backward
 
 
@@ -89,3 +89,14 @@ def test_saved_tensors_are_counted_once_and_parameters_not():
         z = (y.exp() * x.sum()).sum()  # keeps exp(y), twice, and the sum
     assert saved.bytes == 4 * (10 * 30 + 10 * 20 + 1)
     z.backward()
+
+
+def test_an_output_that_training_would_refuse_is_a_problem(small):
+    config = small(epochs=1)
+    train(config)
+    found = check(config)
+    assert not found.ok
+    assert "problem: output: " in str(found)
+    assert "--resume goes on with it, another output starts a new run" in str(found)
+    assert check(config, resume=True).ok
+    assert "begun with another config" in str(check(small(epochs=2), resume=True))

@@ -57,7 +57,7 @@ def train(config: Path | None, baskets: tuple[str, ...], changes: tuple[str, ...
         if options["print_config"]:
             click.echo(training.to_yaml(resolved), nl=False)
         elif options["check"]:
-            _check(training, resolved)
+            _check(training, resolved, options["resume"])
         else:
             training.train(resolved, resume=options["resume"])
     except EXPECTED as error:
@@ -70,7 +70,7 @@ def train(config: Path | None, baskets: tuple[str, ...], changes: tuple[str, ...
         raise SystemExit(130) from None
 
 
-def _check(training: Any, config: Any) -> None:
+def _check(training: Any, config: Any, resume: bool) -> None:
     """Print the report; exit code 1 if something stands against the run. The bar shows only where it can move."""
     with ExitStack() as stack:
         bar: Any = None
@@ -85,7 +85,7 @@ def _check(training: Any, config: Any) -> None:
             if done == total:
                 stack.close()
 
-        report = training.check(config, advance if sys.stderr.isatty() else None)
+        report = training.check(config, advance if sys.stderr.isatty() else None, resume)
     if report is not None:
         click.echo(str(report))
         if not report.ok:

@@ -16,7 +16,8 @@ from .config import Config
 from .datasets import Datasets, open_datasets
 from .memory import available_bytes, backbone_bytes, head_bytes, loader_bytes, saved_for_backward
 from .ranks import Ranks, joined_ranks
-from .run import make_trainer
+from .run import first_step, make_trainer
+from .state import ResumeError, RunFolder
 from .step import Trainer
 
 TRIED = 8  # steps that are timed, after two that are not
@@ -67,11 +68,12 @@ class DryRun:
         return "\n".join(lines)
 
 
-def check(config: Config, progress: Callable[[int, int], None] | None = None) -> DryRun:
+def check(config: Config, progress: Callable[[int, int], None] | None = None, resume: bool = False) -> DryRun:
     """Read every image's header, make backbone and head, train a few steps, and throw them away.
 
     Args:
         progress: called with (headers read, images in all).
+        resume: as for `train`; what is in the output folder stands against one or the other.
 
     Raises:
         DataError, BackboneError, OSError: as `train` would.
@@ -96,6 +98,10 @@ def check(config: Config, progress: Callable[[int, int], None] | None = None) ->
             memory["activations of a step, measured"] = activations
             memory["images that wait"] = loader_bytes(config, ranks.world)
             seconds, validation = tried, _validation_seconds(trainer, config, data, batches, ranks)
+        try:
+            first_step(RunFolder(config.output), config, resume)
+        except ResumeError as error:
+            problems.append(f"output: {error}")
         return DryRun(
             report, batches.steps, memory, available, seconds, validation, str(ranks.device), problems
         )

@@ -52,7 +52,7 @@ def train(config: Config, resume: bool = False) -> Summary:
     """
     with joined_ranks(config.device) as ranks:
         folder = RunFolder(config.output)
-        start = _first_step(folder, config, resume)
+        start = first_step(folder, config, resume)
         ranks.wait()  # nobody writes before all have looked
         return _train(config, open_datasets(config), folder, start, ranks)
 
@@ -68,7 +68,7 @@ def make_trainer(config: Config, data: Datasets, batches: Batches, ranks: Ranks)
     return trainer
 
 
-def _first_step(folder: RunFolder, config: Config, resume: bool) -> int:
+def first_step(folder: RunFolder, config: Config, resume: bool) -> int:
     """The step to start from; nothing is written."""
     done = folder.steps()
     if folder.config.exists() and not resume:
