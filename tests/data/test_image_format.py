@@ -102,3 +102,11 @@ def test_damaged_exif_data_are_passed_over(exif):
     picture = Image.fromarray(pixels(3))
     got = ImageFormat(16).decode(saved(picture, exif=exif))
     assert torch.equal(got, ImageFormat(16).decode(saved(picture)))
+
+
+@pytest.mark.parametrize("largest", [65535, 1023])
+def test_sixteen_bits_of_a_pgm_file(largest):
+    grey = np.arange(64).reshape(8, 8) * largest // 63
+    file = b"P5 8 8 %d\n" % largest + grey.astype(">u2").tobytes()
+    got = ImageFormat(8, channels=1).decode(file)
+    assert np.abs(got[0].numpy() - grey * 255.0 / largest).max() <= 1

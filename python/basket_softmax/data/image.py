@@ -116,8 +116,8 @@ class ImageFormat:
         """
         picture = open_image(lambda: image, where) if isinstance(image, bytes) else image
         sixteen = picture.mode.startswith("I;16") or (
-            picture.mode == "I" and picture.format == "PNG"
-        )  # Pillow 10
+            picture.mode == "I" and picture.format in ("PNG", "PPM")
+        )  # PNG: Pillow 10; PPM: PGM files, which Pillow scales to 16 bits whatever their largest value
         if _is_rotated(picture):
             picture = optional("PIL.ImageOps", "pillow", "reading images").exif_transpose(picture)
         if sixteen:
