@@ -189,3 +189,9 @@ def test_the_log_of_a_run_is_not_replaced(trained):
     assert result.exit_code == 2
     assert f"{trained} holds a run, whose overlaps.csv would be lost" in result.output
     assert (trained / "overlaps.csv").read_text() == log
+
+
+def test_accepting_pairs_that_are_not_listed_took_another_threshold(tmp_path):
+    result = run(tmp_path, "--output", tmp_path / "report", "--accept-above", 0.1)
+    assert result.exit_code == 2
+    assert "--accept-above is 0.1, allowed is --min-confidence, 0.5, or more" in result.output

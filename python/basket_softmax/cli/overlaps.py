@@ -99,6 +99,11 @@ def overlaps(run: Path, output: Path, decisions: Path | None, device: str, **opt
     bbs overlaps runs/first --accept-above 0.95          what is sure enough
     bbs train run.yaml --set loss.aliases=overlaps/aliases.csv
     """
+    least, above = options["min_confidence"], options["accept_above"]
+    if decisions is None and above is not None and above < least:
+        raise click.UsageError(
+            f"--accept-above is {above:g}, allowed is --min-confidence, {least:g}, or more: pairs below are not listed"
+        )
     need("bbs overlaps", "train", *NEEDS, packages=NEEDS)
     from basket_softmax.training import load_run
     from basket_softmax.training.errors import EXPECTED
