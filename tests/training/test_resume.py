@@ -154,5 +154,5 @@ def lines(output: Path) -> int:
 
 def start(file: Path) -> subprocess.Popen:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(TESTS)])}
-    command = [sys.executable, "-m", "basket_softmax.cli", "train", str(file), "--resume"]
+    command = [sys.executable, "-m", "basket_softmax", "train", str(file), "--resume"]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.dist, pytest.mark.slow]
 def torchrun(file: Path, *options: str, ranks: int = 2, **environment: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     command += ["--max-restarts", environment.pop("RESTARTS", "0")]
-    command += ["-m", "basket_softmax.cli", "train", str(file), *options]
+    command += ["-m", "basket_softmax", "train", str(file), *options]
     paths = os.pathsep.join([*sys.path, str(TESTS)])
     return subprocess.run(
         command,
