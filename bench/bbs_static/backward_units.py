@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .units import Instance, Kernel, Unit, flags, tile_types, unit_of
+from itertools import product
+
+from .units import Instance, Kernel, Unit, sweep_types, tile_types, unit_of
 from .work import COMBINATIONS, TYPES, Dense, Operands
 
 DENSE_THREADS, ROW_THREADS, SORT_THREADS = 128, 128, 256
@@ -10,15 +12,15 @@ SORT = ("count_digits", "scan_digits", "scatter_digits", "gather_pairs")
 FEW_VALUES, MANY_VALUES, MANY_VALUES_BY_COLUMNS = 16, 64, 32  # lane_values() of backward_rows_plan.h
 
 
-def _dense(kernel: str, of: Operands, vectors: bool = True) -> Instance:
-    dense = Dense(of.operand, of.w_bytes, of.transposed, kernel, vectors)
+def _dense(kernel: str, of: Operands, vectors: bool = True, several: bool = False) -> Instance:
+    dense = Dense(of.operand, of.w_bytes, of.transposed, kernel, vectors, several)
     types, mangled = tile_types(of)
     template = f"{kernel}<{types}>"
     if kernel == "gradient_rows":
         template, mangled = f"{kernel}<GemmTypes<{TYPES[of.operand]}>>", f"{TYPES[of.operand]}E"
     elif kernel == "coefficients":
-        rest, mangled_rest = flags(False, vectors)
-        template, mangled = f"{kernel}<SweepTypes<{types}, {rest}>>", f"{mangled}EE{mangled_rest}"
+        sweep, mangled = sweep_types((types, mangled), several, False, vectors)
+        template = f"{kernel}<{sweep}>"
     return Instance(Kernel(dense.name, f"{kernel}.*{mangled}", DENSE_THREADS, dense), template, "DenseParams")
 
 
@@ -42,7 +44,7 @@ def _unit(of: Operands) -> Unit:
     many = MANY_VALUES_BY_COLUMNS if of.transposed else MANY_VALUES
     instances = [
         _dense("gradient_classes", of),
-        *(_dense("coefficients", of, vectors) for vectors in (True, False)),
+        *(_dense("coefficients", of, *which) for which in product((True, False), (False, True))),
         _dense("normalize_classes", of),
         *(_pairs(of, values) for values in (FEW_VALUES, many)),
     ]

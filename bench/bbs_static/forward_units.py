@@ -3,17 +3,18 @@ norms: what they cost beside CUTLASS is what the loop itself costs."""
 
 from __future__ import annotations
 
-from .units import Instance, Kernel, Unit, flags, tile_types, unit_of
+from .units import Instance, Kernel, Unit, sweep_types, tile_types, unit_of
 from .work import COMBINATIONS, Operands, Sweep
 
 SWEEP_THREADS = 128
 
 
 def _sweep(sweep: Sweep) -> Instance:
-    types, mangled = tile_types(sweep)
-    rest, mangled_rest = flags(sweep.resident, sweep.vectors, sweep.norms)
-    kernel = Kernel(sweep.name, f"cos_lse_sweep.*{mangled}EE{mangled_rest}", SWEEP_THREADS, sweep)
-    return Instance(kernel, f"cos_lse_sweep<SweepTypes<{types}, {rest}>>")
+    types, mangled = sweep_types(
+        tile_types(sweep), sweep.several, sweep.resident, sweep.vectors, sweep.norms
+    )
+    kernel = Kernel(sweep.name, f"cos_lse_sweep.*{mangled}", SWEEP_THREADS, sweep)
+    return Instance(kernel, f"cos_lse_sweep<{types}>")
 
 
 def _prepare(operands: Operands) -> Instance:
@@ -27,7 +28,10 @@ def _unit(operand: str, w_bytes: int, transposed: bool) -> Unit:
     sweeps = [Sweep(operand, w_bytes, transposed, resident) for resident in (True, False)]
     if w_bytes == 2:
         sweeps += [Sweep(operand, w_bytes, transposed, resident, norms=False) for resident in (True, False)]
-    sweeps.append(Sweep(operand, w_bytes, transposed, resident=False, vectors=False))
+    sweeps += [
+        Sweep(operand, w_bytes, transposed, False, vectors, several=several)
+        for vectors, several in ((False, False), (True, True), (False, True))
+    ]
     return unit_of(
         f"forward_{operand}_w{8 * w_bytes}_{'columns' if transposed else 'rows'}",
         ("cos_lse_sweep", "prepare_rows"),

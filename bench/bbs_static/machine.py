@@ -16,10 +16,11 @@ from typing import Any
 from .backward_units import BACKWARD
 from .compiler import CACHE, ROOT, source_hash
 from .forward_units import FORWARD
+from .plan import SUBCENTERS
 from .work import Sweep, Work
 
 # Beside the tiles of a sweep: read and written once per tile, not in the main loop.
-ONCE_A_TILE = ("sweep_state.cuh", "sweep_epilogue.cuh", "topk_list.cuh")
+ONCE_A_TILE = ("sweep_state.cuh", "sweep_epilogue.cuh", "topk_list.cuh", "nearest_centres.cuh")
 SWEEP_LOADS = "tile_load.cuh"
 RANGE = "gemm_range.cuh"  # the whole loop of a product, loads included
 
@@ -59,7 +60,10 @@ def execute(work: Work) -> Executed:
     layout: dict[str, Any] = {"w_bytes": work.w_bytes, "transposed": work.transposed, "multiprocessors": 1}
     checks = {"sectors": True, "race": False, "uninit": False}
     if isinstance(work, Sweep):
-        problem = cases.planted(work.operand, 128, 64, [256], rule="own")
+        sizes = [256 // SUBCENTERS] if work.several else [256]
+        problem = cases.planted(
+            work.operand, 128, 64, sizes, subcenters=SUBCENTERS if work.several else 1, rule="own"
+        )
         forward = Forward(problem, work.operand, streaming=not work.resident, **layout)
         forward.run(checks=checks)
         return _count(

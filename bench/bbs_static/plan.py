@@ -11,11 +11,12 @@ from .work import Dense, Operands, Sweep
 
 OPERANDS = {"bf16": 0, "fp16": 1, "tf32": 2, "fp32": 3}  # Operand of csrc/cuda/plan.h
 OWN = 1  # Rule of csrc/common/rule.h
+SUBCENTERS = 2  # of a class, where it has several: code and bytes are the same for any number that divides a tile
 
 
 @dataclass(frozen=True)
 class Problem:
-    """B rows of width D against C classes in one basket."""
+    """B rows of width D against C centres in one basket."""
 
     rows: int
     classes: int
@@ -58,6 +59,7 @@ def _call(of: Operands, problem: Problem) -> dict[str, Any]:
         "rule": OWN,
         "scale": 1.0,
         "guard_value": 0.0,
+        "subcenters": SUBCENTERS if getattr(of, "several", False) else 1,
         **dict.fromkeys(("labels", "aliases", "guard_rows", "ignore_index", "guard_kind", "k", "skip"), 0),
     }
 

@@ -60,6 +60,13 @@ def flags(*values: bool) -> tuple[str, str]:
     return ", ".join(str(v).lower() for v in values), "".join(f"Lb{int(v)}E" for v in values)
 
 
+def sweep_types(types: tuple[str, str], several: bool, *values: bool) -> tuple[str, str]:
+    """SweepTypes<types, values…>, or SubcenterTypes<…>, whose x is never resident; and its end mangled."""
+    rest, mangled = flags(*(values[1:2] if several else values))
+    name = "SubcenterTypes" if several else "SweepTypes"
+    return f"{name}<{types[0]}, {rest}>", f"{len(name)}{name}.*{types[1]}EE{mangled}"
+
+
 def tile_types(operands: Operands) -> tuple[str, str]:
     """TileTypes<…>, and its end mangled."""
     op = TYPES[operands.operand]

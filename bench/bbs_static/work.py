@@ -37,11 +37,13 @@ class Sweep(Operands):
     resident: bool
     vectors: bool = True
     norms: bool = True
+    several: bool = False  # centres of a class
 
     @property
     def name(self) -> str:
         keep = "resident" if self.resident else "streaming" if self.vectors else "any stride"
-        return f"sweep {self.title}, {keep}" + ("" if self.norms else ", no norms")
+        several = ", sub-centres" if self.several else ""
+        return f"sweep {self.title}{several}, {keep}" + ("" if self.norms else ", no norms")
 
     @property
     def has_main_loop(self) -> bool:
@@ -56,12 +58,14 @@ class Dense(Operands):
 
     kernel: str
     vectors: bool = True
+    several: bool = False  # centres of a class
 
     @property
     def name(self) -> str:
         if self.kernel == "gradient_rows":
             return f"gradient_rows {self.operand}"
-        return f"{self.kernel} {self.title}" + ("" if self.vectors else ", any stride")
+        several = ", sub-centres" if self.several else ""
+        return f"{self.kernel} {self.title}{several}" + ("" if self.vectors else ", any stride")
 
     @property
     def has_main_loop(self) -> bool:

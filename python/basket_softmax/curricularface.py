@@ -36,6 +36,8 @@ class CurricularFace(nn.Module):
     def __init__(self, margin: float = 0.5, momentum: float = 0.01) -> None:
         super().__init__()
         self._psi = ArcFace(margin)
+        if isinstance(momentum, bool) or not isinstance(momentum, (int, float)):
+            raise TypeError(f"CurricularFace: momentum must be a number in (0, 1], got {momentum!r}")
         if not 0 < momentum <= 1:
             raise ValueError(f"CurricularFace: momentum is {momentum}, allowed is (0, 1]")
         self.momentum = momentum

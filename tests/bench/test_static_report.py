@@ -84,12 +84,12 @@ def test_table_names_every_kernel_once():
     assert len({kernel.name for kernel in kernels}) == len(kernels)
     sweeps = {kernel.work for kernel in kernels if isinstance(kernel.work, Sweep)}
     launched = {s for s in sweeps if s.norms}
-    assert len(launched) == 6 * 2 * 3  # types, layouts, ways to load: as choose_sweep instantiates them
+    assert len(launched) == 6 * 2 * 5  # types, layouts, ways to load: as choose_sweep instantiates them
     assert {s.w_bytes for s in sweeps - launched} == {2}
     dense = [kernel.work for kernel in kernels if isinstance(kernel.work, Dense)]
     counts = {name: sum(d.kernel == name for d in dense) for name in {d.kernel for d in dense}}
     # as launch_typed of backward_types.inl does
-    assert counts == {"gradient_rows": 4, "gradient_classes": 12, "coefficients": 24, "normalize_classes": 12}
+    assert counts == {"gradient_rows": 4, "gradient_classes": 12, "coefficients": 48, "normalize_classes": 12}
 
 
 def test_every_kernel_of_the_sources_is_in_the_table():
@@ -108,13 +108,17 @@ def test_headers_of_a_unit_are_those_it_reaches():
 @pytest.mark.parametrize(
     ("mangled", "name"),
     [
-        ("INS0_4Bf16ELi2ELb0EEELb1ELb1ELb1EEEEEv", "sweep bf16, W by rows, resident"),
-        ("INS0_4Bf16ELi2ELb0EEELb1ELb1ELb0EEEEEv", NO_NORMS),
-        ("INS0_4Fp16ELi4ELb1EEELb0ELb0ELb1EEEEEv", "sweep fp16, fp32 W by columns, any stride"),
+        ("10SweepTypesINS0_9TileTypesINS0_4Bf16ELi2ELb0EEELb1ELb1ELb1EEEEEv", "sweep bf16, W by rows, resident"),
+        ("10SweepTypesINS0_9TileTypesINS0_4Bf16ELi2ELb0EEELb1ELb1ELb0EEEEEv", NO_NORMS),
+        ("10SweepTypesINS0_9TileTypesINS0_4Fp16ELi4ELb1EEELb0ELb0ELb1EEEEEv", "sweep fp16, fp32 W by columns, any stride"),
+        (
+            "14SubcenterTypesINS0_9TileTypesINS0_4Bf16ELi2ELb0EEELb1EEEEEv",
+            "sweep bf16, W by rows, sub-centres, streaming",
+        ),
     ],
 )
 def test_mangled_name_finds_its_sweep(mangled, name):
-    symbol = f"_ZN3bbs4cuda13cos_lse_sweepINS0_10SweepTypesINS0_9TileTypes{mangled}NS0_13ForwardParamsE"
+    symbol = f"_ZN3bbs4cuda13cos_lse_sweepINS0_{mangled}NS0_13ForwardParamsE"
     assert [kernel.name for kernel in KERNELS.values() if re.search(kernel.symbol, symbol)] == [name]
 
 
@@ -125,6 +129,8 @@ def test_mangled_name_finds_its_sweep(mangled, name):
         ("16gradient_classesINS0_9TileTypesINS0_4Bf16ELi4ELb0EEEEEv", PRODUCT),
         ("12coefficientsINS0_10SweepTypesINS0_9TileTypesINS0_4Bf16ELi2ELb0EEELb0ELb0ELb1EEEEEv",
          "coefficients bf16, W by rows, any stride"),
+        ("12coefficientsINS0_14SubcenterTypesINS0_9TileTypesINS0_4Bf16ELi2ELb0EEELb0EEEEEv",
+         "coefficients bf16, W by rows, sub-centres, any stride"),
         ("14backward_pairsINS0_9TileTypesINS0_4Fp32ELi4ELb1EEELi16EEEv",
          "backward_pairs fp32, W by columns, 16 values a lane"),
         ("11finish_rowsINS0_4Fp32EEEv", "finish_rows fp32"),
@@ -177,6 +183,13 @@ def test_missed_ratio_says_which_instructions_are_more():
     )
     (finding,) = missed([theirs, ours])
     assert finding.reason.endswith("beyond CUTLASS's: 8 LDSM, 3 PRMT")
+
+
+def test_launches_of_classes_with_several_centres():
+    """Tiles of whole classes: 128 centres at two each, whatever the type."""
+    for sweep in (k.work for k in KERNELS.values() if isinstance(k.work, Sweep) and k.work.several):
+        launch = launch_of(sweep, Problem(128, 100_000), "sm_90", 132)
+        assert (launch.resident, launch.tiles) == (False, -(-100_000 // 128))
 
 
 def test_resident_launch_falls_to_a_width_that_fits():

@@ -1,6 +1,7 @@
 """The command line: what each command hands on, and the one line it prints when something is missing."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 import types
@@ -46,6 +47,16 @@ def test_as_a_module():
     command = [sys.executable, "-m", "basket_softmax", "--version"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said == f"bbs, version {metadata.version('bbs-kernels')}\n"
+
+
+def test_a_reader_that_went_away_is_no_error():
+    """As with `bbs train --print-config … | head -1`."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "basket_softmax", "train", "--basket", "a=a", "--output", "o", "--print-config"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_unknown_command():

@@ -111,5 +111,7 @@ def test_a_later_forward_does_not_change_an_earlier_gradient() -> None:
 def test_messages() -> None:
     with pytest.raises(ValueError, match=r"CurricularFace: momentum is 0, allowed is \(0, 1\]"):
         bs.CurricularFace(momentum=0)
+    with pytest.raises(TypeError, match=r"CurricularFace: momentum must be a number in \(0, 1\], got 'a'"):
+        bs.CurricularFace(momentum="a")
     with pytest.raises(ValueError, match="angular margin is in radians"):
         bs.CurricularFace(28.6)

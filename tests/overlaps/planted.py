@@ -43,11 +43,14 @@ def centres(
     return torch.from_numpy(x).to(dtype), offsets
 
 
-def dense(x: Tensor, offsets: list[int], kind: str, minimum: float = -1.0) -> dict[tuple[int, int], float]:
+def dense(
+    x: Tensor, offsets: list[int], kind: str, minimum: float = -1.0, subcenters: int = 1
+) -> dict[tuple[int, int], float]:
     """{(first, second): cosine} by the definition, from all cosines; NumPy's argmax takes the lowest index.
 
     Args:
         kind: "each": nearest in each other basket; "all": in all other baskets; "within": in the own basket.
+        subcenters: adjacent rows of `x` for each class, of which the nearest ones count.
     """
     norms = x.double().norm(dim=1, keepdim=True)
     unit = torch.where(norms >= 1e-12, x.double() / norms.clamp_min(1e-300), 0.0)
@@ -55,6 +58,8 @@ def dense(x: Tensor, offsets: list[int], kind: str, minimum: float = -1.0) -> di
     table = (unit[:, None] * unit).sum(2).float().numpy().copy()
     nobody = ~(norms[:, 0] >= 1e-12).numpy()
     table[nobody] = table[:, nobody] = -np.inf
+    classes = len(x) // subcenters
+    table = table.reshape(classes, subcenters, classes, subcenters).max((1, 3))
     np.fill_diagonal(table, -np.inf)
     spans = [slice(*edges) for edges in pairwise(offsets)]
     if kind == "each":

@@ -50,6 +50,18 @@ def test_finds_the_pairs_of_the_definition(monkeypatch, kind, dtype, coarse):
     agree(x, offsets, kind)
 
 
+@pytest.mark.parametrize("kind", ["each", "all"])
+@pytest.mark.parametrize("subcenters", [1, 2, 3, 5])
+@pytest.mark.parametrize(("zeros", "minimum"), [(0.0, -1.0), (0.4, -1.0), (0.2, 0.5)])
+def test_of_classes_with_subcenters_the_nearest_centres_count(kind, subcenters, zeros, minimum):
+    x, offsets = centres(tuple(subcenters * n for n in SIZES), 24, zeros=zeros, copies=0.3)
+    edges = [edge // subcenters for edge in offsets]
+    got = as_dict(SEARCHES[kind](x, edges, minimum=minimum, subcenters=subcenters))
+    want = dense(x, edges, kind, minimum, subcenters)
+    assert got.keys() == want.keys() and len(want) > 10
+    assert got == pytest.approx(want, abs=2e-7)
+
+
 @given(
     st.lists(st.integers(0, 50), min_size=1, max_size=4),
     st.integers(1, 40),
@@ -167,6 +179,8 @@ def test_progress_adds_up():
         (torch.ones(3, 2), [1, 3], {}, ValueError, r"baskets has offsets \[1, 3\], allowed are rising"),
         (torch.ones(3, 2), [0, 5, 3], {}, ValueError, "allowed are rising"),
         (torch.ones(3, 2), [0, 3], {"minimum": 1.5}, ValueError, r"minimum is 1\.5, allowed are cosines"),
+        (torch.ones(6, 2), [0, 3], {"subcenters": 3}, ValueError, r"centres has shape \(6, 2\) .* \[9, D\]"),
+        (torch.ones(6, 2), [0, 3], {"subcenters": 0}, ValueError, "subcenters is 0, allowed is an int of 1"),
         (
             torch.tensor([[1.0], [float("nan")]]),
             [0, 1, 2],

@@ -177,6 +177,15 @@ def test_numbers_as_people_write_them(tmp_path):
             "optimizer.head.fused is true with amp: fp16, allowed with it are bf16 and null",
         ),
         (
+            {"loss__margin": "asoftmax", "optimizer": {"name": "sgd", "head": {"fused": True}}},
+            "optimizer.head.fused is true with loss.margin: asoftmax, ",
+        ),
+        (
+            {"loss__margin": "curricularface", "loss__subcenters": 2},
+            "loss.subcenters is 2 with loss.margin: curricularface, ",
+        ),
+        ({"loss__subcenters": 17}, "loss.subcenters: 17, allowed is "),
+        (
             {"loss__sample_rate": 0.5},
             "loss.sample_rate is 0.5, which gives sparse gradients: allowed with it are ",
         ),

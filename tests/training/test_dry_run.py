@@ -1,10 +1,13 @@
 """`bbs train --check`: what it finds, what it computes, and that it leaves nothing behind."""
 
+import os
+import re
+
 import pytest
 import torch
 
 from basket_softmax.training import check, train
-from basket_softmax.training.memory import head_bytes, saved_for_backward
+from basket_softmax.training.memory import available_bytes, head_bytes, saved_for_backward
 
 
 def test_a_run_that_can_begin(small, folders):
@@ -53,6 +56,37 @@ def test_a_head_that_does_not_fit(small, monkeypatch):
     assert found.step_seconds is None
 
 
+def test_images_that_do_not_fit(small):
+    found = check(small(image={"size": 1_000_000, "channels": 1}))
+    assert found.problems == [
+        "the images of a step take 32 TB: a smaller batch_size or image.size, now 8 and 1000000"
+    ]
+    assert found.step_seconds is None
+
+
+def test_an_output_that_cannot_be_made(small, tmp_path):
+    (tmp_path / "file").write_text("")
+    config = small(output=tmp_path / "file" / "run")
+    wanted = f"{tmp_path}/file/run cannot be written: {tmp_path}/file is not a folder"
+    assert check(config).problems == [f"output: {wanted}"]
+    with pytest.raises(NotADirectoryError, match=re.escape(wanted)):
+        train(config)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_output_without_permission(small, tmp_path):
+    tmp_path.chmod(0o500)
+    assert check(small(output=tmp_path / "run")).problems == [
+        f"output: {tmp_path}/run cannot be written: there is no permission to write in {tmp_path}"
+    ]
+
+
+def test_what_the_page_cache_holds_counts_as_free():
+    available = available_bytes(torch.device("cpu"))
+    assert available >= 0.9 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert available < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 @pytest.mark.parametrize(
     ("changes", "gradient", "state"),
     [
@@ -77,8 +111,9 @@ def test_memory_of_the_head(small, changes, gradient, state):
 
 
 def test_memory_of_the_linker(small):
-    found = head_bytes(small(loss__linking={}), 1000, world=4)
+    found = head_bytes(small(loss__linking={}, loss__subcenters=3), 1000, world=4)
     assert found["linker"] == 250 * 8 * 4 + 48 * 1000
+    assert found["centres"] == 3 * 250 * 8 * 4
 
 
 def test_saved_tensors_are_counted_once_and_parameters_not():

@@ -48,6 +48,12 @@ def test_nothing_is_left(tmp_path, text):
     assert path.read_text().startswith("step,loss,note\n2,")
 
 
+def test_a_log_that_is_not_utf8_is_named(path):
+    path.write_bytes(path.read_bytes() + b"\xff\xfe,1,x\n")
+    with pytest.raises(ResumeError, match="metrics.csv is not the log that the run wrote"):
+        CsvLog(path, step=5)
+
+
 def test_other_columns(path):
     with pytest.raises(ValueError, match=r"has the columns \['step', 'loss', 'note'\], the row \['step'\]"):
         CsvLog(path, step=8).write({"step": 9})

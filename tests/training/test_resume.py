@@ -33,6 +33,7 @@ RECIPES = {
         "amp": "fp16",
         "clip": 1.0,
         "loss__margin": "adaface",
+        "loss__subcenters": 2,
         "checkpoint": {"every_steps": 5},
         "log__every_steps": 4,
     },

@@ -41,14 +41,16 @@ def test_learns_and_writes(small, folders):
     assert kept == ["step-00000030", "step-00000036"]
 
 
-def test_overlap_candidates_are_counted(small):
+@pytest.mark.parametrize("subcenters", [1, 3])
+def test_overlap_candidates_are_counted(small, subcenters):
     """As many as a table of all cosines of the final centres shows."""
-    config = small(epochs=1, log__overlap_cosine=-0.99)
+    config = small(epochs=1, log__overlap_cosine=-0.99, loss__subcenters=subcenters)
     train(config)
     (row,) = rows_of(config.output / "overlaps.csv")
     run = load_run(config.output)
     table = torch.nn.functional.normalize(run.head.weight.detach().double())
-    cosines = table[:6] @ table[6:].t()
+    cosines = table @ table.t()
+    cosines = cosines.view(12, subcenters, 12, subcenters).amax((1, 3))[:6, 6:]
     first, second = cosines.argmax(1), cosines.argmax(0)
     mutual = [i for i in range(6) if second[first[i]] == i and cosines[i, first[i]] >= -0.99]
     assert row == {
@@ -158,6 +160,12 @@ def test_load_run_of_something_else(small, tmp_path):
         {"loss__margin": "curricularface", "clip": 5.0},
         {"loss__margin": {"name": "interclass_filter", "threshold": 0.5}, "loss__mining": "all"},
         {"loss__mining": {"name": "below", "guard": {"name": "ema", "r": 0.9}}},
+        {"loss__subcenters": 3, "optimizer": {"name": "sgd", "head": {"fused": True}}},
+        {
+            "loss__subcenters": 2,
+            "loss__sample_rate": 0.6,
+            "optimizer": {"name": "sgd", "head": {"momentum": 0.0, "weight_decay": 0.0}},
+        },
     ],
 )
 def test_every_way_to_step(small, changes):

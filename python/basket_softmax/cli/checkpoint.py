@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from .errors import one_line
 
 if TYPE_CHECKING:
     from basket_softmax.checkpoint import Manifest
@@ -148,11 +150,7 @@ def _bar(label: str, manifest: Manifest) -> Iterator[Any]:
         yield bar.update
 
 
-@contextmanager
-def _plain_errors() -> Iterator[None]:
+def _plain_errors() -> AbstractContextManager[None]:
     from basket_softmax.checkpoint import CheckpointError
 
-    try:
-        yield
-    except (CheckpointError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+    return one_line(CheckpointError, OSError)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .errors import one_line
 from .extras import need
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def overlaps(run: Path, output: Path, decisions: Path | None, device: str, **opt
     from basket_softmax.training import load_run
     from basket_softmax.training.errors import EXPECTED
 
-    try:
+    with one_line(*EXPECTED, ValueError):
         if (output / "config.yaml").exists():  # its overlaps.csv is the log that --resume goes on with
             raise click.BadParameter(
                 f"{output} holds a run, whose {REPORT} would be lost", param_hint="--output"
@@ -119,8 +120,6 @@ def overlaps(run: Path, output: Path, decisions: Path | None, device: str, **opt
             _find(loaded, output, **options)
         else:
             _apply(loaded, output, decisions, options["accept_above"])
-    except (*EXPECTED, ValueError) as error:
-        raise click.ClickException(str(error)) from error
 
 
 def _find(

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from .errors import one_line
 from .extras import need
 
 NEEDS = {"pydantic": "pydantic", "yaml": "pyyaml", "rich": "rich", "PIL": "pillow"}
@@ -53,15 +54,14 @@ def train(config: Path | None, baskets: tuple[str, ...], changes: tuple[str, ...
     from basket_softmax.training.errors import EXPECTED
 
     try:
-        resolved = _config(training, config, baskets, changes, options)
-        if options["print_config"]:
-            click.echo(training.to_yaml(resolved), nl=False)
-        elif options["check"]:
-            _check(training, resolved, options["resume"])
-        else:
-            training.train(resolved, resume=options["resume"])
-    except EXPECTED as error:
-        raise click.ClickException(str(error)) from error
+        with one_line(*EXPECTED):
+            resolved = _config(training, config, baskets, changes, options)
+            if options["print_config"]:
+                click.echo(training.to_yaml(resolved), nl=False)
+            elif options["check"]:
+                _check(training, resolved, options["resume"])
+            else:
+                training.train(resolved, resume=options["resume"])
     except KeyboardInterrupt:
         click.echo(
             "interrupted: --resume goes on from the last checkpoint, or starts over if there is none yet",

@@ -35,6 +35,7 @@ def mutual_nearest(
     *,
     per_basket: bool = True,
     minimum: float = -1.0,
+    subcenters: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> MutualPairs:
     """Classes of different baskets that are each other's nearest neighbour by cosine; exact.
@@ -46,28 +47,33 @@ def mutual_nearest(
         per_basket: True: nearest within each other basket, so a class may be in a pair with every other basket.
             False: nearest over all other baskets together, so a class is in one pair at most.
         minimum: pairs with a smaller cosine are left out, which also saves time.
-        progress: called with the number of pairs of classes done since the last call; they add up to
-            `comparisons(baskets)` (less where centres have no direction).
+        subcenters: r: `centres` is [C*r, D], r adjacent rows for each class, and the cosine of two classes is the
+            largest among their rows.
+        progress: called with the number of pairs of centres done since the last call; they add up to
+            `comparisons(baskets)` times r*r (less where centres have no direction).
 
     Returns:
         MutualPairs, ordered by falling cosine, then by class.
 
     Raises:
         TypeError: `centres` is not a floating tensor.
-        ValueError: not [C, D] on the CPU, a value that is not finite, offsets that do not fit, `minimum` outside
-            [-1, 1].
+        ValueError: not [C*r, D] on the CPU, a value that is not finite, offsets that do not fit, `minimum` outside
+            [-1, 1], `subcenters` below 1.
     """
     if per_basket:
-        return joined(
-            [found.pairs for found in neighbours(centres, baskets, minimum=minimum, progress=progress)]
-        )
-    kept, cosines, classes = _prepare(centres, baskets, minimum)
+        found = neighbours(centres, baskets, minimum=minimum, subcenters=subcenters, progress=progress)
+        return joined(one.pairs for one in found)
+    kept, cosines, parts = _prepare(centres, baskets, minimum, subcenters)
     scan = Scan(cosines, progress)
     nearest = Nearest(len(kept), minimum)
-    for a in classes:
+    for a in parts:
         b = slice(a.stop, len(kept))
         scan(a, b, nearest[a], nearest[b])
     everybody = slice(0, len(kept))
+    if subcenters > 1:
+        classes = torch.arange(len(centres) // subcenters)
+        nearest = _of_classes(nearest, everybody, kept // subcenters, slice(0, len(classes)), minimum)
+        kept, everybody = classes, slice(0, len(classes))
     return joined([_found((0, 0), kept, everybody, nearest, everybody, nearest).pairs])
 
 
@@ -109,17 +115,29 @@ def neighbours(
     *,
     within: bool = False,
     minimum: float = -1.0,
+    subcenters: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Neighbours]:
-    """The search behind `mutual_nearest` and `mutual_nearest_within`, one pair of baskets after another."""
-    kept, cosines, classes = _prepare(centres, baskets, minimum)
+    """The search behind `mutual_nearest` and `mutual_nearest_within`, one pair of baskets after another.
+
+    `subcenters` is for the search across baskets: within one, the nearest centre is one of the same class.
+    """
+    kept, cosines, parts = _prepare(centres, baskets, minimum, subcenters)
     scan = Scan(cosines, progress)
-    numbered = list(enumerate(classes))
+    edges, class_of = offsets_of(baskets), kept // subcenters
+    classes = torch.arange(edges[-1])
+    numbered = list(enumerate(parts))
     for (i, a), (j, b) in zip(numbered, numbered, strict=True) if within else combinations(numbered, 2):
         of_a = Nearest(a.stop - a.start, minimum)
         of_b = of_a if within else Nearest(b.stop - b.start, minimum)
         scan(a, b, of_a, of_b)
-        yield _found((i, j), kept, a, of_a, b, of_b)
+        if subcenters == 1:
+            yield _found((i, j), kept, a, of_a, b, of_b)
+        else:
+            one, other = (slice(*edges[at : at + 2]) for at in (i, j))
+            of_one = _of_classes(of_a, a, class_of, one, minimum)
+            of_other = _of_classes(of_b, b, class_of, other, minimum)
+            yield _found((i, j), classes, one, of_one, other, of_other)
 
 
 def comparisons(baskets: Baskets | Tensor | Sequence[int], *, within: bool = False) -> int:
@@ -131,10 +149,12 @@ def comparisons(baskets: Baskets | Tensor | Sequence[int], *, within: bool = Fal
 
 
 def _prepare(
-    centres: Tensor, baskets: Baskets | Tensor | Sequence[int], minimum: float
+    centres: Tensor, baskets: Baskets | Tensor | Sequence[int], minimum: float, subcenters: int
 ) -> tuple[Tensor, Cosines, list[slice]]:
-    """Classes that have a direction [n], the cosines among them, and which of the n each basket has."""
-    offsets = offsets_of(baskets)
+    """Centres that have a direction [n], the cosines among them, and which of the n each basket has."""
+    if isinstance(subcenters, bool) or not isinstance(subcenters, int) or subcenters < 1:
+        raise ValueError(f"subcenters is {subcenters!r}, allowed is an int of 1 or more")
+    offsets = [subcenters * edge for edge in offsets_of(baskets)]
     if not isinstance(centres, Tensor) or not centres.is_floating_point():
         kind = centres.dtype if isinstance(centres, Tensor) else type(centres).__name__
         raise TypeError(f"centres must be a floating tensor [C, D], got {kind}")
@@ -180,6 +200,17 @@ def _found(
         here = here[here + a.start < there[here]]
     pairs = MutualPairs(kept[here + a.start], kept[there[here]], of_a.cosine[here].float())
     return Neighbours(baskets, pairs, torch.cat(alone), torch.cat(among))
+
+
+def _of_classes(
+    nearest: Nearest, rows: slice, class_of: Tensor, classes: slice, minimum: float
+) -> Nearest:
+    """The nearest classes of `classes`, from the nearest centres of their centres `rows`."""
+    found = nearest.index >= 0
+    best = Nearest(classes.stop - classes.start, minimum)
+    mine = class_of[rows][found] - classes.start
+    best.offer(mine, class_of[nearest.index[found]], nearest.cosine[found])
+    return best
 
 
 def _mutual(of_a: Tensor, of_b: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from bbs_kernels.negative_map import NOT_FUSED, negatives_of
+from bbs_kernels.operands import MAX_SUBCENTERS
 
 from ..data import Augment
 from .choices import MARGINS, RULES, Linking, Margin, Rule, Section, one_of, section_of
@@ -94,6 +95,8 @@ class LossSection(Section):
     `relative` or `ema` likewise."""
     scale: Positive = 64.0
     """s, the factor of the cosines."""
+    subcenters: Annotated[int, Field(ge=1, le=MAX_SUBCENTERS)] = 1
+    """Centres of a class: the nearest one counts, so that wrong images may gather at another."""
     sample_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the classes that a step uses (Partial FC)."""
     aliases: FilePath | None = None
@@ -270,8 +273,9 @@ class Config(Section):
                 f"optimizer.head.fused is true with device: {self.device}, allowed with it is cpu"
             )
         margin = self.loss.margin
-        if fused and negatives_of(margin.build()) is not None:
-            raise ValueError(f"optimizer.head.fused is true with loss.margin: {margin.name}, {NOT_FUSED}")
+        if (fused or self.loss.subcenters > 1) and negatives_of(margin.build()) is not None:
+            other = "optimizer.head.fused is true" if fused else f"loss.subcenters is {self.loss.subcenters}"
+            raise ValueError(f"{other} with loss.margin: {margin.name}, {NOT_FUSED}")
         if self.loss.sample_rate < 1 and not fused and not self._plain_sgd():
             raise ValueError(
                 f"loss.sample_rate is {self.loss.sample_rate}, which gives sparse gradients: allowed with it are "

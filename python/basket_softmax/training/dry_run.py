@@ -14,10 +14,18 @@ from ..data import CheckReport, check_baskets
 from .batches import Batch, Batches
 from .config import Config
 from .datasets import Datasets, open_datasets
-from .memory import available_bytes, backbone_bytes, head_bytes, loader_bytes, saved_for_backward
+from .memory import (
+    available_bytes,
+    backbone_bytes,
+    batch_bytes,
+    head_bytes,
+    loader_bytes,
+    saved_for_backward,
+    size_text,
+)
 from .ranks import Ranks, joined_ranks
 from .run import first_step, make_trainer
-from .state import ResumeError, RunFolder
+from .state import ResumeError, RunFolder, check_writable
 from .step import Trainer
 
 TRIED = 8  # steps that are timed, after two that are not
@@ -53,10 +61,10 @@ class DryRun:
         lines = [
             str(self.data),
             "",
-            f"memory per rank, computed ({self.device} has {_size(self.available)} free)",
+            f"memory per rank, computed ({self.device} has {size_text(self.available)} free)",
         ]
-        lines += [f"  {name:{width}}  {_size(count):>10}" for name, count in self.memory.items()]
-        lines += [f"  {'together':{width}}  {_size(sum(self.memory.values())):>10}", ""]
+        lines += [f"  {name:{width}}  {size_text(count):>10}" for name, count in self.memory.items()]
+        lines += [f"  {'together':{width}}  {size_text(sum(self.memory.values())):>10}", ""]
         if self.step_seconds is not None:
             total = self.steps * self.step_seconds + self.validation_seconds
             measured = f", validation {_time(self.validation_seconds)}" if self.validation_seconds else ""
@@ -88,7 +96,13 @@ def check(config: Config, progress: Callable[[int, int], None] | None = None, re
         available = available_bytes(ranks.device)
         if sum(memory.values()) > available:
             problems.append(
-                f"the head needs {_size(sum(memory.values()))}: fewer classes per rank, or a smaller width"
+                f"the head needs {size_text(sum(memory.values()))}: fewer classes per rank, or a smaller width"
+            )
+        images = batch_bytes(config, ranks.world)
+        if images > available:
+            problems.append(
+                f"the images of a step take {size_text(images)}: a smaller batch_size or image.size, now "
+                f"{config.batch_size} and {config.image.size}"
             )
         seconds, validation = None, 0.0
         if not problems:
@@ -99,8 +113,9 @@ def check(config: Config, progress: Callable[[int, int], None] | None = None, re
             memory["images that wait"] = loader_bytes(config, ranks.world)
             seconds, validation = tried, _validation_seconds(trainer, config, data, batches, ranks)
         try:
+            check_writable(config.output)
             first_step(RunFolder(config.output), config, resume)
-        except ResumeError as error:
+        except (ResumeError, OSError) as error:
             problems.append(f"output: {error}")
         return DryRun(
             report, batches.steps, memory, available, seconds, validation, str(ranks.device), problems
@@ -153,14 +168,6 @@ def _validation_seconds(
     times = -(-config.epochs // config.validation.every_epochs)
     held_out = sum(len(basket) for basket in data.held_out) / ranks.world
     return (time.perf_counter() - began) * held_out / len(images) * times
-
-
-def _size(count: int) -> str:
-    value, units = float(count), ["B", "KB", "MB", "GB", "TB"]
-    while value >= 1000 and len(units) > 1:
-        value /= 1000
-        units.pop(0)
-    return f"{value:.3g} {units[0]}"
 
 
 def _time(seconds: float) -> str:

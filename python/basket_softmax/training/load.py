@@ -27,7 +27,8 @@ class Run:
 
     config: the resolved config; `config.image.build()` is what its backbone takes.
     backbone: in evaluation mode, on `device`: images [B, channels, height, width] to [B, embedding_size].
-    head: all class centres, in evaluation mode, on `device`, whatever number of ranks trained them.
+    head: all class centres, in evaluation mode, on `device`, whatever number of ranks trained them; without the
+        aliases of `config.loss.aliases`, which name images that need not be here.
     step: of the checkpoint.
     device: of both.
     identities: `identities_fingerprint` of what was trained; None in a checkpoint that does not hold it.

@@ -74,13 +74,13 @@ def _keep(path: Path, step: int) -> None:
     if step == 0:
         path.unlink()
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-    if not lines:
-        path.unlink()
-        return
     try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            lines.pop()
+        if not lines:
+            path.unlink()
+            return
         place = next(csv.reader(lines[:1])).index("step")
         kept = [line for line in lines[1:] if int(next(csv.reader([line]))[place]) <= step]
     except (ValueError, IndexError, StopIteration, csv.Error):

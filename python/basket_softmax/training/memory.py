@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,8 +23,8 @@ def head_bytes(config: Config, classes: int, world: int = 1) -> dict[str, int]:
 
     With linking also "linker"; a matching needs the prototypes twice more for a moment, on rank 0.
     """
-    rows = -(-classes // world)
-    centres = rows * config.backbone.embedding_size * FLOAT
+    prototypes = -(-classes // world) * config.backbone.embedding_size * FLOAT
+    centres = prototypes * config.loss.subcenters
     optimizer = config.optimizer
     if isinstance(optimizer, Sgd):
         momentum = optimizer.momentum if optimizer.head.momentum is None else optimizer.head.momentum
@@ -32,7 +34,7 @@ def head_bytes(config: Config, classes: int, world: int = 1) -> dict[str, int]:
     gradient = 0 if fused else int(centres * config.loss.sample_rate)
     found = {"centres": centres, "centres' gradient": gradient, "centres' optimiser state": states * centres}
     if config.loss.linking is not None:
-        found["linker"] = centres + LINKER * classes
+        found["linker"] = prototypes + LINKER * classes
     return found
 
 
@@ -52,18 +54,35 @@ def backbone_bytes(config: Config, trainer: Trainer) -> dict[str, int]:
     }
 
 
+def batch_bytes(config: Config, world: int = 1) -> int:
+    """Of the images of one step on one rank, computed."""
+    height, width = config.image.height_width
+    return -(-config.batch_size // world) * config.image.channels * height * width * FLOAT
+
+
 def loader_bytes(config: Config, world: int = 1) -> int:
     """Of the batches that the workers keep ready, computed: two each."""
-    height, width = config.image.height_width
-    image = config.image.channels * height * width * FLOAT
-    return max(1, 2 * config.workers) * -(-config.batch_size // world) * image
+    return max(1, 2 * config.workers) * batch_bytes(config, world)
 
 
 def available_bytes(device: torch.device) -> int:
     """What this machine, or this GPU, has left."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        table = Path("/proc/meminfo").read_text(encoding="ascii")
+        return 1024 * int(re.search(r"^MemAvailable:\s*(\d+) kB$", table, re.MULTILINE)[1])  # type: ignore[index]
+    except (OSError, TypeError):  # not Linux: without what the page cache could give back
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def size_text(count: int) -> str:
+    """Bytes in the largest fitting decimal unit: 1500 is "1.5 KB"."""
+    value, units = float(count), ["B", "KB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.3g} {units[0]}"
 
 
 class Saved:

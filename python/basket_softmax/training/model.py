@@ -39,6 +39,7 @@ def build_head(
             scale=section.scale,
             mining=section.mining.build(),
             aliases=aliases,
+            subcenters=section.subcenters,
             sample_rate=section.sample_rate,
             process_group=group,
             shard=config.parallel.shard,

@@ -1,7 +1,7 @@
 """Overlap candidates while training: how many classes of each basket may be someone of another basket.
 
 Two classes of different baskets are a candidate when each is the other's nearest, by the cosine of their centres, and
-that cosine is large. `bbs overlaps` looks at the same pairs more closely.
+that cosine is large; with sub-centres the cosine of two classes is that of their nearest ones. `bbs overlaps` looks at the same pairs more closely.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def overlap_candidates(head: BasketSoftmaxLoss, minimum: float, ranks: Ranks) ->
     centres = head.full_weight().cpu()
     if not ranks.first:
         return {}
-    pairs = mutual_nearest(centres, baskets, minimum=minimum)
+    pairs = mutual_nearest(centres, baskets, minimum=minimum, subcenters=head.subcenters)
     classes = torch.unique(torch.cat([pairs.first, pairs.second]))
     counts = torch.bincount(baskets.to_local(classes).basket, minlength=len(baskets)).tolist()
     each = {f"candidates/{name}": count for name, count in zip(baskets.names, counts, strict=True)}

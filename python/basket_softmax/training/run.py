@@ -18,7 +18,7 @@ from .progress import Progress
 from .randomness import seed_alike, seed_apart
 from .ranks import Ranks, joined_ranks
 from .reading import differences, load_config, to_yaml
-from .state import CONFIG, ResumeError, RunFolder, restore, save
+from .state import CONFIG, ResumeError, RunFolder, check_writable, restore, save
 from .step import Trainer
 from .validate import validate
 
@@ -48,10 +48,12 @@ def train(config: Config, resume: bool = False) -> Summary:
         ResumeError: the folder holds a run and `resume` is False, or the run in it had another config or other data.
         DataError, BackboneError: the config does not fit the data, or names no usable backbone.
         Diverged: the loss is NaN or Inf.
+        OSError: `config.output` cannot be written.
         CheckpointError: the last checkpoint is damaged.
     """
     with joined_ranks(config.device) as ranks:
         folder = RunFolder(config.output)
+        check_writable(config.output)
         start = first_step(folder, config, resume)
         ranks.wait()  # nobody writes before all have looked
         return _train(config, open_datasets(config), folder, start, ranks)

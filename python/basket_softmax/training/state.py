@@ -9,6 +9,7 @@ A checkpoint counts once its checkpoint.json is there, which is renamed into pla
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -51,6 +52,15 @@ class RunFolder:
             if folder not in kept and _is_ours(folder):
                 (folder / COMPLETE).unlink(missing_ok=True)  # first, so that half a folder never counts
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_writable(output: Path) -> None:
+    """An OSError if the folder could not be made or written; nothing is."""
+    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{output} cannot be written: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{output} cannot be written: there is no permission to write in {there}")
 
 
 def _is_ours(checkpoint: Path) -> bool:
