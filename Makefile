@@ -24,7 +24,7 @@ CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-ptx test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda-report gpu-report
+.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-ptx test-ptxvm test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda-report gpu-report
 .PHONY: lint format docs docs-serve dist clean FORCE
 
 help: ## list these targets
@@ -61,6 +61,9 @@ test-ptx: $(STAMPS)/test $(STAMPS)/cuda ## the CUDA kernels in the PTX machine, 
 	@mkdir -p $(dir $(PTX_JUNIT))
 	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tests/ptx tests/nvrtc -m ptx -n $(WORKERS) \
 	  --junitxml=$(PTX_JUNIT) $(PYTEST)
+
+test-ptxvm: $(STAMPS)/test $(STAMPS)/cuda ## the PTX machine itself: instructions, kernels, and that every checker fires
+	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tools/ptxvm/tests -n $(WORKERS) -q $(PYTEST)
 
 test-cuda: $(STAMPS)/test ## the same kernels, then the ops, on the GPU of this machine; skipped where there is none
 	BBS_EXECUTOR=device $(BIN)/pytest tests/ptx -m ptx $(PYTEST)

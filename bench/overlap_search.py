@@ -98,7 +98,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     axes.plot(classes, law, ":", color="grey", label="quadratic, through the largest size")
     axes.axhline(LIMIT, color="firebrick", linewidth=0.8, linestyle="--")
     axes.annotate(
-        "10 minutes", (classes[0], LIMIT), textcoords="offset points", xytext=(0, 4), color="firebrick"
+        "10 minutes", (classes[0], LIMIT), textcoords="offset points", xytext=(0, -12), color="firebrick"
     )
     axes.annotate(f"{total[-1]:.0f} s", (classes[-1], total[-1]), textcoords="offset points", xytext=(-34, 2))
     axes.set(xscale="log", yscale="log", xlabel="classes", ylabel="seconds (lower is better)")

@@ -10,9 +10,7 @@ SWEEP_THREADS = 128
 
 
 def _sweep(sweep: Sweep) -> Instance:
-    types, mangled = sweep_types(
-        tile_types(sweep), sweep.several, sweep.resident, sweep.vectors, sweep.norms
-    )
+    types, mangled = sweep_types(tile_types(sweep), sweep.several, sweep.resident, sweep.vectors, sweep.norms)
     kernel = Kernel(sweep.name, f"cos_lse_sweep.*{mangled}", SWEEP_THREADS, sweep)
     return Instance(kernel, f"cos_lse_sweep<{types}>")
 

@@ -11,7 +11,9 @@ from .work import Dense, Operands, Sweep
 
 OPERANDS = {"bf16": 0, "fp16": 1, "tf32": 2, "fp32": 3}  # Operand of csrc/cuda/plan.h
 OWN = 1  # Rule of csrc/common/rule.h
-SUBCENTERS = 2  # of a class, where it has several: code and bytes are the same for any number that divides a tile
+SUBCENTERS = (
+    2  # of a class, where it has several: code and bytes are the same for any number that divides a tile
+)
 
 
 @dataclass(frozen=True)

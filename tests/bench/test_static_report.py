@@ -108,9 +108,15 @@ def test_headers_of_a_unit_are_those_it_reaches():
 @pytest.mark.parametrize(
     ("mangled", "name"),
     [
-        ("10SweepTypesINS0_9TileTypesINS0_4Bf16ELi2ELb0EEELb1ELb1ELb1EEEEEv", "sweep bf16, W by rows, resident"),
+        (
+            "10SweepTypesINS0_9TileTypesINS0_4Bf16ELi2ELb0EEELb1ELb1ELb1EEEEEv",
+            "sweep bf16, W by rows, resident",
+        ),
         ("10SweepTypesINS0_9TileTypesINS0_4Bf16ELi2ELb0EEELb1ELb1ELb0EEEEEv", NO_NORMS),
-        ("10SweepTypesINS0_9TileTypesINS0_4Fp16ELi4ELb1EEELb0ELb0ELb1EEEEEv", "sweep fp16, fp32 W by columns, any stride"),
+        (
+            "10SweepTypesINS0_9TileTypesINS0_4Fp16ELi4ELb1EEELb0ELb0ELb1EEEEEv",
+            "sweep fp16, fp32 W by columns, any stride",
+        ),
         (
             "14SubcenterTypesINS0_9TileTypesINS0_4Bf16ELi2ELb0EEELb1EEEEEv",
             "sweep bf16, W by rows, sub-centres, streaming",
@@ -186,10 +192,11 @@ def test_missed_ratio_says_which_instructions_are_more():
 
 
 def test_launches_of_classes_with_several_centres():
-    """Tiles of whole classes: 128 centres at two each, whatever the type."""
+    """Tiles of whole classes, here of two centres; by columns a tile begins at any of the elements of 16 bytes."""
     for sweep in (k.work for k in KERNELS.values() if isinstance(k.work, Sweep) and k.work.several):
         launch = launch_of(sweep, Problem(128, 100_000), "sm_90", 132)
-        assert (launch.resident, launch.tiles) == (False, -(-100_000 // 128))
+        columns = {True: {2: 120, 4: 124}[sweep.w_bytes], False: 128}[sweep.transposed]
+        assert (launch.resident, launch.tiles) == (False, -(-100_000 // columns)), sweep.name
 
 
 def test_resident_launch_falls_to_a_width_that_fits():

@@ -53,7 +53,17 @@ def test_a_reader_that_went_away_is_no_error():
     """As with `bbs train --print-config … | head -1`."""
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "basket_softmax", "train", "--basket", "a=a", "--output", "o", "--print-config"]
+    command = [
+        sys.executable,
+        "-m",
+        "basket_softmax",
+        "train",
+        "--basket",
+        "a=a",
+        "--output",
+        "o",
+        "--print-config",
+    ]
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (done.returncode, done.stderr) == (1, "")

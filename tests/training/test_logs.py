@@ -50,7 +50,7 @@ def test_nothing_is_left(tmp_path, text):
 
 def test_a_log_that_is_not_utf8_is_named(path):
     path.write_bytes(path.read_bytes() + b"\xff\xfe,1,x\n")
-    with pytest.raises(ResumeError, match="metrics.csv is not the log that the run wrote"):
+    with pytest.raises(ResumeError, match=r"metrics\.csv is not the log that the run wrote"):
         CsvLog(path, step=5)
 
 

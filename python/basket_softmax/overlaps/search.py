@@ -202,9 +202,7 @@ def _found(
     return Neighbours(baskets, pairs, torch.cat(alone), torch.cat(among))
 
 
-def _of_classes(
-    nearest: Nearest, rows: slice, class_of: Tensor, classes: slice, minimum: float
-) -> Nearest:
+def _of_classes(nearest: Nearest, rows: slice, class_of: Tensor, classes: slice, minimum: float) -> Nearest:
     """The nearest classes of `classes`, from the nearest centres of their centres `rows`."""
     found = nearest.index >= 0
     best = Nearest(classes.stop - classes.start, minimum)

@@ -99,7 +99,7 @@ def check(config: Config, progress: Callable[[int, int], None] | None = None, re
                 f"the head needs {size_text(sum(memory.values()))}: fewer classes per rank, or a smaller width"
             )
         images = batch_bytes(config, ranks.world)
-        if images > available:
+        if not problems and images > available:
             problems.append(
                 f"the images of a step take {size_text(images)}: a smaller batch_size or image.size, now "
                 f"{config.batch_size} and {config.image.size}"

@@ -1,7 +1,7 @@
 """Overlap candidates while training: how many classes of each basket may be someone of another basket.
 
 Two classes of different baskets are a candidate when each is the other's nearest, by the cosine of their centres, and
-that cosine is large; with sub-centres the cosine of two classes is that of their nearest ones. `bbs overlaps` looks at the same pairs more closely.
+that cosine is large; of sub-centres the nearest count. `bbs overlaps` looks at the same pairs more closely.
 """
 
 from __future__ import annotations
