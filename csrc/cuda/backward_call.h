@@ -56,7 +56,7 @@ struct BackwardLayout {
   BackwardPlan dense;
   SortPlan sort;
   int64_t pair_count;
-  int64_t dense_at, sort_at, x_hat, lse_log2e, row_factor, grad_scale, sparse_dx, sparse_dot, pairs, sorted, total;
+  int64_t dense_at, sort_at, x_hat, dense_lse, row_factor, grad_scale, sparse_dx, sparse_dot, pairs, sorted, total;
 };
 
 inline BackwardLayout lay_out_backward(const ForwardCall& c, const ForwardShape& s, const int64_t* offsets,
@@ -76,7 +76,7 @@ inline BackwardLayout lay_out_backward(const ForwardCall& c, const ForwardShape&
   l.dense_at = take(l.dense.at.total);
   l.sort_at = take(needs.dw ? l.sort.workspace : 0);
   l.x_hat = take(padded * l.dense.padded_dim * operand_bytes(s.operand));
-  l.lse_log2e = take(padded * 4);
+  l.dense_lse = take(padded * 4);
   l.row_factor = take(padded * 4);
   l.grad_scale = take(4);
   l.sparse_dx = take(needs.dx ? rows * s.dim * 4 : 0);
@@ -95,7 +95,7 @@ inline BackwardRows place_rows(const BackwardLayout& l, const BackwardNeeds& nee
   r.mined_idx = memory.mined_idx;
   r.mined_cos = memory.mined_cos;
   r.x_hat = base + l.x_hat;
-  r.lse_log2e = reinterpret_cast<float*>(base + l.lse_log2e);
+  r.dense_lse = reinterpret_cast<float*>(base + l.dense_lse);
   r.row_factor = reinterpret_cast<float*>(base + l.row_factor);
   r.grad_scale = reinterpret_cast<float*>(base + l.grad_scale);
   r.sparse_dx = reinterpret_cast<float*>(base + l.sparse_dx);
@@ -162,10 +162,8 @@ inline std::vector<BackwardLaunch> backward_launches(const ForwardCall& c, const
       add(BackwardKernel::gradient_classes, tiles, l.dense.column_blocks, 1, kThreads, l.dense.classes_shared, dense);
   }
   if (needs.dx) {
-    rows.finish = {
-        dense.dense.dx_partials, dense.dense.dot_partials, int64_t{s.rows} * s.dim,           s.rows,
-        l.dense.splits,          l.dense.splits,           const_cast<void*>(memory.dx.data), memory.dx.row_stride,
-        memory.dx.bytes == 4};
+    rows.finish = {dense.dense.dx_partials, dense.dense.dot_partials, const_cast<void*>(memory.dx.data),
+                   memory.dx.row_stride,    l.dense.splits,           memory.dx.bytes == 4};
     add(BackwardKernel::finish_rows, s.rows, 1, 1, kFinishThreads, 0, rows);
   }
   return list;

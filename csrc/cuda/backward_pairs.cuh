@@ -68,7 +68,7 @@ __device__ __forceinline__ void write_factors(const BackwardRowParams& p, const 
   const float infinity = __int_as_float(0x7f800000), nan = __int_as_float(0x7fc00000);
   const float dense = row.active ? dense_gradient(p, row.i) : 0.0f, largest = p.rows.grad_scale[0];
   const bool none = !row.active || row.lse == -infinity;
-  p.rows.lse_log2e[position] = none ? infinity : is_finite(dense) ? row.lse * 1.4426950408889634f : nan;
+  p.rows.dense_lse[position] = none ? infinity : is_finite(dense) ? row.lse : nan;
   p.rows.row_factor[position] = largest > 0.0f && is_finite(dense) ? dense / largest : 0.0f;
 }
 

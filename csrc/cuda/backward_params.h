@@ -36,8 +36,8 @@ struct BackwardRows {
   const float* mined_cos;    // [B, K, k]
   void* x_hat;         // [padded rows, padded dim] operand type (tf32: rounded), x / norm by position; zeros beyond
                        // B and D, in rows that take no part and in NaN rows
-  float* lse_log2e;    // [padded rows] lse * log2(e) by position; +inf where the row gives no dense gradient; NaN where
-                       // it gives NaN: p is then NaN at the classes it touches and, chosen by a mask, 0 at others
+  float* dense_lse;    // [padded rows] lse by position; +inf where the row gives no dense gradient; NaN where it gives
+                       // NaN: p is then NaN at the classes it touches and, chosen by a mask, 0 at others
   float* row_factor;   // [padded rows] grad_lse * scale / max over rows of its absolute value, in [-1, 1]; never NaN
   float* grad_scale;   // [1] that maximum over the finite ones, 0 where all are 0
   float* sparse_dx;    // [B, D] by position: sum over the row's pairs of dL/dc_ij * w-hat_j
@@ -50,16 +50,13 @@ struct BackwardRows {
   int32_t need_dx;     // 0: sparse_dx and sparse_dot are not written
 };
 
-// The last step of dx. The dense partials are sums over classes of p_ij w-hat_j and of p_ij c_ij, without any factor.
+// The last step of dx. The dense partials are sums over classes of p_ij w-hat_j and of p_ij c_ij, p in units of kOne.
 struct FinishRows {
-  const float* dx_partials;   // [dx_splits][B][D] by position, D floats between rows
-  const float* dot_partials;  // [dot_parts][B] by position
-  int64_t dx_split_stride;    // floats between splits
-  int64_t dot_part_stride;    // floats between parts
-  int32_t dx_splits;
-  int32_t dot_parts;
-  void* dx;           // [B, D] in the type of x, or fp32, by row
-  int64_t dx_stride;  // elements between rows
+  const float* dx_partials;   // [splits, B, D] by position
+  const float* dot_partials;  // [splits, B] by position
+  void* dx;                   // [B, D] in the type of x, or fp32, by row
+  int64_t dx_stride;          // elements between rows
+  int32_t splits;
   int32_t dx_floats;  // fp32: one of several partial sums, which are rounded when they are added up
 };
 

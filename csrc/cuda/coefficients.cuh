@@ -1,7 +1,7 @@
 // Backward, block (x, y): the dense coefficients p_ij = exp(scale c_ij - lse_i) of row block x and the y-th tile of the
 // run, from cosines with the bits of the forward, since the same main loop makes them.
 //   out: p_rows and p_classes, operands of the two products to come, and the sums that the Jacobians of the norms need,
-//   from the rounded p: what rounding adds to a gradient then stays orthogonal to the row or centre.
+//   all in units of kOne, and from the rounded p: what rounding adds to a gradient then stays orthogonal to the row or centre.
 #pragma once
 
 #include "cos_lse_sweep.cuh"
@@ -69,6 +69,7 @@ __device__ __forceinline__ void find_coefficients(const DenseParams& p, Coeffici
         if (masked) negative = negative && !(s.sweep.masked[r][column / 32] >> column % 32 & 1);
         float v = negative ? exp2_approx(__fmul_rn(__fmaf_rn(scale, c, -lse), kLog2E)) : 0.0f;
         // A NaN reaches every class that the row touches, negative or not, and no other.
+        if constexpr (S::Op::kOne != 1.0f) v *= S::Op::kOne;
         if (broken && dense) v = column >= tile.first - tile.start && column < tile.last - tile.start ? nan : 0.0f;
         const float in_row = round_operand<typename S::Op>(v), in_class = round_operand<typename S::Op>(factor * v);
         row_dot += in_row == 0.0f ? 0.0f : in_row * c;
@@ -141,17 +142,15 @@ __global__ void __launch_bounds__(kThreads) coefficients(const __grid_constant__
   const int first_row = blockIdx.x * kTileM;
   if (!enter_tile<S>(p, s.sweep, first_row)) return;
   fill_rows(p.forward, s.sweep, first_row);
-  // The log-sum-exp itself, so that scale c - lse is rounded once, where it is small: in units of log2 both sides would
-  // be rounded, and p be off by an ulp of s.
-  const float lse_log2e = p.rows.lse_log2e[first_row + threadIdx.x];
-  const bool finite = lse_log2e - lse_log2e == 0.0f;
-  s.lse[threadIdx.x] = finite ? p.rows.lse[s.sweep.source[threadIdx.x]] : lse_log2e;
+  // Not in units of log2: so scale c - lse is rounded once, where it is small.
+  s.lse[threadIdx.x] = p.rows.dense_lse[first_row + threadIdx.x];
   s.factor[threadIdx.x] = p.rows.row_factor[first_row + threadIdx.x];
   s.sweep.mates[threadIdx.x] = 0;
   __syncthreads();
   typename S::Loop loop;
   multiply_one_tile<S>(p, s.sweep, shared_address(shared), loop);
   const Tile tile = s.sweep.tile[0];  // not kept in registers through the products
+  if constexpr (S::kAlign > 1) clear_neighbours(loop, tile);
   // No copy is in flight, so the ring's memory takes the cosines among which the nearest are found.
   const bool masked = prepare_epilogue<true, S::kSeveral>(p.forward, s.sweep, tile, loop, stage);
   find_coefficients<S>(p, s, loop, tile, masked, stage);

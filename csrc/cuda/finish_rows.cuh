@@ -7,21 +7,6 @@
 
 namespace bbs::cuda {
 
-// sum over parts of dot_partials, the same in every thread: fixed shares, then a fixed order.
-__device__ __forceinline__ float dense_dot(const FinishRows& f, int position, float (&shares)[kFinishThreads]) {
-  float sum = 0.0f;
-  for (int part = threadIdx.x; part < f.dot_parts; part += kFinishThreads)
-    sum += f.dot_partials[part * f.dot_part_stride + position];
-  shares[threadIdx.x] = sum;
-  __syncthreads();
-#pragma unroll
-  for (int d = kFinishThreads / 2; d > 0; d /= 2) {
-    if (threadIdx.x < d) shares[threadIdx.x] += shares[threadIdx.x + d];
-    __syncthreads();
-  }
-  return shares[0];
-}
-
 template <class Op>
 __device__ __forceinline__ void store_gradient(const FinishRows& f, int64_t at, float v) {
   if (Op::kBytes == 4 || f.dx_floats)
@@ -32,7 +17,6 @@ __device__ __forceinline__ void store_gradient(const FinishRows& f, int64_t at, 
 
 template <class Op>
 __global__ void __launch_bounds__(kFinishThreads) finish_rows(const __grid_constant__ BackwardRowParams p) {
-  __shared__ float shares[kFinishThreads];
   const Problem& q = p.problem;
   const FinishRows& f = p.finish;
   const int position = blockIdx.x, i = p.row.order[position], basket = p.row.basket[i];
@@ -44,12 +28,15 @@ __global__ void __launch_bounds__(kFinishThreads) finish_rows(const __grid_const
     for (int d = threadIdx.x; d < q.dim; d += kFinishThreads) store_gradient<Op>(f, out + d, all);
     return;
   }
-  const float upstream = __fmul_rn(p.rows.grad_lse[i], q.scale), inverse = p.row.inverse_norm[i];
-  const float along = __fmaf_rn(upstream, dense_dot(f, position, shares), p.rows.sparse_dot[position]);
+  const float upstream = __fmul_rn(p.rows.grad_lse[i], q.scale) / Op::kOne, inverse = p.row.inverse_norm[i];
+  float dot = 0.0f;
+  for (int split = 0; split < f.splits; ++split) dot += f.dot_partials[int64_t{split} * q.rows + position];
+  const float along = __fmaf_rn(upstream, dot, p.rows.sparse_dot[position]);
+  const int64_t split_stride = int64_t{q.rows} * q.dim;
   for (int d = threadIdx.x; d < q.dim; d += kFinishThreads) {
     const int64_t at = int64_t{position} * q.dim + d;
     float dense = 0.0f;
-    for (int split = 0; split < f.dx_splits; ++split) dense += f.dx_partials[split * f.dx_split_stride + at];
+    for (int split = 0; split < f.splits; ++split) dense += f.dx_partials[split * split_stride + at];
     const float v = __fmaf_rn(upstream, dense, p.rows.sparse_dx[at]);
     const float x_hat = operand_at<Op, Op::kBytes>(q.x, x_row + d) * inverse;
     // The sum makes +0 of -0: a row whose norm counts as zero gets exact zeros.

@@ -23,7 +23,8 @@ __device__ __forceinline__ int64_t find_pair(const BackwardRows& rows, int c) {
 }
 
 // On the thread of a column: its pairs, 1 / norm and the dense part of b.
-__device__ __forceinline__ void begin_class(const DenseParams& p, ClassState& s, const Tile& tile, Range positions) {
+__device__ __forceinline__ void begin_class(const DenseParams& p, ClassState& s, const Tile& tile, Range positions,
+                                            float grad_scale) {
   const int column = threadIdx.x, c = tile.start + column;
   const bool real = c >= tile.first && c < tile.last;
   const int64_t begin = real ? find_pair(p.rows, c) : 0, end = real ? find_pair(p.rows, c + 1) : 0;
@@ -40,7 +41,7 @@ __device__ __forceinline__ void begin_class(const DenseParams& p, ClassState& s,
   s.pair_begin[column] = begin;
   s.pair_end[column] = end;
   s.inverse[column] = inverse;
-  s.dot[column] = *p.rows.grad_scale * dot;
+  s.dot[column] = grad_scale * dot;
 }
 
 // Four elements of x-hat.
@@ -151,7 +152,7 @@ __global__ void __launch_bounds__(kThreads) gradient_classes(const __grid_consta
   const Tile tile =
       find_tile<class_align(Types::kTransposed, Types::kStored)>(p.forward, p.run.first_tile + blockIdx.x);
   const Range positions = dense_positions(p, tile.basket);
-  begin_class(p, s, tile, positions);
+  begin_class(p, s, tile, positions, *p.rows.grad_scale / Op::kOne);
 
   Loop loop;
   loop.clear();
@@ -163,7 +164,7 @@ __global__ void __launch_bounds__(kThreads) gradient_classes(const __grid_consta
     multiply_range<G>(loop, ALoader(a, a_stride), BLoader<G>(b, b_stride, p.rows.padded_dim - first_column),
                       shared_address(shared), (positions.end - static_cast<int>(k) + G::kTileK - 1) / G::kTileK);
   }
-  const float grad_scale = *p.rows.grad_scale;
+  const float grad_scale = *p.rows.grad_scale / Op::kOne;
 #pragma unroll
   for (int i = 0; i < Loop::kThreadRows; ++i)
 #pragma unroll

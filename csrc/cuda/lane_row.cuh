@@ -2,25 +2,9 @@
 // operand type where memory holds more.
 #pragma once
 
-#include "params.h"
-#include "tile_layout.cuh"
+#include "elements.cuh"
 
 namespace bbs::cuda {
-
-// Element `at` of memory that holds the operand type, or fp32 where `stored` is 4.
-template <class Op, int stored>
-__device__ __forceinline__ float operand_at(const void* memory, int64_t at) {
-  if constexpr (stored == 2)
-    return Op::low(static_cast<const uint16_t*>(memory)[at]);
-  else
-    return round_operand<Op>(static_cast<const float*>(memory)[at]);
-}
-
-// Where element d of class c lies in w.
-template <class Types>
-__device__ __forceinline__ int64_t centre_offset(const Problem& q, int64_t c, int d) {
-  return Types::kTransposed ? d * q.w_stride + c : c * q.w_stride + d;
-}
 
 // `values` elements per lane, 32 * values from `first` on. By 16 bytes where the layout allows, else neighbouring lanes
 // read neighbouring elements.

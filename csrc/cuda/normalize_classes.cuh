@@ -4,22 +4,10 @@
 #pragma once
 
 #include "dense_tiles.cuh"
-#include "prepare_rows.cuh"
+#include "elements.cuh"
 #include "tile_staging.cuh"
 
 namespace bbs::cuda {
-
-// An element of w as the main loop multiplies it.
-template <class Types>
-__device__ __forceinline__ float multiplied_w(const Problem& q, int64_t c, int d) {
-  using Op = typename Types::Op;
-  if constexpr (Types::kStored == 2) {
-    const int64_t at = Types::kTransposed ? d * q.w_stride + c : c * q.w_stride + d;
-    return Op::low(static_cast<const uint16_t*>(q.w)[at]);
-  } else {
-    return round_operand<Op>(w_element<Types>(q, c, d));
-  }
-}
 
 template <class Types>
 __global__ void __launch_bounds__(kThreads) normalize_classes(const __grid_constant__ DenseParams p) {

@@ -1,6 +1,9 @@
 // The operand types of the main loops: how 32 bits of an operand become numbers, and the mma that multiplies them.
 // Every type sees a k-step of 32 bytes: 16 elements of 16 bits or 8 of 32 bits, so that layouts and ldmatrix are the
-// same for all. `Stored` is what x holds in memory.
+// same for all.
+//
+// kOne: what a coefficient p = 1 is multiplied as. Over many classes most p are tiny, and fp16 has nothing below 6e-8:
+// there they are scaled by 2^14, which leaves room for four times the largest p, and the factors that follow undo it.
 #pragma once
 
 #include "ptx.cuh"
@@ -10,6 +13,7 @@ namespace bbs::cuda {
 struct Bf16 {
   static constexpr int kBytes = 2;
   static constexpr bool kTensorCore = true;
+  static constexpr float kOne = 1.0f;
 
   static __device__ __forceinline__ float low(uint32_t pair) { return __uint_as_float(pair << 16); }
   static __device__ __forceinline__ float high(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
@@ -30,6 +34,7 @@ struct Bf16 {
 struct Fp16 {
   static constexpr int kBytes = 2;
   static constexpr bool kTensorCore = true;
+  static constexpr float kOne = 16384.0f;
 
   static __device__ __forceinline__ float low(uint32_t pair) {
     float r;
@@ -58,6 +63,7 @@ struct Fp16 {
 struct Tf32 {
   static constexpr int kBytes = 4;
   static constexpr bool kTensorCore = true;
+  static constexpr float kOne = 1.0f;
 
   // The tensor core ignores the low 13 bits; without this rounding it would truncate, a bias towards zero.
   static __device__ __forceinline__ uint32_t round(uint32_t bits) {
@@ -78,6 +84,7 @@ struct Tf32 {
 struct Fp32 {
   static constexpr int kBytes = 4;
   static constexpr bool kTensorCore = false;
+  static constexpr float kOne = 1.0f;
 };
 
 // A number as the main loop multiplies it.

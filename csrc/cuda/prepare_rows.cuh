@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../common/rule.h"
+#include "elements.cuh"
 #include "last_not_after.cuh"
 #include "params.h"
 #include "simt_loop.cuh"
@@ -13,10 +14,10 @@ struct RowProducts {
   float dot, x_squares, w_squares;
 };
 
+// Element k of centre c as stored, fp32; 0 beyond D, and where `c` < 0: no such centre.
 template <class Types>
 __device__ __forceinline__ float w_element(const Problem& q, int64_t c, int k) {
-  const int64_t at = Types::kTransposed ? k * q.w_stride + c : c * q.w_stride + k;
-  return static_cast<const float*>(q.w)[at];
+  return c >= 0 && k < q.dim ? static_cast<const float*>(q.w)[centre_offset<Types>(q, c, k)] : 0.0f;
 }
 
 // Elements k, k + 1 of a row as one register of a 16-bit fragment; zeros beyond D. `c` < 0: no such row.
@@ -31,15 +32,13 @@ __device__ __forceinline__ uint32_t x_pair(const Problem& q, int i, int k) {
 
 template <class Types>
 __device__ __forceinline__ uint32_t w_pair(const Problem& q, int64_t c, int k) {
-  if (c < 0) return 0;
   if constexpr (Types::kConverts) {
-    return Types::Op::pack(k < q.dim ? w_element<Types>(q, c, k) : 0.0f, k + 1 < q.dim ? w_element<Types>(q, c, k + 1) : 0.0f);
+    return Types::Op::pack(w_element<Types>(q, c, k), w_element<Types>(q, c, k + 1));
   } else {
     const uint16_t* w = static_cast<const uint16_t*>(q.w);
-    const int64_t at = Types::kTransposed ? c : c * q.w_stride, step = Types::kTransposed ? q.w_stride : 1;
     uint32_t low = 0, high = 0;
-    if (k < q.dim) low = w[at + k * step];
-    if (k + 1 < q.dim) high = w[at + (k + 1) * step];
+    if (c >= 0 && k < q.dim) low = w[centre_offset<Types>(q, c, k)];
+    if (c >= 0 && k + 1 < q.dim) high = w[centre_offset<Types>(q, c, k + 1)];
     return low | high << 16;
   }
 }
@@ -48,28 +47,35 @@ __device__ __forceinline__ uint32_t w_pair(const Problem& q, int64_t c, int k) {
 template <class Types>
 __device__ __forceinline__ RowProducts mma_products(const Problem& q, int i, int c, int lane) {
   using Op = typename Types::Op;
-  constexpr int kStep = 32 / Op::kBytes;
+  constexpr int kStep = 32 / Op::kBytes, kAhead = 4;
   const int t = lane & 3;
   float acc[4] = {0.0f, 0.0f, 0.0f, 0.0f}, x_squares = 0.0f, w_squares = 0.0f;
-  for (int k = 0; k < q.dim; k += kStep) {
-    uint32_t x[2], w[2];
+  // Several steps are loaded before the first is multiplied: no other warp is here to wait beside. Zeros beyond D add
+  // nothing.
+  for (int first = 0; first < q.dim; first += kAhead * kStep) {
+    uint32_t x[kAhead][2], w[kAhead][2];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      if constexpr (Op::kBytes == 2) {
-        x[half] = x_pair<Op>(q, i, k + half * 8 + t * 2);
-        w[half] = w_pair<Types>(q, c, k + half * 8 + t * 2);
-      } else {
-        const int at = k + half * 4 + t;
-        const float xv = i >= 0 && at < q.dim ? static_cast<const float*>(q.x)[i * q.x_stride + at] : 0.0f;
-        const float wv = c >= 0 && at < q.dim ? w_element<Types>(q, c, at) : 0.0f;
-        x[half] = Tf32::round(__float_as_uint(xv));
-        w[half] = Tf32::round(__float_as_uint(wv));
+    for (int n = 0; n < kAhead; ++n) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int k = first + n * kStep + half * kStep / 2;
+        if constexpr (Op::kBytes == 2) {
+          x[n][half] = x_pair<Op>(q, i, k + t * 2);
+          w[n][half] = w_pair<Types>(q, c, k + t * 2);
+        } else {
+          const float v = i >= 0 && k + t < q.dim ? static_cast<const float*>(q.x)[i * q.x_stride + k + t] : 0.0f;
+          x[n][half] = Tf32::round(__float_as_uint(v));
+          w[n][half] = Tf32::round(__float_as_uint(w_element<Types>(q, c, k + t)));
+        }
       }
     }
-    const uint32_t a[4] = {x[0], 0, x[1], 0};  // rows 8 to 15 of the mma are empty
-    Op::mma(acc, a, w);
-    add_squares<Op>(x_squares, x);
-    add_squares<Op>(w_squares, w);
+#pragma unroll
+    for (int n = 0; n < kAhead; ++n) {
+      const uint32_t a[4] = {x[n][0], 0, x[n][1], 0};  // rows 8 to 15 of the mma are empty
+      Op::mma(acc, a, w[n]);
+      add_squares<Op>(x_squares, x[n]);
+      add_squares<Op>(w_squares, w[n]);
+    }
   }
   const int row = lane / 4;  // its diagonal element is in lane 4 row + row / 2, register row % 2
   const float even = __shfl_sync(0xffffffffu, acc[0], row * 4 + row / 2);
@@ -87,12 +93,13 @@ __device__ __forceinline__ RowProducts simt_products(const Problem& q, int i, in
   using Loop = SimtLoop<Types, true>;
   float dot = 0.0f, x_squares[4] = {}, w_squares[4] = {};
   const float* x = static_cast<const float*>(q.x) + (i < 0 ? 0 : i) * q.x_stride;
+#pragma unroll 4
   for (int k = 0; i >= 0 && k < q.dim; k += 4) {
     float xv[4], wv[4];
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       xv[e] = k + e < q.dim ? x[k + e] : 0.0f;
-      wv[e] = c >= 0 && k + e < q.dim ? w_element<Types>(q, c, k + e) : 0.0f;
+      wv[e] = w_element<Types>(q, c, k + e);
     }
     const float4 a = make_float4(xv[0], xv[1], xv[2], xv[3]), b = make_float4(wv[0], wv[1], wv[2], wv[3]);
     dot = Loop::dot4(a, b, dot);

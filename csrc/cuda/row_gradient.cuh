@@ -1,5 +1,5 @@
 // What a row's upstream gradient means for the dense part, and the largest of them: a NaN or an infinite one is kept
-// out of the maximum, or it would reach every row; it enters p of its own row instead (lse_log2e).
+// out of the maximum, or it would reach every row; it enters p of its own row instead (dense_lse).
 #pragma once
 
 #include "backward_params.h"

@@ -15,6 +15,20 @@ struct PlainExp2 {
 
 constexpr float kLog2E = 1.4426950408889634f;
 
+// A tile of a transposed w begins at a 16-byte chunk, so it also holds classes of the baskets beside its own: a NaN of
+// theirs must not reach a row that does not touch them.
+template <class Loop>
+__device__ __forceinline__ void clear_neighbours(Loop& loop, const Tile& tile) {
+  const int below = tile.first - tile.start, above = tile.last - tile.start;
+  if (below == 0 && above >= kTileN) return;
+#pragma unroll
+  for (int j = 0; j < Loop::kThreadColumns; ++j) {
+    if (loop.column(j) >= below && loop.column(j) < above) continue;
+#pragma unroll
+    for (int i = 0; i < Loop::kThreadRows; ++i) loop.product(i, j) = 0.0f;
+  }
+}
+
 // Classes of the tile whose alias some row here may have: found by the thread of its first column, compared by every
 // row. `several`, here and below: classes have several centres.
 template <bool several>

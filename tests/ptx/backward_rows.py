@@ -19,6 +19,7 @@ INTEGER = ctypes.c_int64
 PAIR = np.dtype(
     [("label", "i4"), ("position", "i4"), ("coefficient", "f4"), ("cos", "f4"), ("class_inverse", "f4")]
 )
+ONE = {"fp16": 2.0**14}  # kOne of the operand types, 1 for the others
 SORT_SOURCE = '#include "sort_pairs.cuh"\n'
 
 
@@ -95,7 +96,7 @@ class RowInput:
     grad_lse: np.ndarray  # [B]
     grad_cos_t: np.ndarray  # [B]
     dx_partials: np.ndarray  # [splits, B, D] by position
-    dot_partials: np.ndarray  # [parts, B] by position
+    dot_partials: np.ndarray  # [splits, B] by position
 
 
 def rows_source(operand: str, w_bytes: int, transposed: bool, values: int) -> str:
@@ -137,18 +138,18 @@ def run_rows(
     padded_rows, padded_dim, dx_stride = -(-rows // 16) * 16, -(-dim // 32) * 32, dim + padding[2]
     shape = [
         rows, dim, len(p.w), p.baskets, RULES[p.rule], k, x.shape[1], w.shape[1], p.ignore_index, padded_rows,
-        padded_dim, need_dx, len(given.dx_partials), len(given.dot_partials), rows * dim, rows, dx_stride,
+        padded_dim, need_dx, len(given.dx_partials), dx_stride,
     ]  # fmt: skip
-    f = given.forward
+    f, one = given.forward, ONE.get(operand, 1.0)
     inputs = [
         x, w, p.labels.astype(np.int64), given.inverse_norm.astype("f4"), f.cos_t.astype("f4"),
         given.basket.astype("i4"), given.order.astype("i4"), given.grad_lse.astype("f4"),
         given.grad_cos_t.astype("f4"), f.lse.astype("f4"), f.mined_idx.astype("i8"), f.mined_cos.astype("f4"),
-        given.dx_partials.astype("f4"), given.dot_partials.astype("f4"),
+        (one * given.dx_partials).astype("f4"), (one * given.dot_partials).astype("f4"),
     ]  # fmt: skip
     element = x.dtype.str
     room = {
-        "x_hat": ((padded_rows, padded_dim), element), "lse_log2e": ((padded_rows,), "f4"),
+        "x_hat": ((padded_rows, padded_dim), element), "dense_lse": ((padded_rows,), "f4"),
         "row_factor": ((padded_rows,), "f4"), "grad_scale": ((1,), "f4"), "sparse_dx": ((rows, dim), "f4"),
         "sparse_dot": ((rows,), "f4"), "pairs": ((rows * slots * PAIR.itemsize,), "u1"),
         "dx": ((rows, dx_stride), element),

@@ -72,10 +72,7 @@ int64_t bbs_pack_rows(const int64_t* shape, const int64_t* address, double scale
   p.rows.padded_rows = size();
   p.rows.padded_dim = size();
   p.rows.need_dx = size();
-  p.finish.dx_splits = size();
-  p.finish.dot_parts = size();
-  p.finish.dx_split_stride = size();
-  p.finish.dot_part_stride = size();
+  p.finish.splits = size();
   p.finish.dx_stride = size();
   p.problem.scale = static_cast<float>(scale);
   p.problem.x = pointer<void>(*address++);
@@ -93,7 +90,7 @@ int64_t bbs_pack_rows(const int64_t* shape, const int64_t* address, double scale
   p.finish.dx_partials = pointer<float>(*address++);
   p.finish.dot_partials = pointer<float>(*address++);
   p.rows.x_hat = pointer<void>(*address++);
-  p.rows.lse_log2e = pointer<float>(*address++);
+  p.rows.dense_lse = pointer<float>(*address++);
   p.rows.row_factor = pointer<float>(*address++);
   p.rows.grad_scale = pointer<float>(*address++);
   p.rows.sparse_dx = pointer<float>(*address++);

@@ -78,6 +78,15 @@ def nan_class(operand: str, **rule) -> Problem:
     return p
 
 
+def nan_beside_a_basket(operand: str, bad: int, sizes: tuple[int, int] = (50, 86), **rule) -> Problem:
+    """Centre 49 or 50, the last of the first basket or the first of the second, and rows of both: by columns they share
+    a 16-byte chunk."""
+    p = planted(operand, 20, 40, list(sizes), **rule)
+    p.labels = np.where(np.arange(20) < 10, np.arange(20), 60 + np.arange(20))
+    p.w[bad, 5] = np.nan
+    return p
+
+
 def zeros_and_extremes(operand: str, **rule) -> Problem:
     p = planted(operand, 16, 48, [40, 70], **rule)
     p.x[1] = 0.0

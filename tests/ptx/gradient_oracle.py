@@ -60,8 +60,8 @@ def coefficients(p: Problem, out: Result, u: np.ndarray, t: np.ndarray) -> tuple
     return dcos, nan
 
 
-def gradients(p: Problem, u: np.ndarray, t: np.ndarray) -> Gradients:
-    out = forward(p)
+def gradients(p: Problem, u: np.ndarray, t: np.ndarray, out: Result | None = None) -> Gradients:
+    out = out or forward(p)
     of_classes, nan = coefficients(p, out, u, t)
     x, w = unit(p.x), unit(p.w)
     dcos, cos = np.zeros((2, len(p.x), len(p.w)))

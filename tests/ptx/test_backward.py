@@ -245,6 +245,32 @@ def test_troubled_rows(kind, rule, build):
     check(build(TYPES[kind][0], scale=SCALE, **RULES[rule]), kind)
 
 
+@pytest.mark.parametrize("bad", [49, 50])
+@pytest.mark.parametrize("kind", ["bf16", "fp16-w32", "fp32"])
+def test_nan_does_not_leak_through_a_shared_chunk(kind, bad):
+    operand, w_bytes = TYPES[kind]
+    p = cases.nan_beside_a_basket(operand, bad, scale=SCALE, rule="own")
+    dx, dw = agree(Backward(p, operand, *upstream(20), w_bytes=w_bytes, transposed=True))
+    assert np.isnan(dx).any(1).sum() == 10
+    assert np.isfinite(dw[50:] if bad == 49 else dw[:50]).all()
+
+
+@pytest.mark.parametrize("classes", [1e6, 4e7])
+@pytest.mark.parametrize("kind", ["bf16-w32", "fp16-w32", "fp16"])
+def test_fp16_does_not_lose_small_coefficients(kind, classes):
+    """A shard of a flat softmax over many classes: every p is 1 / classes, less than half of fp16's smallest number."""
+    operand, w_bytes = TYPES[kind]
+    p = planted(kind, 6, 32, [40], "own")
+    p.scale = 1e-3
+    out = oracle.forward(p)
+    out.lse[np.isfinite(out.lse)] = np.log(classes)
+    u, t = np.full(6, 10 * classes), np.zeros(6)  # so that no gradient is a subnormal of fp16
+    dx, dw = Backward(p, operand, u, t, forward=out, w_bytes=w_bytes).run()
+    want = gradients(p, u, t, out)
+    close(dx, want.dx, want.dx_terms, operand)
+    close(dw, want.dw, want.dw_terms, operand)
+
+
 def test_nan_stays_in_its_basket():
     """Under `own` two baskets share a row block. A NaN row or class is neither in the products of the other basket's
     rows nor in those of its classes, though both are multiplied by the same zeros."""

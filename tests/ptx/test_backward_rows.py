@@ -31,7 +31,7 @@ def upstream(rows: int, size: float = 1.0, seed: int = 3) -> tuple[np.ndarray, n
     return u, (-size * rng.uniform(0.1, 1.0, rows)).astype(np.float32)
 
 
-def row_input(p: Problem, u: np.ndarray, t: np.ndarray, *, splits: int = 3, parts: int = 5) -> RowInput:
+def row_input(p: Problem, u: np.ndarray, t: np.ndarray, *, splits: int = 3) -> RowInput:
     """Dense partials of what the row's dense kernels owe: sums of p * w-hat and of p * c, without factors."""
     out, cos, w = forward(p), cosines(p), unit(p.w)
     rows, classes = cos.shape
@@ -48,10 +48,10 @@ def row_input(p: Problem, u: np.ndarray, t: np.ndarray, *, splits: int = 3, part
                 dense[i, own] = np.where(chosen, np.exp(p.scale * cos[i, own] - out.lse[i]), 0)
         if not np.isfinite(scaled(p, u[i])):
             dense[i] = np.nan
-    split, part = np.arange(classes) % splits, np.arange(classes) // 3 % parts
+    split = np.arange(classes) // 3 % splits
     c = np.where(np.isnan(cos), 0, cos)
     dx = np.stack([(dense * (split == n)) @ w for n in range(splits)])[:, order]
-    dot = np.stack([(dense * c * (part == n)).sum(1) for n in range(parts)])[:, order]
+    dot = np.stack([(dense * c * (split == n)).sum(1) for n in range(splits)])[:, order]
     with np.errstate(all="ignore"):
         n2 = (p.x * p.x).sum(1)
     finite = np.isfinite(n2) & (n2 <= np.finfo(np.float32).max)
@@ -71,9 +71,9 @@ def check_factors(p: Problem, given: RowInput, kind: str, got: dict) -> None:
     assert got["grad_scale"][0] == top
     factor = np.where(finite & (top > 0), dense / (top or 1), 0)
     np.testing.assert_allclose(got["row_factor"][:rows], factor, rtol=1e-6)
-    want = np.where(good & ~np.isneginf(lse[order]), lse[order].astype(np.float64) / np.log(2), np.inf)
+    want = np.where(good & ~np.isneginf(lse[order]), lse[order], np.inf)
     want[~finite] = np.nan
-    np.testing.assert_allclose(got["lse_log2e"][:rows], want, rtol=2e-7)
+    np.testing.assert_array_equal(got["dense_lse"][:rows], want)
     x_hat = np.where((good & ~np.isnan(given.inverse_norm[order]))[:, None], unit(p.x)[order], 0)
     rtol, atol = ROUNDING[operand]
     np.testing.assert_allclose(
@@ -82,7 +82,7 @@ def check_factors(p: Problem, given: RowInput, kind: str, got: dict) -> None:
     assert not got["x_hat"][rows:].any()
     assert not got["x_hat"][:, dim:].any()
     assert not got["row_factor"][rows:].any()
-    assert np.isposinf(got["lse_log2e"][rows:]).all()
+    assert np.isposinf(got["dense_lse"][rows:]).all()
 
 
 def check_pairs(p: Problem, given: RowInput, got: np.ndarray) -> None:
@@ -243,9 +243,9 @@ def test_upstream_not_finite_stays_in_its_row(kind, value):
     assert np.isnan(got["dx"][3]).all()
     np.testing.assert_array_equal(got["dx"][others], before["dx"][others])
     at = np.flatnonzero(given.order == 3)[0]
-    assert np.isnan(got["lse_log2e"][at])
+    assert np.isnan(got["dense_lse"][at])
     assert got["row_factor"][at] == 0
-    assert np.isfinite(np.delete(got["lse_log2e"][:9], at)).sum() == 7  # an ignored row has +inf
+    assert np.isfinite(np.delete(got["dense_lse"][:9], at)).sum() == 7  # an ignored row has +inf
     assert np.abs(got["row_factor"]).max() == 1
     mined = got["pairs"][at][1:]
     assert not np.isfinite(mined["coefficient"][mined["label"] != NO_PAIR]).any()
@@ -274,7 +274,7 @@ def test_no_negatives():
     p = problem("fp32", 6, 16, [1, 1, 1], k=0)
     u, t = upstream(6)
     got = check(p, "fp32", u, t)
-    assert np.isposinf(got["lse_log2e"]).all()
+    assert np.isposinf(got["dense_lse"]).all()
     assert got["grad_scale"][0] == 0
     check(p, "fp32", 0 * u, 0 * t)
 

@@ -166,6 +166,17 @@ def test_troubled_rows(kind, build, rule):
         assert call.bad_label == NO_LABEL
 
 
+@pytest.mark.parametrize("rule", [{"rule": "own"}, {"rule": "topk", "k": 0}], ids=["own", "topk-k0"])
+@pytest.mark.parametrize("bad", [49, 50])
+@pytest.mark.parametrize("layout", ["rows", "columns", "columns-any-stride"])
+@pytest.mark.parametrize("kind", ["bf16", "bf16-w32", "fp32"])
+def test_nan_does_not_leak_through_a_shared_chunk(kind, layout, bad, rule):
+    sizes = (50, 87) if layout == "columns-any-stride" else (50, 86)
+    p = cases.nan_beside_a_basket(TYPES[kind][0], bad, sizes, **rule)
+    call = check(p, kind, transposed=layout != "rows")
+    assert np.isnan(call.run().lse).sum() == 10  # of the NaN's own basket
+
+
 def test_guard_is_nan():
     p = guarded(cases.planted("bf16", 12, 32, [40, 50], **GUARDED["below-rows"]))
     p.guard_rows[3] = np.nan
