@@ -150,7 +150,6 @@ __global__ void __launch_bounds__(kThreads) coefficients(const __grid_constant__
   typename S::Loop loop;
   multiply_one_tile<S>(p, s.sweep, shared_address(shared), loop);
   const Tile tile = s.sweep.tile[0];  // not kept in registers through the products
-  if constexpr (S::kAlign > 1) clear_neighbours(loop, tile);
   // No copy is in flight, so the ring's memory takes the cosines among which the nearest are found.
   const bool masked = prepare_epilogue<true, S::kSeveral>(p.forward, s.sweep, tile, loop, stage);
   find_coefficients<S>(p, s, loop, tile, masked, stage);

@@ -214,8 +214,7 @@ __global__ void __launch_bounds__(kThreads) cos_lse_sweep(const __grid_constant_
     for (int n = begin; n < end; ++n) {
       multiply_tile<S>(p.problem, state, ring, loop, at);
       const Tile tile = state.tile[n % kTileSlots];
-      if constexpr (S::kAlign > 1) clear_neighbours(loop, tile);
-      finish_products<S::kNorms, S::kSeveral>(p, state, loop, tile, pending, nearest);
+      finish_products<S::kNorms, S::kSeveral, (S::kAlign > 1)>(p, state, loop, tile, pending, nearest);
       if (threadIdx.x == 0 && n + kTilesAhead + 1 < end)
         look_up_tile<S::kAlign, S::kSeveral>(p, state, n + kTilesAhead + 1);
       __syncthreads();

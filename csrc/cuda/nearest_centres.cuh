@@ -13,7 +13,32 @@ namespace bbs::cuda {
 // half of a tensor-core tile hold 8 to 15, 64 rows on.
 template <class Loop>
 constexpr int kNearestSlots = kTileM / Loop::kThreadRows;
+// threadIdx.x, read again each time: what follows from it is not kept in registers from one step to the next.
+__device__ __forceinline__ int thread_again() {
+  int t;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t));
+  return t;
+}
+
 __device__ __forceinline__ int row_of_slot(int i, int slot) { return slot / 8 * 64 + 8 * i + slot % 8; }
+
+// Thread by thread, a column: the masks of the rows of one step.
+__device__ __forceinline__ void mask_farther(const Problem& q, SweepState& s, const Tile& tile, int i, int slots,
+                                             const float* cosines) {
+  const int column = thread_again(), from_first = column - (tile.first - tile.start);
+  const bool real = from_first >= 0 && column < tile.last - tile.start;
+  const int place = real ? from_first % q.subcenters : 0;  // among the centres of its class
+  const float* row = cosines + column;
+#pragma unroll 1
+  for (int n = 0; n < slots; ++n, row += kNearestRow) {
+    bool farther = false;
+#pragma unroll 1
+    for (int k = -place; real && k < q.subcenters - place; ++k)
+      if (k < 0 ? row[k] >= row[0] : row[k] > row[0]) farther = true;
+    const uint32_t bits = __ballot_sync(0xffffffffu, farther);
+    if (column % 32 == 0) s.masked[row_of_slot(i, n)][column / 32] |= bits;
+  }
+}
 
 // Adds to the masks the columns that are not the nearest of their class. By all threads, after the barrier that follows
 // the masks and inverse norms; ends with a barrier. `cosines`: kNearestBytes of shared memory.
@@ -22,29 +47,17 @@ __device__ __forceinline__ void mask_farther_centres(const Problem& q, SweepStat
                                                      float* cosines) {
   static_assert(kNearestSlots<Loop> * kNearestRow * sizeof(float) <= kNearestBytes, "the rows of a step fit");
   static_assert(kThreads == kTileN && kTileN == 32 * kMaskWords, "a thread per column, a warp per word of the masks");
-  const int column = threadIdx.x, from_first = column - (tile.first - tile.start);
-  const bool real = from_first >= 0 && column < tile.last - tile.start;
-  const int place = real ? from_first % q.subcenters : 0;  // among the centres of its class
-  float* const to = cosines + (loop.row(0) / 64 * 8 + loop.row(0) % 8) * kNearestRow;
 #pragma unroll
   for (int i = 0; i < Loop::kThreadRows; ++i) {
     const float x_inverse = s.row[loop.row(i)].inverse_norm;
+    float* const to = cosines + (loop.row(0) / 64 * 8 + loop.row(0) % 8) * kNearestRow;
 #pragma unroll
     for (int j = 0; j < Loop::kThreadColumns; ++j) {
       const int at = loop.column(j);
       to[at] = cosine(loop.product(i, j), x_inverse, s.w_inverse[at]);
     }
     __syncthreads();
-#pragma unroll 1
-    for (int n = 0; n < kNearestSlots<Loop>; ++n) {
-      const float* row = cosines + n * kNearestRow + column;
-      bool farther = false;
-#pragma unroll 1
-      for (int k = -place; real && k < q.subcenters - place; ++k)
-        if (k < 0 ? row[k] >= row[0] : row[k] > row[0]) farther = true;
-      const uint32_t bits = __ballot_sync(0xffffffffu, farther);
-      if (threadIdx.x % 32 == 0) s.masked[row_of_slot(i, n)][threadIdx.x / 32] |= bits;
-    }
+    mask_farther(q, s, tile, i, kNearestSlots<Loop>, cosines);
     __syncthreads();
   }
 }

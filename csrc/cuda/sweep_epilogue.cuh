@@ -15,19 +15,10 @@ struct PlainExp2 {
 
 constexpr float kLog2E = 1.4426950408889634f;
 
-// A tile of a transposed w begins at a 16-byte chunk, so it also holds classes of the baskets beside its own: a NaN of
-// theirs must not reach a row that does not touch them.
-template <class Loop>
-__device__ __forceinline__ void clear_neighbours(Loop& loop, const Tile& tile) {
-  const int below = tile.first - tile.start, above = tile.last - tile.start;
-  if (below == 0 && above >= kTileN) return;
-#pragma unroll
-  for (int j = 0; j < Loop::kThreadColumns; ++j) {
-    if (loop.column(j) >= below && loop.column(j) < above) continue;
-#pragma unroll
-    for (int i = 0; i < Loop::kThreadRows; ++i) loop.product(i, j) = 0.0f;
-  }
-}
+// Stands in for the inverse norm of a column outside the tile. A tile of a transposed w begins at a 16-byte chunk, so
+// such a column may be a class of the basket beside, whose NaN must not reach rows that do not touch it.
+constexpr float kNoClass = -0.0f;
+__device__ __forceinline__ bool is_class(float w_inverse) { return __float_as_uint(w_inverse) != 0x80000000u; }
 
 // Classes of the tile whose alias some row here may have: found by the thread of its first column, compared by every
 // row. `several`, here and below: classes have several centres.
@@ -88,7 +79,7 @@ __device__ __forceinline__ bool prepare_epilogue(const ForwardParams& p, SweepSt
                                                  float* nearest) {
   const auto put = [&](int column, float squares) {
     const int c = tile.start + column;
-    s.w_inverse[column] = c >= tile.first && c < tile.last ? inverse_norm(squares) : 0.0f;
+    s.w_inverse[column] = c >= tile.first && c < tile.last ? inverse_norm(squares) : kNoClass;
   };
   if constexpr (with_norms)
     loop.norms(put);
@@ -151,7 +142,8 @@ __device__ __forceinline__ void offer(SweepState& s, Loop& loop, int i, const Ro
   }
 }
 
-template <bool with_norms, bool several, class Loop>
+// `neighbours`: columns outside the tile may be classes.
+template <bool with_norms, bool several, bool neighbours, class Loop>
 __device__ __forceinline__ void finish_products(const ForwardParams& p, SweepState& s, Loop& loop, const Tile& tile,
                                                 TopkKey* pending, float* nearest) {
   const bool masked = prepare_epilogue<with_norms, several>(p, s, tile, loop, nearest);
@@ -172,7 +164,7 @@ __device__ __forceinline__ void finish_products(const ForwardParams& p, SweepSta
     for (int j = 0; j < Loop::kThreadColumns; ++j) {
       const float c = cosine(loop.product(i, j), row.inverse_norm, w_inverse[j]);
       loop.product(i, j) = c;
-      top = max_nan(top, c);
+      top = max_nan(top, neighbours && !is_class(w_inverse[j]) ? -infinity : c);
     }
     const bool active = row.basket < NoBasket::ignored, own = row.basket == tile.basket;
     if (top != top && active && (own || touches_everything)) s.nan[r] = 1;  // before exclusions: they are touched too
