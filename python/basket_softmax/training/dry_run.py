@@ -24,7 +24,7 @@ from .memory import (
     size_text,
 )
 from .ranks import Ranks, joined_ranks
-from .run import first_step, make_trainer
+from .run import check_extras, first_step, make_trainer
 from .state import ResumeError, RunFolder, check_writable
 from .step import Trainer
 
@@ -84,9 +84,10 @@ def check(config: Config, progress: Callable[[int, int], None] | None = None, re
         resume: as for `train`; what is in the output folder stands against one or the other.
 
     Raises:
-        DataError, BackboneError, OSError: as `train` would.
+        DataError, BackboneError, MissingExtra, OSError: as `train` would.
     """
     with joined_ranks(config.device) as ranks:
+        check_extras(config)
         data = open_datasets(config)
         batches = Batches(config, data.training, ranks.rank, ranks.world)
         report = check_baskets(data.sources, config.image.build(), progress)

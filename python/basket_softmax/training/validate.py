@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Subset
 from ..data import ImageBasket, ImageFormat, MixedBaskets
 from ..data.loading import read_batches
 from ..evaluation import rank_k, roc
+from .diverged import ADVICE, Diverged
 from .ranks import Ranks
 
 PROBES = 1024  # scored at a time
@@ -33,8 +34,14 @@ def embed(
 ) -> Tensor:
     """Unit embeddings [N, D] fp32 on the CPU, of all images and on every rank; each rank computes its share.
 
-    The backbone is in evaluation mode meanwhile, and in fp32.
+    The backbone is in evaluation mode meanwhile, and in fp32. Its buffers become those of rank 0 on every rank, as DDP
+    makes them before the next step anyway, and as a checkpoint has them: running means of BatchNorm differ between
+    ranks, and a network must not be measured as several.
+
+    Raises:
+        Diverged: on every rank, when an embedding is NaN or Inf.
     """
+    ranks.take_first(backbone.buffers())
     dataset = MixedBaskets([basket], image_format)
     own = range(ranks.rank, len(dataset), ranks.world)
     loader = DataLoader(
@@ -52,6 +59,8 @@ def embed(
     for rank, share in enumerate(shares):
         if share is not None:
             embeddings[rank :: ranks.world] = share
+    if not bool(embeddings.isfinite().all()):
+        raise Diverged(f"embeddings of basket {basket.name!r} are NaN or Inf: {ADVICE}")
     return embeddings
 
 
