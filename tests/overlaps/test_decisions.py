@@ -148,8 +148,8 @@ def test_a_rejection_that_known_aliases_contradict_is_told():
 
 def test_a_report_of_names_with_line_breaks_comes_back(tmp_path):
     for name in ("a", "b"):
-        (tmp_path / name / "x\ry\n").mkdir(parents=True)
-        Image.new("L", (4, 4)).save(tmp_path / name / "x\ry\n" / "0.png")
+        (tmp_path / name / "x\ry").mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / name / "x\ry" / "0.png")
     names = ClassNames([open_basket(tmp_path / name) for name in ("a", "b")])
     write_report(tmp_path / "overlaps.csv", overlaps((0, 1, 0.9)), names)
     back = read_report(tmp_path / "overlaps.csv", names)

@@ -157,7 +157,7 @@ def test_numbers_as_people_write_them(tmp_path):
         ({"augment": 3}, "augment: 3, allowed is a mapping of keys to values"),
         (
             {"validation": {"fraction": 0.1, "baskets": {"v": "v"}}},
-            "validation: allowed is either fraction or baskets",
+            "validation: allowed is either fraction or baskets, with pairs or without, or pairs alone",
         ),
         (
             {"baskets__a": {"path": "x", "share": 1}},
@@ -272,3 +272,12 @@ def test_changes_leave_the_callers_values_alone():
     before = copy.deepcopy(values)
     assert make_config(values, {"loss.scale": 32.0, "baskets.a.proportion": 2.0}).loss.scale == 32.0
     assert values == before
+
+
+def test_pair_files_are_relative_to_the_config(tmp_path: Path, monkeypatch):
+    file = tmp_path / "sub" / "run.yaml"
+    file.parent.mkdir()
+    file.write_text("baskets: {a: data/a}\noutput: out\nvalidation: {pairs: {lfw: lfw.bin}}\n")
+    monkeypatch.chdir(tmp_path)
+    made = load_config(file, {"validation.pairs.cfp": "cfp.bin"})
+    assert made.validation.pairs == {"lfw": tmp_path / "sub" / "lfw.bin", "cfp": tmp_path / "cfp.bin"}

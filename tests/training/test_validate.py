@@ -7,9 +7,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from basket_softmax.data import ImageFormat, open_basket
+from basket_softmax.training import train
 from basket_softmax.training.datasets import DataError, open_datasets
 from basket_softmax.training.ranks import Ranks
 from basket_softmax.training.validate import embed, recognise
+from support.pair_files import write_pairs
+from support.pictures import encoded
 
 
 def test_planted_embeddings():
@@ -81,3 +84,55 @@ def test_max_images_keeps_whole_identities(small, folders):
     assert (basket.images_per_identity == 4).all()
     with pytest.raises(DataError, match="basket 'held' gives 1 identities within max_images 4"):
         open_datasets(small(validation={"baskets": {"held": folders / "held"}, "max_images": 4}))
+
+
+def test_mirrored_embeddings_are_added(folders):
+    basket, image_format = open_basket(folders / "held"), ImageFormat(16, 1)
+    network, alone = nn.Sequential(nn.Flatten(), nn.Linear(256, 6)), Ranks(0, 1, torch.device("cpu"), None)
+    images = torch.stack([image_format(basket.image(i)) for i in range(len(basket))])
+    want = F.normalize(network(images) + network(images.flip(3))).detach()
+    torch.testing.assert_close(embed(network, basket, image_format, alone, 5, 0, mirrored=True), want)
+
+
+def pair_file(path, folders):
+    """Twelve pairs, every second one an image with itself."""
+    basket = open_basket(folders / "held")
+    images = [basket.read(0 if i % 4 < 3 else int(basket.images_of(1)[i % 3])) for i in range(24)]
+    return write_pairs(path, images, [True, False] * 6)
+
+
+def test_pairs_are_measured_beside_held_out_baskets_and_alone(small, folders, tmp_path):
+    lfw, cfp = (pair_file(tmp_path / name, folders) for name in ("lfw.bin", "cfp.bin"))
+    config = small(
+        validation={"baskets": {"held": folders / "held"}, "pairs": {"lfw": lfw, "cfp": cfp}, "fars": [0.1]},
+        epochs=1,
+    )
+    found = train(config).validation
+    assert list(found) == ["step", "epoch", "rank1", "tar@0.1", "accuracy", "accuracy/lfw", "accuracy/cfp"]
+    # An image has a squared distance of 0 to itself, and two images one of more than 0.01.
+    assert found["accuracy"] == found["accuracy/lfw"] == found["accuracy/cfp"] == 1.0
+    alone = small(validation={"pairs": {"lfw": lfw}}, epochs=1, output=tmp_path / "alone")
+    assert list(train(alone).validation) == ["step", "epoch", "accuracy"]
+    moved = lfw.rename(tmp_path / "moved.bin")  # a path may change when a run goes on
+    assert (
+        train(small(validation={"pairs": {"lfw": moved}}, epochs=1, output=alone.output), resume=True).steps
+        == 6
+    )
+
+
+def test_pair_files_that_cannot_be_used(small, tmp_path):
+    file = tmp_path / "lfw.bin"
+    config = small(validation={"pairs": {"lfw": file}})
+    with pytest.raises(DataError, match=r"validation.pairs.lfw: .*No such file"):
+        train(config)
+    file.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(
+        DataError, match=r"validation.pairs.lfw: .*lfw.bin is no pair file: it names os.system"
+    ):
+        train(config)
+    write_pairs(file, [encoded(0)] * 18, [True] * 9)
+    with pytest.raises(
+        DataError, match=r"validation.pairs.lfw: .*lfw.bin has 9 pairs, allowed are 10 or more"
+    ):
+        train(config)
+    assert not config.output.exists()

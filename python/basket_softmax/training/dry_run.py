@@ -167,8 +167,9 @@ def _validation_seconds(
     trainer.backbone(images)
     _wait(ranks)
     times = -(-config.epochs // config.validation.every_epochs)
-    held_out = sum(len(basket) for basket in data.held_out) / ranks.world
-    return (time.perf_counter() - began) * held_out / len(images) * times
+    # Of pairs every image is embedded as it is and mirrored.
+    held_out = sum(len(basket) for basket in data.held_out) + 2 * sum(len(p.images) for p in data.pairs)
+    return (time.perf_counter() - began) * held_out / ranks.world / len(images) * times
 
 
 def _time(seconds: float) -> str:

@@ -156,7 +156,7 @@ def _absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     for path in PATHS:
         values = mapped(values, path.split("."), full)
-    for section in SOURCES:
+    for section in (*SOURCES, ("validation", "pairs")):
         values = mapped(values, section, sources)
     return values
 

@@ -25,7 +25,15 @@ from .step import Trainer
 from .validate import validate
 
 # What may change when a run goes on: that the images are the same ones, the checkpoint knows by itself.
-FREE = ("output", "workers", "log.tensorboard", "checkpoint.*", "baskets.*.path", "validation.baskets.*.path")
+FREE = (
+    "output",
+    "workers",
+    "log.tensorboard",
+    "checkpoint.*",
+    "baskets.*.path",
+    "validation.baskets.*.path",
+    "validation.pairs.*",
+)
 
 
 @dataclass(frozen=True)
@@ -141,7 +149,7 @@ def _train(config: Config, data: Datasets, folder: RunFolder, start: int, ranks:
                 assert config.validation is not None
                 measured = validate(
                     trainer.backbone, data.held_out, batches.dataset.image_format, ranks,
-                    config.validation.fars, max(2, config.batch_size // ranks.world), config.workers,
+                    config.validation.fars, max(2, config.batch_size // ranks.world), config.workers, data.pairs,
                 )  # fmt: skip
                 if logs is not None:
                     found = {"step": step, "epoch": epoch, **measured}
