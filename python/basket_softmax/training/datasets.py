@@ -30,17 +30,20 @@ class Datasets(NamedTuple):
     pairs: Sequence[VerificationPairs] = ()
 
 
-def open_datasets(config: Config) -> Datasets:
+def open_datasets(config: Config, measured: bool = True) -> Datasets:
     """Open all baskets of a run.
+
+    Args:
+        measured: also what is only measured: validation.baskets and validation.pairs.
 
     Raises:
         DataError: a basket or a pair file that cannot be opened, or is too small for what the config asks of it.
     """
     opened = _open(config.baskets, "baskets")
     validation = config.validation
-    if validation is None:
+    if validation is None or (not measured and validation.fraction is None):
         return Datasets(opened, [], opened)
-    pairs = _pairs(validation)
+    pairs = _pairs(validation) if measured else []
     if validation.baskets is None and validation.fraction is None:
         return Datasets(opened, [], opened, pairs)
     if validation.baskets is not None:

@@ -101,12 +101,16 @@ def to_yaml(config: Config) -> str:
 
 
 def differences(old: Config, new: Config, free: Sequence[str] = ()) -> list[str]:
-    """Lines `key: old value, now new value` of the keys that differ; keys that match a pattern of `free` may."""
+    """Lines `key: old value, now new value` of the keys that differ; values of keys that match a pattern of `free` may.
+
+    A key that only one of them has is a difference in any case.
+    """
     a, b = (dict(_leaves(c.model_dump(mode="json"))) for c in (old, new))
     return [
         f"{key}: {a.get(key)!r}, now {b.get(key)!r}"
         for key in sorted(a.keys() | b.keys())
-        if a.get(key) != b.get(key) and not any(fnmatchcase(key, pattern) for pattern in free)
+        if a.get(key) != b.get(key)
+        and not (key in a and key in b and any(fnmatchcase(key, pattern) for pattern in free))
     ]
 
 

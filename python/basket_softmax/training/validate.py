@@ -72,7 +72,7 @@ def embed(
     return embeddings
 
 
-def recognise(embeddings: Tensor, labels: np.ndarray, fars: Sequence[float]) -> dict[str, float]:
+def recognition_rates(embeddings: Tensor, labels: np.ndarray, fars: Sequence[float]) -> dict[str, float]:
     """{"rank1": …, "tar@0.001": …}, fractions in [0, 1].
 
     Args:
@@ -113,7 +113,7 @@ def validate(
     each, answers = {}, {}
     for basket in held_out:
         embeddings = embed(backbone, basket, image_format, ranks, batch_size, workers)
-        each[basket.name] = recognise(embeddings, basket.labels, fars) if ranks.first else {}
+        each[basket.name] = recognition_rates(embeddings, basket.labels, fars) if ranks.first else {}
     for images, same in pairs:
         embeddings = embed(backbone, images, image_format, ranks, batch_size, workers, mirrored=True)
         if ranks.first:
