@@ -82,3 +82,17 @@ def test_no_checkpoint(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(Error, match=r"holds no checkpoint: there is no checkpoint\.json in it"):
             bs.checkpoint.load(folder, Run().head)
+
+
+def test_an_optimiser_of_other_parameter_groups(saved: Path) -> None:
+    """The same parameters in the same order, in two groups: torch would say so as a bare ValueError."""
+    run = Run()
+    groups = [{"params": run.backbone.parameters()}, {"params": run.head.parameters()}]
+    optimizer = torch.optim.SGD(groups, lr=0.5, momentum=0.9)
+    before = run.tensors()
+    with pytest.raises(
+        Error,
+        match="has 2 parameter groups, of 2 and 1 parameters, in the checkpoint it has 1 parameter group, of 3",
+    ):
+        bs.checkpoint.load(saved, run.head, optimizer)
+    assert same_bits(run.tensors(), before)

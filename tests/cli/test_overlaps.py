@@ -133,6 +133,10 @@ def test_accepted_pairs_train_on(found, trained, folder, tmp_path):
         tmp_path / "next", "--output", tmp_path / "second", "--apply", decide(tmp_path / "none.csv", [], "")
     )
     assert f"{2 * n} identities are {n} persons" in result.output
+    rejected = decide(tmp_path / "rejected.csv", pairs[:1], "reject")
+    result = run(tmp_path / "next", "--output", tmp_path / "second", "--apply", rejected)
+    who = "note: you rejected {identity_a!r} of {basket_a!r} and {identity_b!r} of {basket_b!r}, which are one person"
+    assert who.format(**pairs[0]) in result.output
     assert f"{2 * n} identities known before are kept" in result.output
 
 

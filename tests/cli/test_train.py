@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import sys
 
 import pytest
 import yaml
@@ -125,3 +126,18 @@ def test_an_image_that_a_worker_cannot_read_is_named_in_one_line(folders, simple
     assert done.exit_code == 1
     assert "Traceback" not in done.output
     assert f"\nError: {image}: the image cannot be read: " in done.output
+
+
+@pytest.mark.parametrize("option", [(), ("--check",)])
+def test_a_library_that_only_this_config_needs_is_one_line(simple, tmp_path, monkeypatch, option):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    done = run(*simple, "--set", "log.tensorboard=true", *option)
+    assert done.exit_code == 1
+    assert done.output == 'Error: log.tensorboard needs tensorboard: pip install "bbs-kernels[train]"\n'
+    table = tmp_path / "faces.csv"
+    table.write_text("path,identity\na.png,1\n")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    done = run(*simple, "--basket", f"three={table}", *option)
+    assert done.exit_code == 1
+    assert done.output == f'Error: reading {table} needs pyarrow: pip install "bbs-kernels[train]"\n'
+    assert not (tmp_path / "out").exists()

@@ -149,3 +149,24 @@ def test_a_damaged_table_is_named(tmp_path, rows, message):
     (tmp_path / "a.csv").write_bytes(b"basket,identity,alias\n" + rows)
     with pytest.raises(ValueError, match=message):
         read_aliases(tmp_path / "a.csv", NAMES)
+
+
+AWKWARD = ["a\rb", "c\nd", "e\r\nf", 'g"h', "i,j", " k", "u\u2028v", "x\x85y"]
+
+
+def test_names_with_line_breaks_come_back(tmp_path):
+    """Before Python 3.13 csv.writer leaves a lone carriage return bare, and csv.reader refuses the file."""
+    aliases = torch.arange(len(AWKWARD))
+    write_aliases(tmp_path / "a.csv", aliases, {"web": AWKWARD})
+    assert b'"a\rb"' in (tmp_path / "a.csv").read_bytes()
+    assert torch.equal(read_aliases(tmp_path / "a.csv", {"web": AWKWARD}), aliases)
+
+
+def test_a_write_that_fails_leaves_the_table_that_was_there(tmp_path):
+    path = tmp_path / "a.csv"
+    write_aliases(path, torch.tensor([0, 0]), {"web": ["anna", "bert"]})
+    before = path.read_bytes()
+    with pytest.raises(UnicodeEncodeError):
+        write_aliases(path, torch.tensor([0, 0]), {"web": ["anna", "\udcff"]})
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]

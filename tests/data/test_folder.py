@@ -119,3 +119,16 @@ def test_nothing_to_open(tmp_path):
     (tmp_path / "list.txt").write_text("x")
     with pytest.raises(ValueError, match=r"path is .*list\.txt, allowed is a folder"):
         open_basket(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize("link", ["a/up", "a/deep/up", "c"])
+@pytest.mark.parametrize("target", ["web", "."])  # the root itself, and the folder above it
+def test_a_link_to_the_root_does_not_make_other_people_images_of_an_identity(tmp_path, link, target):
+    write_tree(tmp_path / "web", {"a/deep/1.png": 0, "b/1.png": 1})
+    write_tree(tmp_path, {"elsewhere/1.png": 2})
+    (tmp_path / "web" / link).symlink_to(tmp_path / target)
+    with pytest.warns(UserWarning, match="links to a folder above them"):
+        basket = open_basket(tmp_path / "web")
+    assert basket.identities == ["a", "b"]
+    assert [basket.read(i) for i in range(len(basket))] == [encoded(0), encoded(1)]
+    assert basket.skipped.examples["links to a folder above them"] == [link]

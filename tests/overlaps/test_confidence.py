@@ -90,3 +90,14 @@ def test_errors_say_what_is_allowed():
         find_overlaps(torch.randn(8, 5), [0, 4, 8])
     with pytest.raises(ValueError, match="allowed are at least two baskets with classes"):
         find_overlaps(torch.randn(8, 5), [0, 8])
+
+
+@pytest.mark.parametrize("small", [(1, 1), (1, 0), (0, 1, 1)])
+def test_baskets_of_one_class_beside_others(small):
+    """Two of them have no pair within either, so none stands for the pair across: no division by zero."""
+    torch.manual_seed(0)
+    offsets = np.cumsum([0, 200, 200, *small])
+    overlaps = find_overlaps(torch.randn(int(offsets[-1]), 16), offsets.tolist())
+    assert len(overlaps.first) > 20
+    assert (overlaps.confidence >= 0).all()
+    assert (overlaps.confidence < 1).all()

@@ -131,3 +131,26 @@ def test_decisions_that_were_cut_off_are_not_taken_for_none(names, tmp_path):
     path.write_bytes(HEAD.encode() + "a,x,b,Ω,accept\n".encode("utf-16"))
     with pytest.raises(ValueError, match=r"decisions\.csv is not UTF-8"):
         read_decisions(path, names)
+
+
+def test_a_rejection_that_accepted_pairs_contradict_is_told():
+    found = persons(OFFSETS, {(0, 3): True, (3, 5): True, (0, 5): False, (1, 4): False})
+    assert found.aliases.tolist() == [0, -1, -1, 0, -1, 0, -1]
+    assert found.contradicted == [(0, 5)]
+
+
+def test_a_rejection_that_known_aliases_contradict_is_told():
+    known = torch.tensor([7, -1, -1, 7, -1, -1, -1])
+    found = persons(OFFSETS, {(0, 3): False, (1, 4): False}, overlaps((1, 4, 0.99)), 0.9, known)
+    assert found.contradicted == [(0, 3)]
+    assert found.by_confidence == 0
+
+
+def test_a_report_of_names_with_line_breaks_comes_back(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name / "x\ry").mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / name / "x\ry" / "0.png")
+    names = ClassNames([open_basket(tmp_path / name) for name in ("a", "b")])
+    write_report(tmp_path / "overlaps.csv", overlaps((0, 1, 0.9)), names)
+    back = read_report(tmp_path / "overlaps.csv", names)
+    assert (back.first.tolist(), back.second.tolist()) == ([0], [1])

@@ -135,3 +135,26 @@ def press(folder, baskets, pairs, keys: str) -> str:
     assert dom.count('class="pair') == 3
     (out,) = re.findall(r'<pre id="out">(.*?)</pre>', dom, re.DOTALL)
     return html.unescape(out)
+
+
+def test_thumbnails_show_what_the_network_sees(tmp_path):
+    """16-bit grey is scaled, not clipped to white; the rotation of a photo is applied."""
+    for name in ("deep", "photo"):
+        (tmp_path / name / "one").mkdir(parents=True)
+    grey = np.full((16, 16), 20000, np.uint16)
+    grey[:, :8] = 5000
+    Image.fromarray(grey).save(tmp_path / "deep" / "one" / "0.png")
+    exif = Image.Exif()
+    exif[0x112] = 6  # to be turned by a quarter
+    Image.new("RGB", (20, 10)).save(tmp_path / "photo" / "one" / "0.jpg", exif=exif)
+    opened = [open_basket(tmp_path / name) for name in ("deep", "photo")]
+    pair = Overlaps(np.array([0]), np.array([1]), np.array([0.5], np.float32), np.array([0.5]))
+    write_page(tmp_path / "page.html", pair, opened)
+    deep, photo = (
+        Image.open(io.BytesIO(base64.b64decode(shown["images"][0]["data"].split(",")[1])))
+        for shown in data_of(tmp_path / "page.html")["classes"].values()
+    )
+    pixels = np.asarray(deep).astype(int)
+    assert abs(pixels[:, :4] - (5000 >> 8)).max() <= 3
+    assert abs(pixels[:, 12:] - (20000 >> 8)).max() <= 3
+    assert photo.size == (10, 20)

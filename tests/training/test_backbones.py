@@ -98,3 +98,9 @@ def test_what_does_not_fit_is_named(module, monkeypatch, factory, args, message)
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(BackboneError, match=message):
         make_backbone(factory, 8, 3, (4, 4), args)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_iresnet_in_another_dtype(dtype):
+    network = iresnet(5, 3, (16, 16), layers=(1,), width=2).to(dtype)
+    assert network(torch.randn(4, 3, 16, 16, dtype=dtype)).dtype == dtype

@@ -1,5 +1,6 @@
 """The config: every part of the library reachable, defaults complete, and one line per problem."""
 
+import copy
 import inspect
 from pathlib import Path
 
@@ -156,7 +157,7 @@ def test_numbers_as_people_write_them(tmp_path):
         ({"augment": 3}, "augment: 3, allowed is a mapping of keys to values"),
         (
             {"validation": {"fraction": 0.1, "baskets": {"v": "v"}}},
-            "validation: allowed is either fraction or baskets",
+            "validation: allowed is either fraction or baskets, with pairs or without, or pairs alone",
         ),
         (
             {"baskets__a": {"path": "x", "share": 1}},
@@ -249,3 +250,34 @@ def test_a_key_that_is_a_list(tmp_path: Path):
     (tmp_path / "run.yaml").write_text("output: out\n? [a, b]\n: 3\n")
     with pytest.raises(ConfigError, match=r"line 2: the key \['a', 'b'\] is a list, allowed is a name"):
         load_config(tmp_path / "run.yaml")
+
+
+def test_a_change_of_a_basket_in_its_short_form_keeps_the_path(tmp_path: Path):
+    for change in ("baskets.a.proportion", ("baskets", "a", "proportion")):
+        made = make_config(SIMPLE, {change: 2.0, "baskets.b.proportion": 1.0})
+        assert made.baskets["a"].proportion == 2.0
+        assert made.baskets["a"].path == Path.cwd() / "data/a"
+    file = tmp_path / "run.yaml"
+    file.write_text("baskets: {a: data/a}\noutput: out\nvalidation: {baskets: {h: data/h}}\n")
+    made = load_config(
+        file, {"baskets.a.identity_column": "who", "validation.baskets.h.identity_column": "who"}
+    )
+    assert made.baskets["a"].path == tmp_path / "data/a"
+    assert made.validation.baskets["h"].path == tmp_path / "data/h"
+    assert made.validation.baskets["h"].identity_column == "who"
+
+
+def test_changes_leave_the_callers_values_alone():
+    values = {"baskets": {"a": "data/a"}, "output": "out", "loss": {"scale": 16.0}}
+    before = copy.deepcopy(values)
+    assert make_config(values, {"loss.scale": 32.0, "baskets.a.proportion": 2.0}).loss.scale == 32.0
+    assert values == before
+
+
+def test_pair_files_are_relative_to_the_config(tmp_path: Path, monkeypatch):
+    file = tmp_path / "sub" / "run.yaml"
+    file.parent.mkdir()
+    file.write_text("baskets: {a: data/a}\noutput: out\nvalidation: {pairs: {lfw: lfw.bin}}\n")
+    monkeypatch.chdir(tmp_path)
+    made = load_config(file, {"validation.pairs.cfp": "cfp.bin"})
+    assert made.validation.pairs == {"lfw": tmp_path / "sub" / "lfw.bin", "cfp": tmp_path / "cfp.bin"}

@@ -78,9 +78,31 @@ def test_tensorboard_shows_every_step_once(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("text", ["mine,1\n", "step,loss\nx,1\n", "\n", "loss,step\n1\n"])
+@pytest.mark.parametrize(
+    "text", ["mine,1\n", "mine", 'mine,"1\n', "step,loss\nx,1\n", "\n", "loss,step\n1\n"]
+)
 def test_a_log_that_is_not_the_runs_is_named_and_kept(path, text):
     path.write_text(text)
     with pytest.raises(ResumeError, match=r"metrics\.csv is not the log that the run wrote"):
         CsvLog(path, step=5)
     assert path.read_text() == text
+
+
+@pytest.mark.parametrize("name", ["a\u2028b", "a\x85b", "a\nb", "a\rb", 'a"b', "a\x0cb"])
+def test_a_column_of_any_name_survives_a_resume(tmp_path, name):
+    path = tmp_path / "metrics.csv"
+    log = CsvLog(path)
+    for step in (1, 2, 3):
+        log.write({"step": step, f"share/{name}": 0.5})
+    whole = path.read_bytes()
+    with open(path, "ab") as file:
+        file.write(b"4,0.")
+    log = CsvLog(path, step=2)
+    log.write({"step": 3, f"share/{name}": 0.5})
+    assert path.read_bytes() == whole
+    assert log.last() == {"step": 3, f"share/{name}": 0.5}
+
+
+def test_the_last_row(path, tmp_path):
+    assert CsvLog(path, step=6).last() == {"step": 6, "loss": 2, "note": "a,b"}
+    assert CsvLog(tmp_path / "none.csv").last() == {}

@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from basket_softmax.data import open_basket
 from basket_softmax.training import load_run, to_yaml, train
+from basket_softmax.training.datasets import open_datasets
+from basket_softmax.training.ranks import Ranks
+from basket_softmax.training.validate import validate
+from support.pair_files import write_pairs
 
 TESTS = Path(__file__).resolve().parents[1]
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
@@ -38,7 +43,7 @@ def written(small, folders, tmp_path):
         config = small(
             backbone={"factory": "training.plain:plain", "embedding_size": 8},
             validation={"baskets": {"held": folders / "held"}, "fars": [0.1]},
-            log__every_steps=1, clip=5.0, **changes,
+            clip=5.0, **{"log__every_steps": 1, **changes},
         )  # fmt: skip
         file = tmp_path / "run.yaml"
         file.write_text(to_yaml(config))
@@ -110,3 +115,30 @@ def test_two_ranks_begin_and_one_goes_on(written):
     assert done.returncode == 0, done.stderr[-4000:]
     assert "from step 6" in done.stdout
     assert losses(config.output) == pytest.approx(before, rel=1e-3)
+
+
+def test_ranks_with_batch_normalisation_validate_the_network_that_is_saved(small, folders, tmp_path):
+    """Running means differ between the ranks after a step: every rank measures with rank 0's, as they are saved."""
+    basket = open_basket(folders / "held")
+    images = [basket.read(i % len(basket)) for i in range(40)]
+    pairs = write_pairs(tmp_path / "lfw.bin", images, [True, True, False, False] * 5)
+    held = {"baskets": {"held": folders / "held"}, "pairs": {"lfw": pairs}, "fars": [0.1]}
+    config = small(validation=held, epochs=1)
+    (tmp_path / "run.yaml").write_text(to_yaml(config))
+    done = torchrun(tmp_path / "run.yaml")
+    assert done.returncode == 0, done.stderr[-4000:]
+    with open(config.output / "validation.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    run, alone = load_run(config.output), Ranks(0, 1, torch.device("cpu"), None)
+    data = open_datasets(config)
+    found = validate(run.backbone, data.held_out, config.image.build(), alone, [0.1], 4, 0, data.pairs)
+    assert "accuracy" in found
+    assert {key: float(row[key]) for key in found} == pytest.approx(found, abs=1e-6)
+
+
+def test_ranks_that_diverge_stop_together_and_save_nothing(written):
+    config, file = written(optimizer={"name": "sgd", "lr": 1e38}, log__every_steps=1000)
+    done = torchrun(file)
+    assert done.returncode != 0
+    assert done.stderr.count("Error: NaN or Inf after step 6 in") == 2
+    assert list(config.output.glob("checkpoints/*")) == []

@@ -2,15 +2,18 @@
 
 import csv
 import shutil
+import sys
 
 import pytest
 import torch
 
 import basket_softmax as bs
+from basket_softmax.data.extras import MissingExtra
 from basket_softmax.training import load_config, load_run, train
 from basket_softmax.training.batches import Batches
 from basket_softmax.training.datasets import DataError, fingerprint, open_datasets
-from basket_softmax.training.meter import Diverged, Meter
+from basket_softmax.training.diverged import Diverged
+from basket_softmax.training.meter import Meter
 from basket_softmax.training.model import aliases_of, build_head
 from basket_softmax.training.ranks import joined_ranks
 from basket_softmax.training.run import make_trainer
@@ -299,3 +302,45 @@ def test_files_of_others_in_the_output_are_kept(small):
     log.unlink()
     train(config)
     assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("changes", [{}, {"log__overlap_cosine": 0.5}, {"validation": True}])
+def test_a_run_that_diverges_between_log_rows_is_neither_measured_nor_saved(small, folders, changes):
+    """The rows of metrics.csv are further apart than epochs, so that the weights themselves have to be looked at."""
+    if "validation" in changes:
+        changes = {"validation": {"baskets": {"held": folders / "held"}}}
+    changes = {"log__overlap_cosine": None, **changes}
+    config = small(
+        optimizer={"name": "sgd", "lr": 1e38}, log__every_steps=1000, checkpoint={"every_steps": 4}, **changes
+    )
+    with pytest.raises(Diverged, match=r"NaN or Inf after step 4 in .*class centres"):
+        train(config)
+    assert RunFolder(config.output).steps() == []
+    for log in ("metrics", "validation", "overlaps"):
+        assert not (config.output / f"{log}.csv").exists()
+
+
+def test_an_update_that_overflows_after_a_finite_loss_is_not_saved(small):
+    config = small(
+        optimizer={"name": "sgd", "lr": 1e38}, schedule={"warmup_epochs": 0.0}, checkpoint={"every_steps": 1},
+        log__every_steps=1000,
+    )  # fmt: skip
+    with pytest.raises(Diverged, match=r"NaN or Inf after step 1 in (the backbone|class centres)"):
+        train(config)
+    assert RunFolder(config.output).steps() == []
+
+
+def test_the_summary_of_a_finished_run_that_is_resumed(small, folders):
+    config = small(epochs=1, validation={"baskets": {"held": folders / "held"}, "fars": [0.1]})
+    first, again = train(config), train(config, resume=True)
+    assert again.steps == first.steps
+    assert again.metrics == pytest.approx(first.metrics, rel=1e-6)
+    assert again.validation == pytest.approx(first.validation, rel=1e-6)
+
+
+def test_a_library_that_is_missing_is_told_before_anything_is_written(small, monkeypatch):
+    config = small(log__tensorboard=True)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(MissingExtra, match=r'log\.tensorboard needs tensorboard: pip install "bbs-kernels'):
+        train(config)
+    assert not config.output.exists()

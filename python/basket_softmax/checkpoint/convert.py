@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from bbs_kernels.sharding import Sharding
 
 from ..baskets import Baskets
+from ..replacing import replacing
 from .errors import CheckpointError
 from .insightface import NAMES, RankFiles
 from .manifest import Manifest
@@ -41,12 +41,8 @@ def merge(folder: Path, output: Path, progress: Progress | None = None) -> Manif
     state = OrderedDict(weight=weight.flatten(0, -2), **read_objects(folder, place, manifest, "head")["head"])
     metadata = {"version": 1, "baskets": {"names": list(baskets.names), "sizes": list(baskets.sizes)}}
     state._metadata = OrderedDict({"": metadata})  # type: ignore[attr-defined]
-    new = output.with_name(output.name + ".new")
-    with open(new, "wb") as file:
+    with replacing(output, "wb") as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, output)
     return manifest
 
 

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from ..replacing import replacing
 from .errors import CheckpointError
 from .manifest import NAME, FileInfo, Manifest
 
@@ -33,12 +34,8 @@ def new_data_folder(folder: Path) -> str:
 def commit(folder: Path, manifest: Manifest) -> None:
     """Makes the manifest's data the current one, then removes all other data, of crashed attempts too."""
     _sync_folder(folder / manifest.data)
-    new = folder / f"{NAME}.new"
-    with open(new, "w", encoding="utf-8") as file:
+    with replacing(folder / NAME) as file:
         file.write(manifest.to_json())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, folder / NAME)
     _sync_folder(folder)
     for old in folder.glob(f"{DATA}*"):
         if old.name != manifest.data:

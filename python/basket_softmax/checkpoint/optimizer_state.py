@@ -73,13 +73,20 @@ def restore(
         rows: dtype and shape of one row of each tensor that the checkpoint holds, by full name.
 
     Raises:
-        CheckpointError: `weight` is another parameter of `optimizer` than it was, or the state cannot be sharded.
+        CheckpointError: `weight` is another parameter of `optimizer` than it was, its groups have other numbers of
+            parameters, or the state cannot be sharded.
     """
     here, there = position_of(optimizer, weight), rest["position"]
     if here != there:
         raise CheckpointError(
             f"the loss's weight is parameter {here} of the optimizer, in the checkpoint it is parameter {there}: the "
             "optimizer holds other parameters, or in another order"
+        )
+    groups, saved = ([len(g["params"]) for g in s] for s in (optimizer.param_groups, rest["param_groups"]))
+    if groups != saved:
+        raise CheckpointError(
+            f"the optimizer has {_groups(groups)}, in the checkpoint it has {_groups(saved)}: give it the same "
+            "parameters in the same groups"
         )
     _refuse_tables(rest["state"].get(there, {}), world)
     tensors = {
@@ -92,6 +99,11 @@ def restore(
     optimizer.load_state_dict(
         {"state": {**state, there: own} if own else state, "param_groups": rest["param_groups"]}
     )
+
+
+def _groups(sizes: list[int]) -> str:
+    """For messages: "2 parameter groups, of 1 and 3 parameters"."""
+    return f"{len(sizes)} parameter group{'s' * (len(sizes) != 1)}, of {' and '.join(map(str, sizes))} parameters"
 
 
 def position_of(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> int:

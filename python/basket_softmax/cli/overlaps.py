@@ -190,6 +190,13 @@ def _write_aliases(
     for first, second in found.twice:
         (basket, a), (_, b) = names.of(first), names.of(second)
         click.echo(f"note: identities {a!r} and {b!r} of basket {basket!r} become one person", err=True)
+    for first, second in found.contradicted:
+        (basket, a), (other, b) = names.of(first), names.of(second)
+        click.echo(
+            f"note: you rejected {a!r} of {basket!r} and {b!r} of {other!r}, which are one person by what you accepted "
+            "or by the run's aliases",
+            err=True,
+        )
     write_aliases(output / ALIASES, found.aliases, run.baskets)
     classes, people = (
         int((found.aliases >= 0).sum()),

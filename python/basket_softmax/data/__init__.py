@@ -9,6 +9,7 @@ from .glyphs import Glyphs, load_glyphs
 from .image import ImageFormat, UnreadableImage
 from .mixed import MixedBaskets
 from .opening import open_basket
+from .pairs import VerificationPairs, read_pairs
 from .random_view import Augment
 from .sampler import MixedBasketSampler
 
@@ -21,11 +22,13 @@ __all__ = [
     "MixedBasketSampler",
     "MixedBaskets",
     "UnreadableImage",
+    "VerificationPairs",
     "augment",
     "check_baskets",
     "load_glyphs",
     "open_basket",
     "read_aliases",
+    "read_pairs",
     "views",
     "write_aliases",
 ]

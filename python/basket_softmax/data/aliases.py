@@ -6,7 +6,6 @@ a number); identities that are in no row have none.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
@@ -15,9 +14,10 @@ import torch
 from torch import Tensor
 
 from ..baskets import Baskets
+from ..replacing import replacing
 from .basket import ImageBasket
 from .names import listed
-from .table import read_table
+from .table import csv_line, read_table
 
 COLUMNS = ("basket", "identity", "alias")
 
@@ -98,13 +98,12 @@ def write_aliases(path: str | os.PathLike[str], aliases: Tensor, baskets: Identi
         what = f"{aliases.dtype} {tuple(aliases.shape)}" if isinstance(aliases, Tensor) else repr(aliases)
         raise ValueError(f"aliases is {what}, allowed is an int64 tensor [{total}], one value per class")
     values = iter(aliases.tolist())
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+    with replacing(path) as file:
+        file.write(csv_line(COLUMNS))
         for name, identities in names.items():
             for identity, alias in zip(identities, values):  # noqa: B905  (the values go on in the next basket)
                 if alias >= 0:
-                    writer.writerow([name, identity, alias])
+                    file.write(csv_line([name, identity, alias]))
 
 
 def _names(baskets: Identities) -> dict[str, Sequence[str]]:

@@ -38,8 +38,15 @@ def open_folder(folder: Path, name: str) -> ImageBasket:
         skipped.add(OUTSIDE if is_image(entry) else NOT_IMAGES, entry)
     text, stop, labels = bytearray(), array("q"), array("q")
     identities: list[str] = []
+    # A link to the root or above it would make all people images of one identity.
+    root = os.path.realpath(folder)
+    above = (root, *map(str, Path(root).parents))
     for identity in sorted(folders, key=natural_key):
-        images = list(_images(folder, identity, skipped, ()))
+        path = os.path.join(folder, identity)
+        if os.path.islink(path) and os.path.realpath(path) in above:
+            skipped.add(LOOPS, _printable(identity))
+            continue
+        images = list(_images(folder, identity, skipped, above))
         if not images:
             skipped.add(EMPTY, _printable(identity))
             continue

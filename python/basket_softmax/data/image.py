@@ -64,6 +64,26 @@ def _is_rotated(picture: Image.Image) -> bool:
         return False
 
 
+def upright_8_bit(picture: Image.Image, where: str = "image") -> Image.Image:
+    """The picture as its photographer saw it, with 8 bits per channel: what a network and a person are shown.
+
+    Raises:
+        UnreadableImage: pixels of a type without a fixed range (32-bit integer, float).
+    """
+    sixteen = picture.mode.startswith("I;16") or (
+        picture.mode == "I" and picture.format in ("PNG", "PPM")
+    )  # PNG: Pillow 10; PPM: PGM files, which Pillow scales to 16 bits whatever their largest value
+    if _is_rotated(picture):
+        picture = optional("PIL.ImageOps", "pillow", "reading images").exif_transpose(picture)
+    if sixteen:
+        return pil_image().fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise UnreadableImage(
+            f"{where}: pixels are of mode {picture.mode!r}, allowed are 8 and 16 bits per channel"
+        )
+    return picture
+
+
 def reason(error: OSError) -> str:
     """What went wrong, without the path that the system's errors carry."""
     return error.strerror or str(error)
@@ -115,18 +135,7 @@ class ImageFormat:
             UnreadableImage: damaged bytes, or pixels of a type without a fixed range (32-bit integer, float).
         """
         picture = open_image(lambda: image, where) if isinstance(image, bytes) else image
-        sixteen = picture.mode.startswith("I;16") or (
-            picture.mode == "I" and picture.format in ("PNG", "PPM")
-        )  # PNG: Pillow 10; PPM: PGM files, which Pillow scales to 16 bits whatever their largest value
-        if _is_rotated(picture):
-            picture = optional("PIL.ImageOps", "pillow", "reading images").exif_transpose(picture)
-        if sixteen:
-            picture = pil_image().fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-        elif picture.mode in ("I", "F"):
-            raise UnreadableImage(
-                f"{where}: pixels are of mode {picture.mode!r}, allowed are 8 and 16 bits per channel"
-            )
-        picture = picture.convert("RGB" if self.channels == 3 else "L")
+        picture = upright_8_bit(picture, where).convert("RGB" if self.channels == 3 else "L")
         _, height, width = self.shape
         if picture.size != (width, height):
             picture = picture.resize((width, height), pil_image().Resampling.BILINEAR)

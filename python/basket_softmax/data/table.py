@@ -1,10 +1,12 @@
-"""`read_table`: the rows of a CSV with a header, as text, with the place of each for messages."""
+"""Tables as CSV: rows with the place of each for messages, and lines that every Python reads back."""
 
 from __future__ import annotations
 
 import csv
+import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from .names import listed
 
@@ -36,3 +38,14 @@ def read_table(
             raise ValueError(f"{path}, line {rows.reader.line_num}: no CSV: {error}") from None
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8: {error.reason}") from None
+
+
+def csv_line(cells: Iterable[Any]) -> str:
+    """The line of a row, ended by a newline; a cell with a comma, a quote or a line break is quoted.
+
+    Before Python 3.13 csv.writer quotes only the line breaks that are in its own line end: with "\\n" a lone "\\r"
+    stays bare, and csv.reader refuses the file.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue()[:-2] + "\n"

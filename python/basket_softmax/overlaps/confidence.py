@@ -106,9 +106,12 @@ def _missing(cosine: np.ndarray, null: Chance) -> float:
 
 
 def _weight(sizes: Sequence[int], a: int) -> float:
-    """False pairs across baskets for each pair within basket `a`, which shares the work with the other basket."""
+    """False pairs across baskets for each pair within basket `a`, which shares the work with the other basket.
+
+    Two baskets of one class have no pair within that could stand for the one across; it is left to the others.
+    """
     within = [size * (size - 1) / 2 for size in sizes]
-    others = (b for b in range(len(sizes)) if b != a)
+    others = (b for b in range(len(sizes)) if b != a and within[a] + within[b] > 0)
     return sum(sizes[a] * sizes[b] / (within[a] + within[b]) for b in others)
 
 

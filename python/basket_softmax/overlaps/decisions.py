@@ -48,7 +48,8 @@ class Persons:
 
     by_hand, by_confidence: pairs accepted so. left_out: pairs sure enough that would have joined two classes of one
     basket, or classes that a person told apart. twice: [(class, class)] of one basket that are one person by what a
-    person accepted.
+    person accepted. contradicted: pairs that a person rejected and that are one person all the same, through accepted
+    pairs or those known before.
     """
 
     aliases: Tensor
@@ -56,6 +57,7 @@ class Persons:
     by_confidence: int
     left_out: int
     twice: list[tuple[int, int]]
+    contradicted: list[tuple[int, int]]
 
 
 def persons(
@@ -83,10 +85,12 @@ def persons(
         for c in torch.nonzero(known >= 0).flatten().tolist():
             groups.join(first.setdefault(int(known[c]), c), c)
     accepted = [pair for pair, accept in decisions.items() if accept]
+    rejected = [pair for pair, accept in decisions.items() if not accept]
     for pair in accepted:
         groups.join(*pair)
     twice = groups.twice()
-    groups.keep_apart([pair for pair, accept in decisions.items() if not accept])
+    contradicted = [pair for pair in rejected if groups.joined(*pair)]
+    groups.keep_apart(rejected)
     by_confidence = left_out = 0
     if overlaps is not None and accept_above is not None:
         sure = overlaps.select(overlaps.confidence >= accept_above)
@@ -97,7 +101,7 @@ def persons(
             by_confidence, left_out = by_confidence + may, left_out + (not may)
             if may:
                 groups.join(a, b)
-    return Persons(groups.aliases(), len(accepted), by_confidence, left_out, twice)
+    return Persons(groups.aliases(), len(accepted), by_confidence, left_out, twice, contradicted)
 
 
 class _Groups:
@@ -117,6 +121,9 @@ class _Groups:
         self._members.setdefault(root, [root]).extend(moved)
         self._root.update((c, root) for c in (*moved, root))
 
+    def joined(self, a: int, b: int) -> bool:
+        return self._root.get(a, a) == self._root.get(b, b)
+
     def keep_apart(self, pairs: list[tuple[int, int]]) -> None:
         for a, b in pairs:
             self._apart.setdefault(a, set()).add(b)
@@ -125,7 +132,7 @@ class _Groups:
     def may_join(self, a: int, b: int) -> bool:
         """No basket would have two classes of the person, and nobody told apart would be one."""
         here, there = self._of(a), self._of(b)
-        if self._root.get(a, a) == self._root.get(b, b):
+        if self.joined(a, b):
             return True
         if set(self._baskets(here)) & set(self._baskets(there)):
             return False

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import ImageBasket
+from ..data.image import upright_8_bit
+from ..replacing import replacing
 from .find import Overlaps
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ def write_page(
     # Inside a script element only "</" could end the data early; JSON may escape the slash.
     text = json.dumps(data).replace("</", "<\\/").replace("<!--", "<\\u0021--")
     template = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    with open(path, "w", encoding="utf-8") as file:
+    with replacing(path) as file:
         file.write(template.replace("$data", text))
     return len(pairs)
 
@@ -93,12 +95,17 @@ def _class(basket: ImageBasket, label: int, number: int) -> dict[str, Any]:
         "basket": basket.name,
         "identity": basket.identities[label],
         "count": len(images),
-        "images": [{"data": _thumbnail(basket.image(int(i))), "where": basket.where(int(i))} for i in chosen],
+        "images": [_shown(basket, int(i)) for i in chosen],
     }
 
 
+def _shown(basket: ImageBasket, number: int) -> dict[str, str]:
+    where = basket.where(number)
+    return {"data": _thumbnail(upright_8_bit(basket.image(number), where)), "where": where}
+
+
 def _thumbnail(image: Image.Image) -> str:
-    image = image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")
+    image = image.convert("L" if image.mode in ("1", "L") else "RGB")
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     encoded = io.BytesIO()
     image.save(encoded, "JPEG", quality=QUALITY)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator
 
 import numpy as np
 
-from ..data.table import read_table
+from ..data.table import csv_line, read_table
+from ..replacing import replacing
 from .find import Overlaps
 from .names import ClassNames
 
@@ -20,12 +20,11 @@ Path = str | os.PathLike[str]
 
 def write_report(path: Path, overlaps: Overlaps, names: ClassNames) -> None:
     """Write `overlaps`; a file that is there is replaced. Confidences are rounded down, so that none reads as 1."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+    with replacing(path) as file:
+        file.write(csv_line(COLUMNS))
         for first, second, cosine, confidence in zip(*overlaps, strict=True):
             numbers = f"{cosine:.6f}", f"{np.floor(confidence * 1e4) / 1e4:.4f}"
-            writer.writerow((*names.of(int(first)), *names.of(int(second)), *numbers))
+            file.write(csv_line((*names.of(int(first)), *names.of(int(second)), *numbers)))
 
 
 def read_report(path: Path, names: ClassNames) -> Overlaps:

@@ -100,7 +100,7 @@ class IResNet(nn.Module):
         features = self.blocks(self.stem(images))
         # The last layer meets thousands of positions: under autocast it is kept in fp32, as insightface does.
         with torch.autocast(features.device.type, enabled=False):
-            return self.embed(features.float())
+            return self.embed(features.to(next(self.embed.parameters()).dtype))
 
 
 def iresnet(

@@ -175,12 +175,14 @@ class Schedule(Section):
 
 
 class Validation(Section):
-    """Recognition of identities that are not trained. Give `fraction` or `baskets`."""
+    """Recognition of identities that are not trained. Give `fraction` or `baskets`, or `pairs`, or both."""
 
     fraction: Rate | None = None
     """Of each training basket's identities, at least two, drawn by `seed` and left out of training."""
     baskets: Annotated[HeldOuts, Field(min_length=1)] | None = None
     """Held-out baskets; each is measured by itself."""
+    pairs: Annotated[dict[str, FilePath], Field(min_length=1)] | None = None
+    """Name of each of insightface's pair files (`.bin`), such as LFW's, and where it is: accuracy in ten folds."""
     every_epochs: Count = 1
     """The last epoch is always measured."""
     fars: Annotated[tuple[Rate, ...], Strict(False), Field(min_length=1)] = (1e-3, 1e-4)
@@ -189,9 +191,10 @@ class Validation(Section):
     """Of each basket, whole identities in an order drawn by `seed`: all pairs are compared."""
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Validation:
-        if (self.fraction is None) == (self.baskets is None):
-            raise ValueError("allowed is either fraction or baskets")
+    def _something_to_measure(self) -> Validation:
+        chosen = (self.fraction is not None) + (self.baskets is not None)
+        if chosen == 2 or (chosen == 0 and self.pairs is None):
+            raise ValueError("allowed is either fraction or baskets, with pairs or without, or pairs alone")
         return self
 
 

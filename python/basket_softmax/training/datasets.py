@@ -5,47 +5,57 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from ..data import ImageBasket, open_basket
+from ..data import ImageBasket, VerificationPairs, open_basket, read_pairs
 from .config import Config, HeldOut, Validation
+
+FOLDS = 10  # of pairs
 
 
 class Datasets(NamedTuple):
     """training, held_out: baskets without a common identity of one source; held_out may be empty.
 
     sources: whole, as they were opened, all with different names: what a check looks at.
+    pairs: of `validation.pairs`.
     """
 
     training: list[ImageBasket]
     held_out: list[ImageBasket]
     sources: list[ImageBasket]
+    pairs: Sequence[VerificationPairs] = ()
 
 
-def open_datasets(config: Config) -> Datasets:
+def open_datasets(config: Config, measured: bool = True) -> Datasets:
     """Open all baskets of a run.
 
+    Args:
+        measured: also what is only measured: validation.baskets and validation.pairs.
+
     Raises:
-        DataError: a basket that cannot be opened, or is too small for what the config asks of it.
+        DataError: a basket or a pair file that cannot be opened, or is too small for what the config asks of it.
     """
     opened = _open(config.baskets, "baskets")
     validation = config.validation
-    if validation is None:
+    if validation is None or (not measured and validation.fraction is None):
         return Datasets(opened, [], opened)
+    pairs = _pairs(validation) if measured else []
+    if validation.baskets is None and validation.fraction is None:
+        return Datasets(opened, [], opened, pairs)
     if validation.baskets is not None:
         held_out = _open(validation.baskets, "validation.baskets")
         sources = [*opened, *(replace(basket, name=f"held out, {basket.name}") for basket in held_out)]
-        return Datasets(opened, [_measurable(b, validation, config.seed) for b in held_out], sources)
+        return Datasets(opened, [_measurable(b, validation, config.seed) for b in held_out], sources, pairs)
     training, held_out = [], []
     for basket in opened:
         kept, apart = _split(basket, validation, config.seed)
         training.append(kept)
         held_out.append(_measurable(apart, validation, config.seed))
-    return Datasets(training, held_out, opened)
+    return Datasets(training, held_out, opened, pairs)
 
 
 class DataError(ValueError):
@@ -78,6 +88,21 @@ def _open(sources: Mapping[str, HeldOut], key: str) -> list[ImageBasket]:
         except (OSError, ValueError) as error:
             raise DataError(f"{key}.{name}: {error}") from error
     return opened
+
+
+def _pairs(validation: Validation) -> list[VerificationPairs]:
+    found = []
+    for name, path in (validation.pairs or {}).items():
+        try:
+            pairs = read_pairs(path, name)
+        except (OSError, ValueError) as error:
+            raise DataError(f"validation.pairs.{name}: {error}") from error
+        if len(pairs.same) < FOLDS:
+            raise DataError(
+                f"validation.pairs.{name}: {path} has {len(pairs.same)} pairs, allowed are {FOLDS} or more"
+            )
+        found.append(pairs)
+    return found
 
 
 def _generator(seed: int, basket: ImageBasket) -> np.random.Generator:

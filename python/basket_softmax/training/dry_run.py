@@ -24,7 +24,7 @@ from .memory import (
     size_text,
 )
 from .ranks import Ranks, joined_ranks
-from .run import first_step, make_trainer
+from .run import check_extras, first_step, make_trainer
 from .state import ResumeError, RunFolder, check_writable
 from .step import Trainer
 
@@ -84,9 +84,10 @@ def check(config: Config, progress: Callable[[int, int], None] | None = None, re
         resume: as for `train`; what is in the output folder stands against one or the other.
 
     Raises:
-        DataError, BackboneError, OSError: as `train` would.
+        DataError, BackboneError, MissingExtra, OSError: as `train` would.
     """
     with joined_ranks(config.device) as ranks:
+        check_extras(config)
         data = open_datasets(config)
         batches = Batches(config, data.training, ranks.rank, ranks.world)
         report = check_baskets(data.sources, config.image.build(), progress)
@@ -166,8 +167,9 @@ def _validation_seconds(
     trainer.backbone(images)
     _wait(ranks)
     times = -(-config.epochs // config.validation.every_epochs)
-    held_out = sum(len(basket) for basket in data.held_out) / ranks.world
-    return (time.perf_counter() - began) * held_out / len(images) * times
+    # Of pairs every image is embedded as it is and mirrored.
+    held_out = sum(len(basket) for basket in data.held_out) + 2 * sum(len(p.images) for p in data.pairs)
+    return (time.perf_counter() - began) * held_out / ranks.world / len(images) * times
 
 
 def _time(seconds: float) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from ..checkpoint import CheckpointError
+from ..data.extras import MissingExtra
 from .backbones import BackboneError
 from .datasets import DataError
-from .meter import Diverged
+from .diverged import Diverged
 from .ranks import DeviceError
 from .reading import ConfigError
 from .state import ResumeError
 
 EXPECTED = (
-    BackboneError, CheckpointError, ConfigError, DataError, DeviceError, Diverged, OSError, ResumeError
+    BackboneError, CheckpointError, ConfigError, DataError, DeviceError, Diverged, MissingExtra, OSError,
+    ResumeError,
 )  # fmt: skip

@@ -48,7 +48,7 @@ class Run:
         Raises:
             ValueError: a basket cannot be opened, or has other identities by now.
         """
-        opened = open_datasets(self.config).training
+        opened = open_datasets(self.config, measured=False).training
         here = tuple((basket.name, len(basket.identities)) for basket in opened)
         there = tuple(zip(self.head.baskets.names, self.head.baskets.sizes, strict=True))
         if here != there:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import csv
 import io
-import os
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.table import csv_line
+from ..replacing import replacing
 from .state import ResumeError
 
 Row = Mapping[str, float | int | str]
+START = "step,"  # of every log's header
 
 
 class CsvLog:
@@ -36,16 +39,23 @@ class CsvLog:
 
     def write(self, row: Row) -> None:
         """Append one row, and the header before the first; a ValueError if its columns are others."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        text = ""
         if self.columns is None:
             self.columns = list(row)
-            writer.writerow(self.columns)
+            text = csv_line(self.columns)
         if list(row) != list(self.columns):
             raise ValueError(f"{self.path} has the columns {list(self.columns)}, the row {list(row)}")
-        writer.writerow([_text(value) for value in row.values()])
+        text += csv_line([_text(value) for value in row.values()])
         with open(self.path, "a", encoding="utf-8", newline="") as file:
-            file.write(text.getvalue())
+            file.write(text)
+
+    def last(self) -> dict[str, float | int | str]:
+        """The last row, as it is written; empty without one."""
+        if not self.path.exists():
+            return {}
+        with open(self.path, encoding="utf-8", newline="") as file:
+            row = deque(csv.DictReader(file), maxlen=1).pop()
+        return {key: _value(cell) for key, cell in row.items()}
 
 
 class TensorBoardLog:
@@ -75,10 +85,9 @@ def _keep(path: Path, step: int) -> None:
         path.unlink()
         return
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        if lines and not lines[-1].endswith("\n"):
-            lines.pop()
-        if not lines:
+        text = path.read_bytes().decode()
+        lines = _whole_rows(text)
+        if not lines and START.startswith(text[: len(START)]):  # a header that was cut
             path.unlink()
             return
         place = next(csv.reader(lines[:1])).index("step")
@@ -88,12 +97,34 @@ def _keep(path: Path, step: int) -> None:
             f"{path} is not the log that the run wrote, with a step in every row: restore it, or move it away and the "
             "run goes on with a new one"
         ) from None
-    aside = path.with_name(path.name + ".new")
     if kept:
-        aside.write_text("".join([lines[0], *kept]), encoding="utf-8")
-        os.replace(aside, path)
+        with replacing(path) as file:
+            file.writelines([lines[0], *kept])
     else:
         path.unlink()
+
+
+def _whole_rows(text: str) -> list[str]:
+    """The rows of a CSV as they are written, without a last one that was cut.
+
+    A row ends at a newline outside of quotes: nothing else that `str.splitlines` splits at, as a name may hold it.
+    """
+    rows, row = [], ""
+    for line in io.StringIO(text, newline="\n"):
+        row += line
+        if row.endswith("\n") and row.count('"') % 2 == 0:
+            rows.append(row)
+            row = ""
+    return rows
+
+
+def _value(cell: str) -> float | int | str:
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            pass
+    return cell
 
 
 def _text(value: Any) -> str:

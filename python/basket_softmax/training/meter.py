@@ -8,11 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .diverged import ADVICE, Diverged
 from .step import Result, Trainer
-
-
-class Diverged(RuntimeError):
-    """The loss is not a finite number any more."""
 
 
 class Meter:
@@ -28,6 +25,10 @@ class Meter:
         self.sum = loss if self.sum is None else self.sum + loss
         self.count += 1
 
+    def total(self) -> float:
+        """Sum of the losses since the last row; 0 right after one. Waits for the device."""
+        return 0.0 if self.sum is None else float(self.sum)
+
     def row(self, step: int, epoch: int, result: Result, trainer: Trainer) -> dict[str, Any]:
         """The row after `step` steps; starts the next interval.
 
@@ -37,10 +38,7 @@ class Meter:
         assert self.sum is not None
         loss = float(self.sum) / self.count
         if not math.isfinite(loss):
-            raise Diverged(
-                f"the loss is {loss} in the steps up to {step}: lower optimizer.lr, set clip, or lengthen "
-                "schedule.warmup_epochs; the last checkpoint is from before"
-            )
+            raise Diverged(f"the loss is {loss} in the steps up to {step}: {ADVICE}")
         self.sum, self.count = None, 0
         row: dict[str, Any] = {"step": step, "epoch": epoch, "lr": result.learning_rate, "loss": loss}
         row["gradient_norm"] = float(result.gradient_norm)

@@ -13,6 +13,8 @@ from .config import Config
 from .datasets import Datasets
 from .ranks import Ranks
 
+SHOWN = {"rank1": "rank-1", "accuracy": "accuracy"}  # other columns of validation.csv in capitals
+
 
 class Progress:
     """A context manager around the training loop; silent on every rank but the first."""
@@ -37,6 +39,8 @@ class Progress:
             self._console.print(
                 f"held out of {basket.name}: {len(basket):,} images of {len(basket.identities):,} identities"
             )
+        for pairs in data.pairs:
+            self._console.print(f"pairs of {pairs.images.name}: {len(pairs.same):,}")
         ranks_text = "" if ranks.world == 1 else f" on {ranks.world} ranks"
         self._console.print(
             f"{config.epochs} epochs of {batches.steps_per_epoch:,} steps with {config.batch_size} images{ranks_text}"
@@ -68,7 +72,7 @@ class Progress:
     def measured(self, row: dict[str, Any]) -> None:
         """A row of validation.csv; the means over the held-out baskets are shown."""
         numbers = [
-            f"{'rank-1' if key == 'rank1' else key.upper()} {100 * value:.1f} %"
+            f"{SHOWN.get(key) or key.upper()} {100 * value:.1f} %"
             for key, value in row.items()
             if key not in ("step", "epoch") and "/" not in key
         ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 
 class Ranks(NamedTuple):
@@ -28,6 +29,12 @@ class Ranks(NamedTuple):
         """Until every rank is here."""
         if self.group is not None:
             dist.barrier(group=self.group)
+
+    def take_first(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite `tensors` with those of the first rank; every rank has the same shapes."""
+        if self.group is not None:
+            for tensor in tensors:
+                dist.broadcast(tensor, group=self.group, group_src=0)
 
     def from_all(self, value: Any) -> list[Any]:
         """Every rank's `value`, in the order of the ranks; plain values and tensors on the CPU."""

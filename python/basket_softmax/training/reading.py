@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from .config import Config
 
 PATHS = ("output", "loss.aliases")  # and the path of every basket
+SOURCES = (("baskets",), ("validation", "baskets"))  # by name
 
 
 class ConfigError(ValueError):
@@ -73,7 +74,7 @@ def load_config(path: str | PathLike[str], changes: Changes | None = None) -> Co
 def make_config(values: dict[str, Any], changes: Changes | None = None, where: str = "config") -> Config:
     """A config from plain values; see `load_config`. Paths are relative to the working directory."""
     for key, value in (changes or {}).items():
-        _set(values, key, value)
+        values = _changed(values, key.split(".") if isinstance(key, str) else key, value)
     try:
         return Config.model_validate(_absolute(values, Path.cwd()))
     except ValidationError as error:
@@ -100,12 +101,16 @@ def to_yaml(config: Config) -> str:
 
 
 def differences(old: Config, new: Config, free: Sequence[str] = ()) -> list[str]:
-    """Lines `key: old value, now new value` of the keys that differ; keys that match a pattern of `free` may."""
+    """Lines `key: old value, now new value` of the keys that differ; values of keys that match a pattern of `free` may.
+
+    A key that only one of them has is a difference in any case.
+    """
     a, b = (dict(_leaves(c.model_dump(mode="json"))) for c in (old, new))
     return [
         f"{key}: {a.get(key)!r}, now {b.get(key)!r}"
         for key in sorted(a.keys() | b.keys())
-        if a.get(key) != b.get(key) and not any(fnmatchcase(key, pattern) for pattern in free)
+        if a.get(key) != b.get(key)
+        and not (key in a and key in b and any(fnmatchcase(key, pattern) for pattern in free))
     ]
 
 
@@ -117,15 +122,17 @@ def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, values
 
 
-def _set(values: dict[str, Any], key: str | tuple[str, ...], value: Any) -> None:
-    *parents, last = key.split(".") if isinstance(key, str) else key
-    for part in parents:
-        inner = values.get(part)
-        if isinstance(inner, str):  # a short form: topk means {name: topk}
-            inner = {"name": inner}
-        values[part] = dict(inner) if isinstance(inner, dict) else {}
-        values = values[part]
-    values[last] = value
+def _changed(
+    values: dict[str, Any], keys: Sequence[str], value: Any, above: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """A copy of the section below the keys `above`, with `value` at the path `keys` in it."""
+    first, *rest = keys
+    if not rest:
+        return {**values, first: value}
+    inner = values.get(first)
+    if isinstance(inner, (str, Path)):  # a short form: data/a means {path: data/a}, topk {name: topk}
+        inner = {"path" if above in SOURCES else "name": inner}
+    return {**values, first: _changed(inner if isinstance(inner, dict) else {}, rest, value, (*above, first))}
 
 
 def _absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -153,8 +160,8 @@ def _absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     for path in PATHS:
         values = mapped(values, path.split("."), full)
-    for path in ("baskets", "validation.baskets"):
-        values = mapped(values, path.split("."), sources)
+    for section in (*SOURCES, ("validation", "pairs")):
+        values = mapped(values, section, sources)
     return values
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..baskets import Baskets
+from ..data.extras import optional
+from ..replacing import replacing
 from .batches import Batches
 from .config import Config
 from .datasets import Datasets, fingerprint, identities_fingerprint, open_datasets
+from .diverged import check_finite
 from .logs import CsvLog, TensorBoardLog
 from .meter import Meter
 from .model import aliases_of, build_backbone, build_head
@@ -23,7 +25,15 @@ from .step import Trainer
 from .validate import validate
 
 # What may change when a run goes on: that the images are the same ones, the checkpoint knows by itself.
-FREE = ("output", "workers", "log.tensorboard", "checkpoint.*", "baskets.*.path", "validation.baskets.*.path")
+FREE = (
+    "output",
+    "workers",
+    "log.tensorboard",
+    "checkpoint.*",
+    "baskets.*.path",
+    "validation.baskets.*.path",
+    "validation.pairs.*",
+)
 
 
 @dataclass(frozen=True)
@@ -47,13 +57,15 @@ def train(config: Config, resume: bool = False) -> Summary:
     Raises:
         ResumeError: the folder holds a run and `resume` is False, or the run in it had another config or other data.
         DataError, BackboneError: the config does not fit the data, or names no usable backbone.
-        Diverged: the loss is NaN or Inf.
+        Diverged: the loss, a weight or an embedding is NaN or Inf; nothing of it is in a checkpoint.
+        MissingExtra: a library that the config needs is not installed.
         OSError: `config.output` cannot be written.
         CheckpointError: the last checkpoint is damaged.
     """
     with joined_ranks(config.device) as ranks:
         folder = RunFolder(config.output)
         check_writable(config.output)
+        check_extras(config)
         start = first_step(folder, config, resume)
         ranks.wait()  # nobody writes before all have looked
         return _train(config, open_datasets(config), folder, start, ranks)
@@ -68,6 +80,12 @@ def make_trainer(config: Config, data: Datasets, batches: Batches, ranks: Ranks)
     trainer = Trainer(config, backbone, head, ranks, batches.steps, batches.steps_per_epoch)
     seed_apart(config.seed, ranks.rank)
     return trainer
+
+
+def check_extras(config: Config) -> None:
+    """A MissingExtra unless what the logs need is installed; images and tables say so when they are opened."""
+    if config.log.tensorboard:
+        optional("tensorboard", "tensorboard", "log.tensorboard")
 
 
 def first_step(folder: RunFolder, config: Config, resume: bool) -> int:
@@ -95,12 +113,6 @@ def first_step(folder: RunFolder, config: Config, resume: bool) -> int:
     return done[-1]
 
 
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(path.name + ".new")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
-
-
 def _train(config: Config, data: Datasets, folder: RunFolder, start: int, ranks: Ranks) -> Summary:
     batches = Batches(config, data.training, ranks.rank, ranks.world)
     trainer = make_trainer(config, data, batches, ranks)
@@ -111,7 +123,8 @@ def _train(config: Config, data: Datasets, folder: RunFolder, start: int, ranks:
     logs = None
     if ranks.first:
         folder.output.mkdir(parents=True, exist_ok=True)
-        _write(folder.config, to_yaml(config))
+        with replacing(folder.config) as file:
+            file.write(to_yaml(config))
         logs = _Logs(config, folder, start)
     per_epoch = batches.steps_per_epoch
     row: dict[str, Any] = {}
@@ -129,11 +142,14 @@ def _train(config: Config, data: Datasets, folder: RunFolder, start: int, ranks:
                     logs.metrics(row)
                     progress.logged(row)
             progress.advance(step)
+            saved = ended or (config.checkpoint.every_steps and step % config.checkpoint.every_steps == 0)
+            if saved:  # and before that measured
+                check_finite(trainer, meter.total(), step)
             if ended and _is_measured(config, epoch):
                 assert config.validation is not None
                 measured = validate(
                     trainer.backbone, data.held_out, batches.dataset.image_format, ranks,
-                    config.validation.fars, max(2, config.batch_size // ranks.world), config.workers,
+                    config.validation.fars, max(2, config.batch_size // ranks.world), config.workers, data.pairs,
                 )  # fmt: skip
                 if logs is not None:
                     found = {"step": step, "epoch": epoch, **measured}
@@ -143,10 +159,13 @@ def _train(config: Config, data: Datasets, folder: RunFolder, start: int, ranks:
                 counted = overlap_candidates(trainer.head, config.log.overlap_cosine, ranks)
                 if logs is not None:
                     logs.overlaps({"step": step, "epoch": epoch, **counted})
-            if ended or (config.checkpoint.every_steps and step % config.checkpoint.every_steps == 0):
+            if saved:
                 save(folder, config, trainer, meter, step, images, identities)
     if logs is not None:
+        if start == batches.steps:
+            row, found = logs.last()
         logs.close()
+    row, found = ranks.from_all((row, found))[0]
     return Summary(batches.steps, row, found)
 
 
@@ -172,6 +191,10 @@ class _Logs:
 
     def overlaps(self, row: dict[str, Any]) -> None:
         self._write(self._overlaps, row, "overlaps")
+
+    def last(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The last rows of metrics.csv and validation.csv."""
+        return self._metrics.last(), self._validation.last()
 
     def _write(self, log: CsvLog, row: dict[str, Any], prefix: str) -> None:
         log.write(row)

@@ -1,0 +1,34 @@
+"""`replacing`: a file that is written aside and renamed into place, so that a crash leaves the old or the new one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Literal
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
+    """An open file that becomes `path` when the block ends, on disk by then; when it raises, `path` is untouched.
+
+    Args:
+        path: a file that is there is replaced; of a link, what it leads to.
+        mode: "w" for UTF-8 whose line ends stay as they are written, "wb" for bytes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    aside = target.with_name(target.name + ".new")
+    text = {} if mode == "wb" else {"encoding": "utf-8", "newline": ""}
+    with open(aside, mode, **text) as file:  # type: ignore[call-overload]
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(aside, target)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
