@@ -65,12 +65,16 @@ BadLabel* bad_label_of_process() {
 }
 
 cudaError_t wait_for_used_devices() {
-  const std::lock_guard<std::mutex> lock(devices().mutex);
-  if (devices().known.empty()) return cudaSuccess;
+  std::map<int, Machine> used;
+  {
+    const std::lock_guard<std::mutex> lock(devices().mutex);  // not while waiting: a device may wait for another thread
+    used = devices().known;
+  }
+  if (used.empty()) return cudaSuccess;
   int current = 0;
   cudaError_t error = cudaGetDevice(&current);
-  for (const auto& device : devices().known) {
-    if (error == cudaSuccess) error = cudaSetDevice(device.first);
+  for (const auto& one : used) {
+    if (error == cudaSuccess) error = cudaSetDevice(one.first);
     if (error == cudaSuccess) error = cudaDeviceSynchronize();
   }
   cudaSetDevice(current);

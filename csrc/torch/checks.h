@@ -1,5 +1,5 @@
-// Checks of tensors shared by the CPU and CUDA op bodies; those of numbers are in
-// common/check_values.h. Each message names the argument, what came and what is allowed.
+// Checks of tensors shared by the CPU and CUDA op bodies; those of numbers are in common/check_values.h. Each message
+// names the argument, what came and what is allowed.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
