@@ -14,8 +14,11 @@ def row_gradient(x: Tensor, row_basket: Tensor | None) -> Tensor:
 
 
 def gradient_like(t: Tensor, rows: int | torch.SymInt) -> Tensor:
-    """An empty gradient [rows, D] in the layout of `t`: a transposed [D, C] parameter gets a transposed one."""
-    transposed = t.stride(0) == 1 and t.stride(1) >= t.shape[0] and t.shape[1] > 1
+    """An empty gradient [rows, D] in the layout of `t`: a transposed [D, C] parameter gets a transposed one.
+
+    What is transposed is what the kernels read so: `is_transposed` of csrc/common/layout.h.
+    """
+    transposed = t.stride(1) != 1 and t.stride(0) == 1
     return t.new_empty((t.shape[1], rows)).t() if transposed else t.new_empty((rows, t.shape[1]))
 
 

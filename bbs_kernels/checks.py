@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ._load import OPS
@@ -15,16 +14,12 @@ def check() -> None:
 
     On the CPU an out-of-range label raises in the call that received it, so there is never anything
     pending. On CUDA the loss of such a row is NaN, and the next call raises; this function waits
-    for the device and raises now.
+    for every device that a loss has run on and raises now.
 
     Raises:
         RuntimeError: a label was out of range in an earlier step; the message names label and range.
     """
-    take = getattr(OPS, "take_bad_label", None)
-    if take is None or not torch.cuda.is_available():
-        return
-    torch.cuda.synchronize()
-    raise_label(take())
+    raise_label(OPS.take_bad_label())
 
 
 def raise_label(found: Tensor) -> None:

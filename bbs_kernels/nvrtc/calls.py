@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import _core  # type: ignore[attr-defined]  # compiled
+from ..operands import check_operands, check_optional, check_subcenters
+from ..rules import GUARD_ROWS
+
 _OPERANDS = {torch.bfloat16: 0, torch.float16: 1}  # Operand of csrc/cuda/plan.h; fp32: 2 as tf32, 3 exact
-MAX_BASKETS = 4096
-MAX_STRIDE = 1 << 27
 
 
 def matrix(t: Tensor) -> tuple[int, int, int, int, int, int]:
@@ -22,13 +24,54 @@ def address(t: Tensor | None) -> int:
     return 0 if t is None else t.data_ptr()
 
 
-def packed(x: Tensor, labels: Tensor, *vectors: Tensor | None) -> tuple[Any, ...]:
-    """The small inputs as the kernels read them: x with unit stride along D, the vectors contiguous."""
+def packed(x: Tensor, w: Tensor, labels: Tensor, *vectors: Tensor | None) -> tuple[Any, ...]:
+    """x and the vectors as the kernels read them: x copied where that is needed or pays beside `w`, contiguous vectors.
+
+    A copy starts on 16 bytes, which a contiguous view may not do.
+    """
     return (
-        x if x.stride(1) == 1 else x.contiguous(),
+        x.clone(memory_format=torch.contiguous_format) if _core.wants_copy(matrix(x), matrix(w)) else x,
         labels.contiguous(),
         *(None if v is None else v.contiguous() for v in vectors),
     )
+
+
+def check_tensors(
+    x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, guard: Tensor | None, aliases: Tensor | None, *,
+    guard_kind: int, subcenters: int, class_index: Tensor | None = None, row_basket: Tensor | None = None,
+    row_alias: Tensor | None = None,
+) -> None:  # fmt: skip
+    """Raise TypeError or ValueError unless dtypes, shapes and devices are what the kernels read without asking."""
+    if class_index is not None:
+        raise ValueError("class_index (Partial FC) came with tensors on CUDA, allowed is None there")
+    check_operands(x, w, labels, offsets)
+    if x.dtype == torch.float64:
+        raise TypeError("x is float64 on CUDA, allowed are float32, float16 and bfloat16")
+    rows, classes = (x.shape[0],), (check_subcenters(subcenters, w),)
+    if (guard is None) == (guard_kind == GUARD_ROWS):
+        raise ValueError(
+            f"guard is {'missing' if guard is None else 'given'} with guard_kind {guard_kind}, "
+            f"allowed is a tensor exactly with guard_kind {GUARD_ROWS}"
+        )
+    check_optional("guard", guard, rows, torch.float32, x.device)
+    check_optional("aliases", aliases, classes, torch.int64, x.device)
+    check_optional("row_basket", row_basket, rows, torch.int64, x.device)
+    check_optional("row_alias", row_alias, rows, torch.int64, x.device)
+
+
+def listed(mined_idx: Tensor) -> int:
+    """k of a call, from what its forward returned."""
+    if mined_idx.dim() != 3:
+        raise ValueError(f"mined_idx has shape {tuple(mined_idx.shape)}, allowed is [B, K, k]")
+    return mined_idx.shape[2]
+
+
+def check_saved(x: Tensor, baskets: int, k: int, **saved: Tensor) -> None:
+    """The same for what a backward gets beside: fp32 [B], mined_idx [B, K, k] int64 and mined_cos [B, K, k] fp32."""
+    for name, value in saved.items():
+        shape = (x.shape[0], baskets, k) if name.startswith("mined") else (x.shape[0],)
+        dtype = torch.int64 if name == "mined_idx" else torch.float32
+        check_optional(name, value, shape, dtype, x.device)
 
 
 def centre_offsets(offsets: Tensor, subcenters: int) -> list[int]:
@@ -42,23 +85,10 @@ def forward_call(
     allow_tf32: bool, row_basket: Tensor | None = None, row_alias: Tensor | None = None, mined_in_lse: bool = True,
     subcenters: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
-    """The call of a forward on packed tensors; see ForwardCall in csrc/cuda/forward_call.h.
+    """The call of a forward on packed tensors seen by `check_tensors`; see ForwardCall in csrc/cuda/forward_call.h.
 
-    Raises:
-        ValueError, TypeError: what the CUDA kernels do not take; the message says what they do.
+    The numbers, strides and offsets in it are checked by whatever of `_core` takes it.
     """
-    if x.dtype == torch.float64:
-        raise TypeError("x is float64 on CUDA, allowed are float32, float16 and bfloat16")
-    if w.stride(1) != 1 and w.stride(0) != 1 and w.shape[1] != 1:
-        raise ValueError(
-            f"w has strides {tuple(w.stride())} on CUDA, allowed is a stride of 1 along the classes or along D: "
-            "pass w.contiguous()"
-        )
-    if max(w.stride()) >= MAX_STRIDE:
-        raise ValueError(f"w has a stride of {max(w.stride())} elements on CUDA, allowed are fewer than 2^27")
-    baskets = offsets.shape[0] - 1
-    if baskets > MAX_BASKETS:
-        raise ValueError(f"offsets has {baskets} baskets, allowed are {MAX_BASKETS} on CUDA")
     return {
         "x": matrix(x),
         "w": matrix(w),
@@ -68,12 +98,12 @@ def forward_call(
         "guard_rows": address(guard),
         "row_basket": address(row_basket),
         "row_alias": address(row_alias),
-        "baskets": baskets,
+        "baskets": offsets.shape[0] - 1,
         "ignore_index": ignore_index,
         "rule": rule,
         "guard_kind": guard_kind,
         "k": k,
-        "skip": skip if k > 0 else 0,
+        "skip": skip,
         "scale": scale,
         "guard_value": guard_value,
         "mined_in_lse": mined_in_lse,

@@ -5,7 +5,7 @@ An argument with its default value does not arrive here: the defaults below are 
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,33 +16,75 @@ from ..checks import NO_LABEL, raise_label
 from ..functional import DEFAULT_WORKSPACE_BYTES
 from . import calls, sources
 
+RESULTS = (
+    "lse",
+    "cos_target",
+    "mined_idx",
+    "mined_cos",
+)  # of cos_lse, by the names that the kernels' argument has
+LOSSES = ("loss", "grad_lse", "grad_cos_t")
 
-@cache
+
+used_devices: set[int] = set()
+_bad_label: list[Tensor] = []  # one, from the first call on
+_tables: dict[
+    tuple[tuple[int, ...], tuple[int, ...], int], tuple[Tensor, Tensor]
+] = {}  # graphs hold the addresses
+
+
 def bad_label() -> Tensor:
     """Where kernels leave a label out of range: [2] int64 in pinned memory, label and number of classes."""
-    return torch.tensor([NO_LABEL, 0], dtype=torch.int64).pin_memory()
+    if not _bad_label:
+        _bad_label.append(torch.tensor([NO_LABEL, 0], dtype=torch.int64).pin_memory())
+    return _bad_label[0]
 
 
-@cache
 def tables(offsets: tuple[int, ...], tile_begin: tuple[int, ...], device: int) -> tuple[Tensor, Tensor]:
     """offsets and first tiles on the device: copied once, so that a step copies nothing and graphs can hold them."""
-    return (
-        torch.tensor(offsets, dtype=torch.int64, device=device),
-        torch.tensor(tile_begin, dtype=torch.int32, device=device),
-    )
+    key = offsets, tile_begin, device
+    if key not in _tables:
+        if is_capturing(device):
+            raise RuntimeError(
+                "a CUDA graph is being captured, and no call with these offsets and this layout of w has run on the "
+                "device: run one step before the capture"
+            )
+        _tables[key] = (
+            torch.tensor(offsets, dtype=torch.int64, device=device),
+            torch.tensor(tile_begin, dtype=torch.int32, device=device),
+        )
+    return _tables[key]
 
 
-def raise_bad_label() -> None:
-    """Raise what an earlier call found, once; never during graph capture."""
-    if torch.cuda.is_current_stream_capturing():
+def is_capturing(device: int) -> bool:
+    """Whether the current stream of a device, which may not be the current device, is being captured."""
+    with torch.cuda.device(device):
+        return torch.cuda.is_current_stream_capturing()
+
+
+def raise_bad_label(device: int) -> None:
+    """Raise what an earlier call found, once; never during graph capture, when pinned memory cannot be had either."""
+    if is_capturing(device):
         return
-    raise_label(take_bad_label())
+    bad_label()
+    raise_label(_take())
 
 
 def take_bad_label() -> Tensor:
-    """[2] int64 on the CPU: the label that a launch found out of range (or NO_LABEL), the classes there were."""
-    found = bad_label().clone()
-    bad_label()[0] = NO_LABEL
+    """[2] int64 on the CPU: the label that a launch found out of range (or NO_LABEL), the classes there were.
+
+    Waits for every device that an op has run on.
+    """
+    for device in sorted(used_devices):
+        torch.cuda.synchronize(device)
+    return _take()
+
+
+def _take() -> Tensor:
+    """What is there now; it is forgotten."""
+    if not _bad_label:
+        return torch.tensor([NO_LABEL, 0], dtype=torch.int64)
+    found = _bad_label[0].clone()
+    _bad_label[0][0] = NO_LABEL
     return found
 
 
@@ -54,13 +96,13 @@ def cos_lse(
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES, subcenters: int = 1,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """CUDA body of `bbs_kernels::cos_lse`."""
-    out = _results(x, labels, offsets, k)
-    _forward(
-        x, w, labels, offsets, guard, aliases, out, class_index, row_basket=row_basket, row_alias=row_alias,
+    check_workspace(workspace_bytes)
+    out = _forward(
+        x, w, labels, offsets, guard, aliases, RESULTS, class_index, row_basket=row_basket, row_alias=row_alias,
         mined_in_lse=mined_in_lse, scale=scale, rule=rule, k=k, skip=skip, guard_kind=guard_kind,
         guard_value=guard_value, ignore_index=ignore_index, allow_tf32=allow_tf32, subcenters=subcenters,
     )  # fmt: skip
-    return *out.values(), x.new_empty(0, dtype=torch.float32)
+    return *out, x.new_empty(0, dtype=torch.float32)
 
 
 def margin_softmax(
@@ -71,27 +113,13 @@ def margin_softmax(
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES, subcenters: int = 1,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """CUDA body of `bbs_kernels::margin_softmax`."""
-    losses = {
-        name: x.new_empty(x.shape[0], dtype=torch.float32) for name in ("loss", "grad_lse", "grad_cos_t")
-    }
-    out = _results(x, labels, offsets, k)
-    _forward(
-        x, w, labels, offsets, guard, aliases, losses | out, class_index,
+    check_workspace(workspace_bytes)
+    out = _forward(
+        x, w, labels, offsets, guard, aliases, LOSSES + RESULTS, class_index,
         margin=(m1, m2, m3, boundary, target_grad), scale=scale, rule=rule, k=k, skip=skip, guard_kind=guard_kind,
         guard_value=guard_value, ignore_index=ignore_index, allow_tf32=allow_tf32, subcenters=subcenters,
     )  # fmt: skip
-    return *losses.values(), *out.values(), x.new_empty(0, dtype=torch.float32)
-
-
-def _results(x: Tensor, labels: Tensor, offsets: Tensor, k: int) -> dict[str, Tensor]:
-    """What cos_lse returns but for the stash, by the name that the kernels' argument has for it."""
-    rows, baskets = x.shape[0], offsets.shape[0] - 1
-    return {
-        "lse": x.new_empty(rows, dtype=torch.float32),
-        "cos_target": x.new_empty(rows, dtype=torch.float32),
-        "mined_idx": labels.new_empty((rows, baskets, k)),
-        "mined_cos": x.new_empty((rows, baskets, k), dtype=torch.float32),
-    }
+    return *out, x.new_empty(0, dtype=torch.float32)
 
 
 def target_cos(
@@ -99,9 +127,8 @@ def target_cos(
     allow_tf32: bool = False, subcenters: int = 1,
 ) -> Tensor:  # fmt: skip
     """CUDA body of `bbs_kernels::target_cos`: only the first kernel of a forward."""
-    cos_t = x.new_empty(x.shape[0], dtype=torch.float32)
-    _forward(
-        x, w, labels, offsets, None, None, {"cos_target": cos_t}, class_index, scale=1.0,
+    (cos_t,) = _forward(
+        x, w, labels, offsets, None, None, ("cos_target",), class_index, scale=1.0,
         rule=1, k=0, skip=0, guard_kind=0, guard_value=0.0, ignore_index=ignore_index,
         allow_tf32=allow_tf32, subcenters=subcenters,
     )  # fmt: skip
@@ -118,21 +145,26 @@ def cos_lse_backward(
     """CUDA body of `bbs_kernels::cos_lse_backward`."""
     from .launcher import Launch, launch, machine_of
 
-    _check_all_classes(class_index)
-    raise_bad_label()
+    calls.check_tensors(
+        x, w, labels, offsets, guard, aliases, guard_kind=guard_kind, subcenters=subcenters, class_index=class_index,
+        row_basket=row_basket, row_alias=row_alias,
+    )  # fmt: skip
+    k = calls.listed(mined_idx)
+    calls.check_saved(
+        x, offsets.shape[0] - 1, k, grad_lse=grad_lse, grad_cos_t=grad_cos_t, lse=lse, cos_t=cos_t,
+        mined_idx=mined_idx, mined_cos=mined_cos,
+    )  # fmt: skip
+    device = x.device.index
+    used_devices.add(device)
+    raise_bad_label(device)
     dx = row_gradient(x, row_basket) if need_dx else x.new_empty(0)
     dw = gradient_like(w, w.shape[0]) if need_dw else w.new_empty(0)
-    if x.shape[0] == 0:
-        return dx, dw.zero_()
-    if not (need_dx or need_dw):
-        return dx, dw
-    device = x.device.index
     x, labels, guard, aliases, row_basket, row_alias = calls.packed(
-        x, labels, guard, aliases, row_basket, row_alias
+        x, w, labels, guard, aliases, row_basket, row_alias
     )
     given = [t.contiguous() for t in (grad_lse, grad_cos_t, lse, mined_idx, mined_cos)]
     call = calls.forward_call(
-        x, w, labels, offsets, guard, aliases, scale=scale, rule=rule, k=mined_idx.shape[2], skip=0,
+        x, w, labels, offsets, guard, aliases, scale=scale, rule=rule, k=k, skip=0,
         guard_kind=guard_kind, guard_value=guard_value, ignore_index=ignore_index, allow_tf32=allow_tf32,
         row_basket=row_basket, row_alias=row_alias, subcenters=subcenters,
     )  # fmt: skip
@@ -140,10 +172,14 @@ def cos_lse_backward(
     by_rows = dx if not need_dx or dx.stride(1) == 1 else dx.new_empty(dx.shape)
     begin = calls.centre_offsets(offsets, call["subcenters"])
     machine = machine_of(device)
+    size = _core.backward_workspace(call, begin, machine, need_dx, need_dw, workspace_bytes)
+    if x.shape[0] == 0:
+        return dx, dw.zero_()
+    if not (need_dx or need_dw):
+        return dx, dw
     on_device, tile_begin = tables(
         tuple(begin), tuple(_core.plan_forward(call, begin, machine)["tile_begin"]), device
     )
-    size = _core.backward_workspace(call, begin, machine, need_dx, need_dw, workspace_bytes)
     workspace = x.new_empty(size, dtype=torch.uint8)
     names = ("offsets", "tile_begin", "grad_lse", "grad_cos_t", "lse", "mined_idx", "mined_cos")
     memory = {
@@ -160,26 +196,34 @@ def cos_lse_backward(
     return dx, dw
 
 
-def _check_all_classes(class_index: Tensor | None) -> None:
-    if class_index is not None:
-        raise ValueError("class_index (Partial FC) came with tensors on CUDA, allowed is None there")
+def check_workspace(workspace_bytes: int) -> None:
+    """ValueError for a negative limit, which a forward takes for its backward."""
+    if workspace_bytes < 0:
+        raise ValueError(f"workspace_bytes is {workspace_bytes}, allowed are values from 0")
+
+
+def _result(name: str, x: Tensor, baskets: int, k: int) -> Tensor:
+    shape = (x.shape[0], baskets, k) if name.startswith("mined") else (x.shape[0],)
+    return x.new_empty(shape, dtype=torch.int64 if name == "mined_idx" else torch.float32)
 
 
 def _forward(
     x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, guard: Tensor | None, aliases: Tensor | None,
-    out: dict[str, Tensor], class_index: Tensor | None, margin: tuple[float, float, float, int, int] | None = None,
+    names: Sequence[str], class_index: Tensor | None, margin: tuple[float, float, float, int, int] | None = None,
     row_basket: Tensor | None = None, row_alias: Tensor | None = None, **numbers,
-) -> None:  # fmt: skip
-    """Fill `out`: all results; with a `margin` the losses too; or cos_target alone, which is the first kernel's."""
+) -> list[Tensor]:  # fmt: skip
+    """What `names` asks for: RESULTS; with a `margin` LOSSES too; or cos_target alone, which is the first kernel's."""
     from .launcher import Launch, launch, machine_of
 
-    _check_all_classes(class_index)
-    raise_bad_label()
-    if x.shape[0] == 0:
-        return
+    calls.check_tensors(
+        x, w, labels, offsets, guard, aliases, guard_kind=numbers["guard_kind"], subcenters=numbers["subcenters"],
+        class_index=class_index, row_basket=row_basket, row_alias=row_alias,
+    )  # fmt: skip
     device = x.device.index
+    used_devices.add(device)
+    raise_bad_label(device)
     x, labels, guard, aliases, row_basket, row_alias = calls.packed(
-        x, labels, guard, aliases, row_basket, row_alias
+        x, w, labels, guard, aliases, row_basket, row_alias
     )
     call = calls.forward_call(
         x, w, labels, offsets, guard, aliases, row_basket=row_basket, row_alias=row_alias, **numbers
@@ -187,6 +231,9 @@ def _forward(
     begin = calls.centre_offsets(offsets, call["subcenters"])
     machine = machine_of(device)
     plan = _core.plan_forward(call, begin, machine)
+    out = {name: _result(name, x, call["baskets"], call["k"]) for name in names}
+    if x.shape[0] == 0:
+        return list(out.values())
     on_device, tile_begin = tables(tuple(begin), tuple(plan["tile_begin"]), device)
     workspace = x.new_empty(plan["workspace"], dtype=torch.uint8)
     memory = {
@@ -213,6 +260,7 @@ def _forward(
         for name, argument in wanted.items()
     ]
     launch(sources.FORWARD, kernels, launches, device)
+    return list(out.values())
 
 
 def register() -> None:

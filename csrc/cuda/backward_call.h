@@ -144,8 +144,8 @@ inline std::vector<BackwardLaunch> backward_launches(const ForwardCall& c, const
   dense.forward = forward;
   dense.rows = rows.rows;
   dense.dense.dw = const_cast<void*>(memory.dw.data);
-  dense.dense.dw_stride = s.w_transposed ? memory.dw.column_stride : memory.dw.row_stride;
-  dense.dense.dw_vectors = has_vectors(c.w) && has_vectors(memory.dw);
+  dense.dense.dw_stride = line_stride(memory.dw, s.w_transposed);
+  dense.dense.dw_vectors = has_vectors(c.w, s.w_transposed) && has_vectors(memory.dw, s.w_transposed);
   place_dense(dense, l.dense, needs, base + l.dense_at);
   add(BackwardKernel::find_baskets, l.dense.basket_blocks, 1, 1, kPrepareThreads, 0, dense);
   for (int32_t n = 0; n < l.dense.runs; ++n) {

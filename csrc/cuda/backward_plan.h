@@ -9,6 +9,11 @@ namespace bbs::cuda {
 
 constexpr int64_t kDenseWorkspace = int64_t{64} << 20;  // default limit for what one run holds, also in schemas.cpp
 
+// A run's tiles are the second dimension of a grid. Its columns are then few enough for ALoader, which steps over 32
+// rows of p_rows in 32 bits of bytes.
+constexpr int64_t kMaxRunTiles = 65535;
+static_assert(kMaxRunTiles * kTileN * 4 * 32 < int64_t{1} << 32, "columns of a run");
+
 struct BackwardNeeds {
   int32_t dx, dw;  // needs_input_grad
 };
@@ -24,7 +29,6 @@ struct BackwardPlan {
   int32_t run_tiles, runs;  // tiles of every run but the last, which may be shorter
   int32_t row_blocks, column_blocks;
   int32_t splits;
-  int32_t threads;
   int32_t basket_blocks;
   int32_t hat_columns;  // the second dimension of normalize_classes
   int32_t coefficient_shared, rows_shared, classes_shared;
@@ -35,7 +39,6 @@ inline BackwardPlan plan_backward(const ForwardShape& s, const int64_t* offsets,
                                   const BackwardNeeds& needs, int64_t workspace_limit) {
   BackwardPlan plan{};
   const int32_t element = operand_bytes(s.operand), tile_k = kRowBytes / element;
-  plan.threads = kThreads;
   plan.tiles = plan_tiles(offsets, s.baskets, class_align(s.w_transposed, s.w_bytes), s.subcenters, nullptr);
   plan.row_blocks = (s.rows + kTileM - 1) / kTileM;
   plan.column_blocks = (s.dim + kTileN - 1) / kTileN;
@@ -52,7 +55,8 @@ inline BackwardPlan plan_backward(const ForwardShape& s, const int64_t* offsets,
       (dx + dw) * rows * element + dx * plan.padded_dim * element + 4 + dw * plan.row_blocks * 4;
   const int64_t fit = workspace_limit / (class_bytes * kTileN + dx * rows * 4);
   const int64_t most = plan.tiles > 0 ? plan.tiles : 1;
-  int64_t run = fit < 1 ? 1 : fit > most ? most : fit;
+  const int64_t bound = most < kMaxRunTiles ? most : kMaxRunTiles;
+  int64_t run = fit < 1 ? 1 : fit > bound ? bound : fit;
   // Blocks of a tile in the grids of coefficients and gradient_classes, the smaller. A run that gives a last few of the
   // multiprocessors one block more than the others takes as long as if all had it: whole waves, or else equal runs.
   const int64_t blocks_of_tile = plan.row_blocks < plan.column_blocks ? plan.row_blocks : plan.column_blocks;

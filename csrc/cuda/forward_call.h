@@ -2,6 +2,7 @@
 // parameters that are launched. The op bodies, the NVRTC launcher and the tests all go through here.
 #pragma once
 
+#include "../common/layout.h"
 #include "plan.h"
 
 namespace bbs::cuda {
@@ -41,13 +42,32 @@ struct ForwardMemory {
   bool target_only;  // prepare_rows alone is launched: its cosines are the result
 };
 
-inline bool is_transposed(const Matrix& w) { return w.column_stride != 1 && w.row_stride == 1; }
+inline bool is_transposed(const Matrix& w) { return bbs::is_transposed(w.row_stride, w.column_stride); }
 
-// 16-byte copies: whole rows of memory are made of 16-byte chunks.
-inline bool has_vectors(const Matrix& m) {
-  const bool transposed = is_transposed(m);
-  const int64_t length = transposed ? m.rows : m.columns, stride = transposed ? m.column_stride : m.row_stride;
-  return length * m.bytes % 16 == 0 && stride * m.bytes % 16 == 0 && reinterpret_cast<uintptr_t>(m.data) % 16 == 0;
+// Elements between the lines of memory, which are its columns when transposed.
+inline int64_t line_stride(const Matrix& m, bool transposed) { return transposed ? m.column_stride : m.row_stride; }
+
+// 16-byte copies: whole lines of memory are made of 16-byte chunks.
+inline bool has_vectors(const Matrix& m, bool transposed) {
+  return (transposed ? m.rows : m.columns) * m.bytes % 16 == 0 && line_stride(m, transposed) * m.bytes % 16 == 0 &&
+         reinterpret_cast<uintptr_t>(m.data) % 16 == 0;
+}
+inline bool has_vectors(const Matrix& x, const Matrix& w) {
+  return has_vectors(x, false) && has_vectors(w, is_transposed(w));
+}
+
+// Elements that the rows of x may span: XLoader keeps the place of a row in 32 bits, of 16 bytes or of elements.
+inline int64_t x_reach(const Matrix& x, const Matrix& w) {
+  return (int64_t{1} << 32) * (has_vectors(x, w) ? 16 / x.bytes : 1);
+}
+inline int64_t x_span(const Matrix& x) { return x.rows > 0 ? (x.rows - 1) * x.row_stride + x.columns : 0; }
+
+// Whether a contiguous copy of x is needed, or pays because w alone would allow 16-byte copies. Beside a sweep, copying
+// a batch costs nothing.
+inline bool wants_copy(const Matrix& x, const Matrix& w) {
+  if (x.columns > 1 && x.column_stride != 1) return true;
+  const bool gains = x.columns * x.bytes % 16 == 0 && has_vectors(w, is_transposed(w)) && !has_vectors(x, false);
+  return gains || (x.row_stride > x.columns && x_span(x) > x_reach(x, w));
 }
 
 inline ForwardShape shape_of(const ForwardCall& c) {
@@ -55,7 +75,7 @@ inline ForwardShape shape_of(const ForwardCall& c) {
   s.operand = c.operand;
   s.w_bytes = c.w.bytes;
   s.w_transposed = is_transposed(c.w);
-  s.vectors = has_vectors(c.x) && has_vectors(c.w);
+  s.vectors = has_vectors(c.x, c.w);
   s.rows = static_cast<int32_t>(c.x.rows);
   s.dim = static_cast<int32_t>(c.x.columns);
   s.centres = static_cast<int32_t>(c.w.rows);
@@ -81,7 +101,7 @@ inline ForwardParams pack_forward(const ForwardCall& c, const ForwardShape& s, c
   q.row_basket = c.row_basket;
   q.row_alias = c.row_alias;
   q.x_stride = c.x.row_stride;
-  q.w_stride = s.w_transposed ? c.w.column_stride : c.w.row_stride;
+  q.w_stride = line_stride(c.w, s.w_transposed);
   q.ignore_index = c.ignore_index;
   q.rows = s.rows;
   q.dim = s.dim;

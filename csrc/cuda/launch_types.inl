@@ -10,6 +10,8 @@ namespace bbs::cuda {
 
 template <class Types>
 auto choose_sweep(const ForwardShape& s, const ForwardPlan& plan) {
+  static_assert(WLoader<Types, true>::kStep == w_pass_rows(Types::Op::kBytes, Types::kStored, Types::kTransposed),
+                "check_call.h bounds the strides of w by it");
   if (s.subcenters > 1)
     return s.vectors ? &cos_lse_sweep<SubcenterTypes<Types, true>> : &cos_lse_sweep<SubcenterTypes<Types, false>>;
   return plan.resident ? &cos_lse_sweep<SweepTypes<Types, true, true>>

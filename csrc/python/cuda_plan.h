@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "../cuda/backward_call.h"
+#include "../cuda/check_call.h"
 #include "../cuda/margin_params.h"
 
 namespace bbs::python {
@@ -38,7 +39,8 @@ T* pointer(const py::dict& values, const char* name) {
   return reinterpret_cast<T*>(values[name].cast<uintptr_t>());
 }
 
-inline cuda::ForwardCall call_from(const py::dict& v) {
+// Checked: what comes here has passed no op body. `offsets` of centres.
+inline cuda::ForwardCall call_from(const py::dict& v, const std::vector<int64_t>& offsets) {
   cuda::ForwardCall c{};
   c.x = matrix_from(v["x"].cast<MatrixTuple>());
   c.w = matrix_from(v["w"].cast<MatrixTuple>());
@@ -51,14 +53,32 @@ inline cuda::ForwardCall call_from(const py::dict& v) {
   c.row_alias = v.contains("row_alias") ? pointer<const int64_t>(v, "row_alias") : nullptr;
   c.baskets = v["baskets"].cast<int64_t>();
   c.ignore_index = v["ignore_index"].cast<int64_t>();
-  c.rule = Rule{v["rule"].cast<int32_t>()};
-  c.guard_kind = GuardKind{v["guard_kind"].cast<int32_t>()};
-  c.k = v["k"].cast<int32_t>();
-  c.skip = v["skip"].cast<int32_t>();
-  c.scale = v["scale"].cast<float>();
-  c.guard_value = v["guard_value"].cast<float>();
-  c.subcenters = v.contains("subcenters") ? v["subcenters"].cast<int32_t>() : 1;
   c.mined_in_lse = !v.contains("mined_in_lse") || v["mined_in_lse"].cast<bool>();
+
+  const auto subcenters = v.contains("subcenters") ? v["subcenters"].cast<int64_t>() : 1;
+  const int64_t classes = check_subcenters(subcenters, c.w.rows);
+  check(static_cast<int64_t>(offsets.size()) == c.baskets + 1 && c.baskets > 0, "offsets has ", offsets.size(),
+        " values, allowed are baskets + 1 = ", c.baskets + 1, ", and a basket");
+  std::vector<int64_t> of_classes;
+  for (const int64_t offset : offsets) {
+    check(offset % subcenters == 0, "offsets has ", offset, ", allowed are multiples of subcenters = ", subcenters,
+          ": rows of w");
+    of_classes.push_back(offset / subcenters);
+  }
+  check_offsets(of_classes.data(), c.baskets, classes);
+  const auto scale = v["scale"].cast<double>();
+  check_scale(scale);
+  const RuleParams rule =
+      check_rule(v["rule"].cast<int64_t>(), v["k"].cast<int64_t>(), v["skip"].cast<int64_t>(),
+                 v["guard_kind"].cast<int64_t>(), v["guard_value"].cast<double>(), of_classes.data(), c.baskets);
+  c.rule = rule.rule;
+  c.guard_kind = rule.guard;
+  c.k = static_cast<int32_t>(rule.k);
+  c.skip = static_cast<int32_t>(rule.skip);
+  c.scale = static_cast<float>(scale);
+  c.guard_value = static_cast<float>(rule.guard_value);
+  c.subcenters = static_cast<int32_t>(subcenters);
+  cuda::check_call(c);
   return c;
 }
 
@@ -69,9 +89,7 @@ struct Planned {
   cuda::ForwardPlan plan;
 
   Planned(const py::dict& values, const std::vector<int64_t>& offsets, const MachineTuple& machine, bool streaming)
-      : call(call_from(values)), shape(cuda::shape_of(call)) {
-    if (static_cast<int64_t>(offsets.size()) != call.baskets + 1)
-      throw py::value_error("offsets has " + std::to_string(offsets.size()) + " values, allowed are baskets + 1");
+      : call(call_from(values, offsets)), shape(cuda::shape_of(call)) {
     shape.streaming = streaming;
     plan = cuda::plan_forward(shape, offsets.data(), machine_from(machine));
   }
@@ -111,7 +129,7 @@ inline py::dict plan_forward(const py::dict& call, const std::vector<int64_t>& o
 }
 
 // (m1, m2, m3, boundary, target_grad)
-using MarginTuple = std::tuple<double, double, double, int32_t, int32_t>;
+using MarginTuple = std::tuple<double, double, double, int64_t, int64_t>;
 
 // The argument of the forward's kernels; with a margin, of merge_margin, which the others' begins.
 inline py::bytes pack_forward(const py::dict& call, const std::vector<int64_t>& offsets, const MachineTuple& machine,
@@ -135,15 +153,18 @@ inline py::bytes pack_forward(const py::dict& call, const std::vector<int64_t>& 
   p.forward.out = packed.out;
   if (!margin) return py::bytes(reinterpret_cast<const char*>(&p.forward), sizeof p.forward);
   const auto [m1, m2, m3, boundary, target_grad] = *margin;
-  p.margin = rounded<float>(combined_margin(m1, m2, m3, Boundary{boundary}, TargetGrad{target_grad}));
+  p.margin = rounded<float>(check_margin(m1, m2, m3, boundary, target_grad));
   p.out = {pointer<float>(memory, "loss"), pointer<float>(memory, "grad_lse"), pointer<float>(memory, "grad_cos_t")};
   return py::bytes(reinterpret_cast<const char*>(&p), sizeof p);
 }
 
 // The gradient's matrices are (address, row stride, column stride), or None where it is not wanted.
-inline cuda::Matrix gradient(const py::object& value, const cuda::Matrix& of) {
+inline cuda::Matrix gradient(const char* name, const py::object& value, const cuda::Matrix& of, bool transposed) {
   if (value.is_none()) return {};
   const auto [address, row, column] = value.cast<std::tuple<uintptr_t, int64_t, int64_t>>();
+  const bool adjacent = transposed ? row == 1 || of.rows <= 1 : column == 1 || of.columns <= 1;
+  check(adjacent, name, " has strides [", row, ", ", column, "], allowed is a stride of 1 along ",
+        transposed ? "the classes, as w is transposed" : "D");
   return {reinterpret_cast<const void*>(address), of.rows, of.columns, row, column, of.bytes};
 }
 
@@ -171,7 +192,9 @@ inline const char* kernel_name(cuda::BackwardKernel kernel) {
 // Bytes that a launcher allocates before it asks for the launches, whose parameters hold their address.
 inline int64_t backward_workspace(const py::dict& call, const std::vector<int64_t>& offsets,
                                   const MachineTuple& machine, bool need_dx, bool need_dw, int64_t workspace_limit) {
+  check_workspace(workspace_limit);
   const Planned made(call, offsets, machine, false);
+  cuda::check_pairs(made.call);
   return cuda::lay_out_backward(made.call, made.shape, offsets.data(), machine_from(machine), {need_dx, need_dw},
                                 workspace_limit)
       .total;
@@ -180,10 +203,12 @@ inline int64_t backward_workspace(const py::dict& call, const std::vector<int64_
 // [(kernel, grid, block, shared bytes, parameter bytes)] in launch order, and what a launcher allocates before.
 inline py::dict plan_backward(const py::dict& call, const std::vector<int64_t>& offsets, const MachineTuple& machine,
                               const py::dict& memory, int64_t workspace_limit) {
+  check_workspace(workspace_limit);
   const Planned made(call, offsets, machine, false);
-  cuda::Matrix dx = gradient(memory["dx"], made.call.x);
+  cuda::check_pairs(made.call);
+  cuda::Matrix dx = gradient("dx", memory["dx"], made.call.x, false);
   if (made.call.row_basket) dx.bytes = 4;  // partial sums
-  const cuda::Matrix dw = gradient(memory["dw"], made.call.w);
+  const cuda::Matrix dw = gradient("dw", memory["dw"], made.call.w, made.shape.w_transposed);
   const cuda::BackwardNeeds needs = {!memory["dx"].is_none(), !memory["dw"].is_none()};
   const cuda::BackwardLayout layout =
       cuda::lay_out_backward(made.call, made.shape, offsets.data(), machine_from(machine), needs, workspace_limit);
@@ -223,6 +248,10 @@ inline void bind_cuda_plan(py::module_& m) {
       py::arg("arch"), py::arg("multiprocessors"),
       "What a plan asks of a device: (multiprocessors, shared bytes of a block, of a multiprocessor); arch as in "
       "sm_80.");
+  m.def(
+      "wants_copy",
+      [](const MatrixTuple& x, const MatrixTuple& w) { return cuda::wants_copy(matrix_from(x), matrix_from(w)); },
+      py::arg("x"), py::arg("w"), "Whether a call takes a contiguous copy of x: the kernels need it, or gain by it.");
   m.def("plan_forward", &plan_forward, py::arg("call"), py::arg("offsets"), py::arg("machine"),
         py::arg("streaming") = false, "Grids, shared memory, workspace bytes and tables of a CUDA forward.");
   m.def("pack_forward", &pack_forward, py::arg("call"), py::arg("offsets"), py::arg("machine"), py::arg("memory"),

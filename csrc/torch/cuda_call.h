@@ -9,15 +9,13 @@
 #include <optional>
 #include <vector>
 
+#include "../cuda/check_call.h"
 #include "../cuda/device.h"
-#include "../cuda/forward_call.h"
 #include "checks.h"
 #include "cuda_tables.h"
 #include "tensors.h"
 
 namespace bbs::ops {
-
-constexpr int64_t kMaxCudaBaskets = 4096;
 
 template <class T>
 T* data(const Tensor& t) {
@@ -44,8 +42,9 @@ inline void* current_stream(int32_t device) {
 
 // What an earlier call found; told once. Never during capture, where an error could not be told from a bad graph.
 inline void raise_bad_label(void* stream) {
+  if (cuda::is_capturing(stream)) return;
   volatile cuda::BadLabel* found = cuda::bad_label_of_process();
-  if (found == nullptr || found->label == cuda::BadLabel::none || cuda::is_capturing(stream)) return;
+  if (found == nullptr || found->label == cuda::BadLabel::none) return;
   const int64_t label = found->label, classes = found->classes;
   found->label = cuda::BadLabel::none;
   check(false, "labels of an earlier call: ", label, " is out of range: allowed are 0 to ", classes - 1,
@@ -97,7 +96,7 @@ struct CudaCall {
            const std::optional<Tensor>& guard_, const std::optional<Tensor>& aliases_,
            const std::optional<Tensor>& class_index, bool allow_tf32, const RuleArguments& a,
            const RowPlaces& places_ = {})
-      : x((check_inputs(x_, w_, labels_, offsets_), on_cuda(x_))),
+      : x((check_inputs(x_, w_, labels_, offsets_), on_cuda(x_, w_))),
         w(w_),
         labels(packed(labels_)),
         guard(packed(guard_)),
@@ -121,44 +120,39 @@ struct CudaCall {
     offsets.assign(data<int64_t>(host), data<int64_t>(host) + host.size(0));
     const auto baskets = static_cast<int64_t>(offsets.size()) - 1;
     check_offsets(offsets.data(), baskets, classes);
-    check(baskets <= kMaxCudaBaskets, "offsets has ", baskets, " baskets, allowed are ", kMaxCudaBaskets, " on CUDA");
     const RuleParams rule = check_rule(a.rule, a.k, a.skip, a.guard_kind, a.guard_value, offsets.data(), baskets);
     check_guard(guard, x, rule.guard);
     if (guard.has_value()) check_here("guard", *guard);
 
     for (int64_t& offset : offsets) offset *= a.subcenters;
     call = describe_call(x, w, labels, guard, aliases, allow_tf32, baskets, rule, a, places);
+    cuda::check_call(call);
     shape = cuda::shape_of(call);
   }
   CudaCall(const CudaCall&) = delete;
   CudaCall& operator=(const CudaCall&) = delete;
 
   Tables tables() const {
-    return tables_of(offsets, cuda::class_align(shape.w_transposed, shape.w_bytes), shape.subcenters, device);
-  }
-
- private:
-  // x with unit stride along D; copying a batch costs nothing beside a sweep.
-  static Tensor on_cuda(const Tensor& x) {
-    check(x.is_cuda(), "x is on the CPU with other tensors on CUDA, allowed is one device for all");
-    return x.stride(1) == 1 ? x : packed(x);
+    return tables_of(offsets, cuda::class_align(shape.w_transposed, shape.w_bytes), shape.subcenters, device, stream);
   }
 
   void check_here(const char* name, const Tensor& t) const {
     check(t.is_cuda() && t.get_device_index() == device, name, " must be on the device of x, cuda:", device);
   }
 
+ private:
+  static Tensor on_cuda(const Tensor& x, const Tensor& w) {
+    check(x.is_cuda(), "x is on the CPU with other tensors on CUDA, allowed is one device for all");
+    if (!cuda::wants_copy(matrix(x), matrix(w))) return x;
+    Tensor copy = torch::stable::new_empty(x, {x.size(0), x.size(1)});  // aligned, which a contiguous view may not be
+    return torch::stable::copy_(copy, x);
+  }
+
   void check_cuda(const std::optional<Tensor>& class_index) const {
     check(!class_index.has_value(), "class_index (Partial FC) came with tensors on CUDA, allowed is None there");
     check(x.scalar_type() != ScalarType::Double, "x is float64 on CUDA, allowed are float32, float16 and bfloat16");
-    check(x.size(0) < int64_t{1} << 31 && x.size(1) <= int64_t{1} << 20, "x has shape ", shape_of(x),
-          ", allowed are fewer than 2^31 rows and at most 2^20 columns");
     check_here("w", w);
     check_here("labels", labels);
-    check(w.stride(1) == 1 || w.stride(0) == 1 || w.size(1) == 1, "w has strides [", w.stride(0), ", ", w.stride(1),
-          "] on CUDA, allowed is a stride of 1 along the classes or along D: pass w.contiguous()");
-    const int64_t longest = std::max(w.stride(0), w.stride(1));  // the kernels step over 32 rows in 32 bits
-    check(longest < int64_t{1} << 27, "w has a stride of ", longest, " elements on CUDA, allowed are fewer than 2^27");
   }
 };
 

@@ -34,8 +34,12 @@ struct Saved {
     check(mined_idx.scalar_type() == ScalarType::Long && mined_idx.numel() == slots &&
               mined_cos.scalar_type() == ScalarType::Float && mined_cos.numel() == slots,
           "mined_idx and mined_cos must be the [B, K, k] tensors that cos_lse returned");
-    check(slots + rows < int64_t{1} << 31, "the rows list ", slots,
-          " classes of other baskets, allowed are fewer than 2^31 in a batch on CUDA");
+    in.check_here("grad_lse", grad_lse);
+    in.check_here("grad_cos_t", grad_cos_t);
+    in.check_here("lse", lse);
+    in.check_here("mined_idx", mined_idx);
+    in.check_here("mined_cos", mined_cos);
+    cuda::check_pairs(in.call);
   }
 };
 
@@ -60,7 +64,7 @@ struct Forward {
         cuda::pack_forward(in.call, in.shape, plan,
                            {data<int64_t>(tables.offsets),
                             data<int32_t>(tables.tile_begin),
-                            cuda::bad_label_of_process(),
+                            cuda::known_bad_label(),
                             {data<float>(lse), data<float>(cos_t), data<int64_t>(mined_idx), data<float>(mined_cos)},
                             workspace.data_ptr(),
                             false});
@@ -153,7 +157,7 @@ Tensor target_cos(const Tensor& x, const Tensor& w, const Tensor& labels, const 
   const cuda::ForwardParams params = cuda::pack_forward(in.call, in.shape, plan,
                                                         {data<int64_t>(tables.offsets),
                                                          data<int32_t>(tables.tile_begin),
-                                                         cuda::bad_label_of_process(),
+                                                         cuda::known_bad_label(),
                                                          {nullptr, data<float>(cos_t), nullptr, nullptr},
                                                          workspace.data_ptr(),
                                                          true});
@@ -208,10 +212,12 @@ Tensor margin_parameters(const Tensor& x, const Tensor& w, const Tensor& labels,
 }
 
 // The label that an earlier launch found out of range, and how many classes there were: [2] int64 on the CPU, the first
-// BadLabel::none where there was none. Reading forgets it. The caller waits for the device.
+// BadLabel::none where there was none. Waits for every device that an op has run on. Reading forgets it.
 Tensor take_bad_label() {
+  const cudaError_t error = cuda::wait_for_used_devices();
+  check(error == cudaSuccess, "a device failed: ", cuda::launch_error_text(error));
   Tensor found = torch::stable::empty({2}, ScalarType::Long);
-  volatile cuda::BadLabel* pending = cuda::bad_label_of_process();
+  volatile cuda::BadLabel* pending = cuda::known_bad_label();
   data<int64_t>(found)[0] = pending ? pending->label : cuda::BadLabel::none;
   data<int64_t>(found)[1] = pending ? pending->classes : 0;
   if (pending) pending->label = cuda::BadLabel::none;

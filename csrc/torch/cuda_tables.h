@@ -11,6 +11,7 @@
 #include <mutex>
 #include <vector>
 
+#include "../cuda/device.h"
 #include "../cuda/plan.h"
 #include "checks.h"
 
@@ -28,8 +29,9 @@ Tensor to_device(const std::vector<T>& values, ScalarType type, const torch::sta
   return torch::stable::to(host, std::nullopt, std::nullopt, device);
 }
 
-// `offsets` of centres.
-inline Tables tables_of(const std::vector<int64_t>& offsets, int32_t align, int32_t subcenters, int32_t device_index) {
+// `offsets` of centres. While `stream` is captured nothing can be copied.
+inline Tables tables_of(const std::vector<int64_t>& offsets, int32_t align, int32_t subcenters, int32_t device_index,
+                        void* stream) {
   static std::mutex mutex;
   static auto* const kept = new std::map<std::vector<int64_t>, Tables>;  // never emptied: graphs hold the addresses
   std::vector<int64_t> key = {device_index, align, subcenters};
@@ -37,6 +39,9 @@ inline Tables tables_of(const std::vector<int64_t>& offsets, int32_t align, int3
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = kept->find(key);
   if (found != kept->end()) return found->second;
+  check(!cuda::is_capturing(stream),
+        "a CUDA graph is being captured, and no call with these offsets and this layout of w has run on the device: "
+        "run one step before the capture");
   std::vector<int32_t> tile_begin(offsets.size());
   cuda::plan_tiles(offsets.data(), static_cast<int32_t>(offsets.size()) - 1, align, subcenters, tile_begin.data());
   const torch::stable::Device device(torch::headeronly::DeviceType::CUDA, device_index);

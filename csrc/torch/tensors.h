@@ -6,6 +6,7 @@
 
 #include <optional>
 
+#include "../common/layout.h"
 #include "checks.h"
 
 namespace bbs::ops {
@@ -40,8 +41,8 @@ inline Tensor new_matrix(const Tensor& like, int64_t outer, int64_t inner) {
 inline Tensor gradient_for(const Tensor& t, int64_t rows, bool wanted,
                            Tensor (*make)(const Tensor&, int64_t, int64_t) = new_matrix) {
   if (!wanted) return torch::stable::new_empty(t, {0});
-  const bool transposed = t.stride(0) == 1 && t.stride(1) >= t.size(0) && t.size(1) > 1;
-  return transposed ? torch::stable::transpose(make(t, t.size(1), rows), 0, 1) : make(t, rows, t.size(1));
+  return is_transposed(t.stride(0), t.stride(1)) ? torch::stable::transpose(make(t, t.size(1), rows), 0, 1)
+                                                 : make(t, rows, t.size(1));
 }
 
 // The rows of a batch as one shard of the classes sees them, both on the device of x; see schemas.cpp.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bbs_kernels._layout import gradient_like
+from bbs_kernels._load import OPS
+
 from .agree import check_backward, check_forward, settle
 from .problem import make, upstream
 from .strategies import LAYOUTS, layout
@@ -59,3 +62,26 @@ def test_strided_labels_offsets_aliases_and_upstream_gradients() -> None:
     full = problem.kernel_gradients(torch.ones(37), torch.ones(37))
     for a, b in zip(problem.kernel_gradients(one, one), full, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("strides", [(23, 1), (1, 57), (1, 0), (1, 4), (0, 1), (1, 1), (40, 1), (1, 100)])
+@pytest.mark.parametrize("depth", [23, 1])
+def test_gradients_of_views_that_overlap_have_the_layout_that_is_announced(
+    strides: tuple, depth: int
+) -> None:
+    """The op and its fake version decide by the rule of the kernels, where columns overlap or are one as well."""
+    problem = make(rows=19, depth=depth, sizes=(50, 7))
+    memory = torch.randn(57 * 101)
+    w = memory.as_strided((57, depth), strides)
+    u, t = (v.float() for v in upstream(problem))
+    want = problem.replace(w=w.contiguous()).kernel_gradients(u, t)
+    dx, dw = problem.replace(w=w).kernel_gradients(u, t)
+    assert torch.equal(dx, want[0])
+    assert torch.equal(dw, want[1])
+    lse, cos_t, idx, cos = problem.kernel()
+    real = OPS.cos_lse_backward(
+        u, t, problem.x, w, problem.labels, problem.offsets, lse, cos_t, idx, cos, torch.zeros(0), None, None,
+        problem.scale, 3, 0, 0.0, -1, None, True, True,
+    )[1]  # fmt: skip
+    assert real.stride() == gradient_like(w, 57).stride()
+    assert (real.stride(1) != 1 and real.stride(0) == 1) == (strides[0] == 1 and strides[1] != 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -163,3 +166,60 @@ def test_what_is_not_supported_says_so(change):
         bs.functional.basket_softmax(
             x, w, labels, loss.baskets.offsets, margin=loss.margin, scale=64.0, mining=loss.mining
         )
+
+
+CAPTURED_FIRST = """
+import pytest, torch
+import basket_softmax as bs
+loss = bs.ArcFaceLoss(100, 64).cuda()
+x, labels = torch.randn(8, 64).cuda(), torch.arange(8).cuda()
+labels[3] = 100
+torch.cuda.synchronize()
+with pytest.raises(RuntimeError, match="run one step before the capture"):
+    with torch.cuda.graph(torch.cuda.CUDAGraph()):
+        loss(x, labels)
+loss(x, labels)
+with pytest.raises(RuntimeError, match="100 is out of range"):
+    bs.check()
+"""
+
+
+def test_a_first_call_during_capture_says_so_and_later_labels_are_told():
+    done = subprocess.run([sys.executable, "-c", CAPTURED_FIRST], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_check_tells_a_label_of_another_device():
+    loss, (x, labels) = head().to("cuda:1"), batch()
+    labels[3] = 3000
+    with torch.cuda.device(1):
+        torch.cuda._sleep(500_000_000)
+    loss(x.to("cuda:1"), labels.to("cuda:1"))
+    with pytest.raises(RuntimeError, match="3000 is out of range"):
+        bs.check()
+
+
+def test_an_unaligned_x_gives_the_same():
+    loss, (x, labels) = head(), batch()
+    want = step(loss, x, labels)
+    wide = torch.randn(64, WIDTH + 3, device="cuda")
+    wide[:, 1 : 1 + WIDTH] = x.detach()
+    got = step(loss, wide[:, 1 : 1 + WIDTH].detach().requires_grad_(), labels)
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+@pytest.mark.parametrize("strides", [(1, 0), (1, 40), (0, 1)])
+def test_a_w_that_overlaps_gets_its_gradient(strides):
+    generator = torch.Generator().manual_seed(0)
+    w = torch.randn(4000, generator=generator).cuda().as_strided((100, WIDTH), strides)
+    x, labels = batch(classes=100)
+    arguments = (torch.tensor([0, 60, 100]),)
+    grads = []
+    for centres in (w, w.contiguous()):
+        leaf = centres.detach().requires_grad_()
+        loss = bs.functional.basket_softmax(
+            x, leaf, labels, *arguments, margin=bs.ArcFace(0.3), scale=16.0, mining=bs.TopK(k=3)
+        )
+        grads.append(torch.autograd.grad(loss, leaf)[0])
+    torch.testing.assert_close(*grads)

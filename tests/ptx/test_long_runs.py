@@ -1,0 +1,60 @@
+"""Runs of the backward where the workspace would hold more than a grid, or a 32-bit step, can: plans only."""
+
+from __future__ import annotations
+
+import pytest
+from executor import _core
+
+pytestmark = pytest.mark.ptx
+
+MACHINE = _core.machine_of(90, 132)
+NAMES = ("offsets", "tile_begin", "grad_lse", "grad_cos_t", "lse", "mined_idx", "mined_cos", "workspace")
+GRID_Y = 65535
+
+
+def plan(rows: int, dim: int, classes: int, element: int, needs: tuple[bool, bool], limit: int) -> dict:
+    call = {
+        "x": (0, rows, dim, dim, 1, element), "w": (0, classes, dim, dim, 1, element),
+        "operand": 0 if element == 2 else 3, "labels": 0, "aliases": 0, "guard_rows": 0, "baskets": 1,
+        "ignore_index": -1, "rule": 1, "guard_kind": 0, "k": 0, "skip": 0, "scale": 64.0, "guard_value": 0.0,
+    }  # fmt: skip
+    gradients = {name: (0, dim, 1) if need else None for name, need in zip(("dx", "dw"), needs, strict=True)}
+    return _core.plan_backward(call, [0, classes], MACHINE, {**dict.fromkeys(NAMES, 0), **gradients}, limit)
+
+
+def grids(made: dict, kernel: str) -> list[tuple[int, int, int]]:
+    return [grid for name, grid, *_ in made["launches"] if name == kernel]
+
+
+@pytest.mark.parametrize(
+    ("dim", "classes", "needs", "limit"),
+    [
+        (512, 10_000_000, (False, True), 4 << 30),
+        (512, 10_000_000, (True, True), 16 << 30),
+        (128, 9_000_000, (True, True), 8 << 30),
+    ],
+)
+def test_tiles_of_a_run_fit_the_grid(dim: int, classes: int, needs: tuple[bool, bool], limit: int) -> None:
+    """`coefficients` has the tiles of a run in y: 78125 of them were an invalid launch."""
+    made = plan(128, dim, classes, 2, needs, limit)
+    tiles = [y for _, y, _ in grids(made, "coefficients")]
+    assert len(tiles) == made["runs"] > 1
+    assert sum(tiles) == -(-classes // 128)
+    assert max(tiles) <= GRID_Y
+    assert tiles[0] > 0.99 * min(GRID_Y, -(-classes // 128) / 2)
+    assert all(max(y, z) <= GRID_Y for _, (_, y, z), *_ in made["launches"])
+
+
+@pytest.mark.parametrize(("element", "dim"), [(4, 32), (2, 32)])
+def test_columns_of_a_run_do_not_wrap_the_step_of_a_loader(element: int, dim: int) -> None:
+    """ALoader steps over 32 rows of p_rows in 32 bits: at 2^27 bytes a row it read the same row 32 times."""
+    made = plan(128, dim, 40_000_000, element, (True, False), 32 << 30)
+    first = grids(made, "coefficients")[0]
+    assert first[1] * 128 * element * 32 < 2**32
+    assert len(grids(made, "gradient_rows")) == made["runs"]
+
+
+def test_a_run_that_fits_is_as_it_was() -> None:
+    made = plan(1024, 512, 1_000_000, 2, (True, True), 64 << 20)
+    assert grids(made, "coefficients")[0] == (8, 99, 1)
+    assert made["runs"] == 79
