@@ -50,6 +50,20 @@ def test_finds_the_pairs_of_the_definition(monkeypatch, kind, dtype, coarse):
     agree(x, offsets, kind)
 
 
+@pytest.mark.parametrize("kind", SEARCHES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("coarse", [torch.bfloat16, torch.float32])
+def test_autocast_around_the_search_changes_nothing(monkeypatch, kind, dtype, coarse):
+    """With fp16 it was an error inside torch."""
+    monkeypatch.setattr(cosines, "fastest_dtype", lambda: coarse)
+    x, offsets = centres(SIZES, 24)
+    x = torch.cat((x[:-40], x[-40:-39] + 1e-4 * x[-40:]))  # near one another: the fine screen is taken as well
+    want = SEARCHES[kind](x, offsets)
+    with torch.autocast("cpu", dtype):
+        found = SEARCHES[kind](x, offsets)
+    assert all(torch.equal(a, b) for a, b in zip(found, want, strict=True))
+
+
 @pytest.mark.parametrize("kind", ["each", "all"])
 @pytest.mark.parametrize("subcenters", [1, 2, 3, 5])
 @pytest.mark.parametrize(("zeros", "minimum"), [(0.0, -1.0), (0.4, -1.0), (0.2, 0.5)])

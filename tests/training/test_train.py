@@ -99,6 +99,14 @@ def test_linking(small):
     assert trainer.linker.step == 12
 
 
+@pytest.mark.parametrize("amp", ["fp16", "bf16"])
+def test_linking_under_autocast(small, amp):
+    """The matching is inside of the step's autocast; with fp16 it was an error inside torch."""
+    config = small(epochs=1, amp=amp, loss__linking={"exclude": -0.9, "share": -0.5, "every": 2})
+    train(config)
+    assert all(row["linked"] > 0 for row in rows_of(config.output / "metrics.csv"))
+
+
 def test_a_head_that_these_baskets_do_not_allow(small):
     lists = {f"b{i}": small().baskets["one"].path for i in range(2)}
     config = small(baskets=lists, loss__mining={"name": "topk", "k": 128, "skip": 0})

@@ -30,7 +30,10 @@ class Scan:
         self.memory = torch.empty(side * side, dtype=cosines.coarse.dtype)
 
     def __call__(self, a: slice, b: slice, of_a: Nearest, of_b: Nearest) -> None:
-        """All pairs of `a` and `b`, in rising order; ranges that overlap are the same one, with `of_a` is `of_b`."""
+        """All pairs of `a` and `b`, in rising order; ranges that overlap are the same one, with `of_a` is `of_b`.
+
+        Autocast is off meanwhile: a training step may be inside of it, and the error bounds hold without it only.
+        """
         for rows in _tiles(a):
             for columns in _tiles(b):
                 if a == b and columns.start < rows.start:
@@ -38,7 +41,8 @@ class Scan:
                 here = of_a[slice(rows.start - a.start, rows.stop - a.start)]
                 there = of_b[slice(columns.start - b.start, columns.stop - b.start)]
                 sides = [(1, here, rows, columns), (0, there, columns, rows)]
-                self._tile(sides[:1] if rows == columns else sides)  # on the diagonal, rows say it all
+                with torch.autocast("cpu", enabled=False):
+                    self._tile(sides[:1] if rows == columns else sides)  # on the diagonal, rows say it all
                 if self.progress is not None:
                     n = rows.stop - rows.start
                     self.progress(n * (n - 1) // 2 if rows == columns else n * (columns.stop - columns.start))
