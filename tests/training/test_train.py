@@ -352,3 +352,61 @@ def test_a_library_that_is_missing_is_told_before_anything_is_written(small, mon
     with pytest.raises(MissingExtra, match=r'log\.tensorboard needs tensorboard: pip install "bbs-kernels'):
         train(config)
     assert not config.output.exists()
+
+
+@pytest.mark.parametrize("name", ["[/a]", "[bold]a", "a:smile:b"])
+def test_names_with_markup_are_printed_as_they_are(small, folders, tmp_path, capsys, name):
+    """Rich takes brackets as styles and colons as emoji unless told not to; a closing tag stopped the run."""
+    config = small(
+        epochs=1,
+        baskets={name: folders / "basket0", "two": folders / "basket1"},
+        validation={"baskets": {name: folders / "held"}, "fars": [0.1]},
+        output=tmp_path / f"mk{name}" / name,
+    )
+    train(config)
+    told = capsys.readouterr().out
+    assert told.startswith(f"{name}: 24 images of 6 identities\n")
+    assert f"held out of {name}: 16 images" in told
+    assert told.endswith(f"written to {config.output}\n")
+
+
+def test_what_a_basket_leaves_out_is_printed_before_training(small, folders, tmp_path, capsys):
+    shutil.copytree(folders / "basket0", tmp_path / "own")
+    (tmp_path / "own" / "loose.png").write_bytes(b"")
+    (tmp_path / "own" / "id000" / "moving.gif").write_bytes(b"")
+    (tmp_path / "own" / "nobody").mkdir()
+    shutil.copytree(folders / "held", tmp_path / "held")
+    (tmp_path / "held" / "list.txt").write_bytes(b"")
+    baskets = {"one": tmp_path / "own", "two": folders / "basket1"}
+    train(small(epochs=1, baskets=baskets, validation={"baskets": {"one": tmp_path / "held"}, "fars": [0.1]}))
+    told = capsys.readouterr().out.splitlines()
+    assert told[1].startswith("  left out on opening: ")
+    assert all(what in told[1] for what in ("loose.png", "id000/moving.gif", "nobody"))
+    assert told[4] == "  left out on opening: files that are not images: 1 (list.txt)"
+    train(
+        small(
+            epochs=1,
+            baskets=baskets,
+            validation={"fraction": 0.34, "fars": [0.1]},
+            output=tmp_path / "fraction",
+        )
+    )
+    assert (
+        capsys.readouterr().out.count("left out on opening") == 1
+    )  # what is held out is a share of the same basket
+
+
+def test_a_first_epoch_without_a_row_has_no_loss_to_print(small, folders, capsys):
+    train(
+        small(epochs=1, log__every_steps=7, validation={"baskets": {"held": folders / "held"}, "fars": [0.1]})
+    )
+    assert "epoch 1: loss " in capsys.readouterr().out  # the last step has a row in any case
+    train(
+        small(
+            epochs=2, log__every_steps=99, output=small().output / "two",
+            validation={"baskets": {"held": folders / "held"}, "fars": [0.1]},
+        )
+    )  # fmt: skip
+    told = capsys.readouterr().out
+    assert "epoch 1: rank-1 " in told
+    assert "epoch 2: loss " in told

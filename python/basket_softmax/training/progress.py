@@ -20,9 +20,13 @@ class Progress:
     """A context manager around the training loop; silent on every rank but the first."""
 
     def __init__(self, config: Config, data: Datasets, batches: Batches, start: int, ranks: Ranks) -> None:
-        self._console = Console(quiet=not ranks.first, highlight=False, soft_wrap=True)
+        self._console = (
+            Console(  # names of baskets and folders are text, whatever brackets and colons they hold
+                quiet=not ranks.first, highlight=False, soft_wrap=True, markup=False, emoji=False
+            )
+        )
         self._bar = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -35,10 +39,15 @@ class Progress:
             self._console.print(
                 f"{basket.name}: {len(basket):,} images of {len(basket.identities):,} identities"
             )
+            if basket.skipped:
+                self._console.print(f"  left out on opening: {basket.skipped}")
+        told = [basket.skipped for basket in data.training]
         for basket in data.held_out:
             self._console.print(
                 f"held out of {basket.name}: {len(basket):,} images of {len(basket.identities):,} identities"
             )
+            if basket.skipped and not any(basket.skipped is one for one in told):  # not a share of one above
+                self._console.print(f"  left out on opening: {basket.skipped}")
         for pairs in data.pairs:
             self._console.print(f"pairs of {pairs.images.name}: {len(pairs.same):,}")
         ranks_text = "" if ranks.world == 1 else f" on {ranks.world} ranks"
@@ -71,9 +80,10 @@ class Progress:
 
     def measured(self, row: dict[str, Any]) -> None:
         """A row of validation.csv; the means over the held-out baskets are shown."""
-        numbers = [
+        numbers = [self._loss.strip()] if self._loss else []
+        numbers += [
             f"{SHOWN.get(key) or key.upper()} {100 * value:.1f} %"
             for key, value in row.items()
             if key not in ("step", "epoch") and "/" not in key
         ]
-        self._console.print(f"epoch {row['epoch']}:{self._loss}, {', '.join(numbers)}")
+        self._console.print(f"epoch {row['epoch']}: {', '.join(numbers)}")
