@@ -18,8 +18,8 @@ from typing import Any
 from torch import Tensor
 
 NOT_FUSED = (
-    "which changes the negatives: that works in one process and with the optimisers of torch.optim, not yet under a "
-    "process group or FusedSGD"
+    "which changes the negatives: that works in one process, with one centre for each class and with the optimisers of "
+    "torch.optim, not yet under a process group, with sub-centres or FusedSGD"
 )
 
 

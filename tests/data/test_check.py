@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from basket_softmax.data import ImageFormat, check_baskets, open_basket
 from basket_softmax.data.duplicates import ACROSS_BASKETS, SAME_IDENTITY, TWO_IDENTITIES, find_duplicates
@@ -86,6 +87,26 @@ def test_equal_images_by_kind(tmp_path):
     assert "2 × the same image under two identities of one basket, so one label is wrong:\n" in text
     assert f"  {web}/1/wrong.png = {web}/2/0.png\n" in text
     assert f"  {web}/0/3.png = {film}/0/four.png = {film}/1/four.png\n" in text
+    assert f"  {web}/2/both.png (web) = {film}/0/0.png (film)\n" in text
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+@pytest.mark.parametrize("decode", [False, True])
+def test_pixels_without_a_fixed_range_are_found_in_the_header(tmp_path, mode, decode):
+    """Training stopped at such an image, long after a check that had called it good."""
+    web = clean(tmp_path)[0]
+    Image.fromarray(np.zeros((9, 7), np.float32 if mode == "F" else np.int32)).save(web / "1" / "depth.tif")
+    report = check_baskets([opened(web)], FORMAT, decode=decode)
+    assert not report.ok
+    assert f"/1/depth.tif: pixels are of mode '{mode}', allowed are 8 and 16 bits per channel\n" in str(
+        report
+    )
+
+
+def test_names_with_commas_stay_whole_in_the_lines_of_equal_images(tmp_path):
+    web = clean(tmp_path)[0]
+    write_tree(web, {"0/a, b.png": 3})
+    assert f"  {web}/0/3.png = {web}/0/a, b.png\n" in str(check_baskets([opened(web)], FORMAT))
 
 
 def test_equal_images_that_labels_agree_with_are_ok(tmp_path):

@@ -91,6 +91,16 @@ def test_links_are_followed_and_loops_end(tmp_path):
     assert [basket.read(i) for i in range(4)] == [encoded(2), encoded(0), encoded(0), encoded(1)]
 
 
+def test_a_link_to_itself_does_not_refuse_the_basket(tmp_path):
+    write_tree(tmp_path, {"web/anna/3.png": 2, "web/bert/in/4.png": 3})
+    for link in ("self", "anna/self", "bert/in/self.png"):
+        (tmp_path / "web" / link).symlink_to(tmp_path / "web" / link)
+    with pytest.warns(UserWarning, match=r"links to themselves: 3 \(self, anna/self, bert/in/self.png\)"):
+        basket = open_basket(tmp_path / "web")
+    assert basket.identities == ["anna", "bert"]
+    assert [basket.read(i) for i in range(2)] == [encoded(2), encoded(3)]
+
+
 def test_names_that_are_not_utf8(tmp_path):
     folder = os.fsencode(tmp_path) + b"/web/caf\xe9"
     os.makedirs(folder)

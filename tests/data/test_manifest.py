@@ -145,3 +145,31 @@ def test_many_rows_cost_arrays_and_no_objects(folder):
     assert basket.where(count - 1) == f"{folder}/{count - 1:09d}.jpg"
     assert basket.identities[-1] == "1999"
     assert np.array_equal(basket.labels, np.arange(count) // 100)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_blanks_at_an_end_do_not_double_the_identities(folder, suffix):
+    table = {"identity": ["anna", "bert", "anna ", "bert", "bert"], "path": PATHS}
+    with pytest.raises(
+        ValueError, match=r"'identity' of .* has the identities 'anna' and 'anna ', which only blanks"
+    ):
+        open_basket(written(folder / f"faces{suffix}", table))
+    table["identity"] = [
+        " anna",
+        "bert b",
+        "bertb",
+        " anna",
+        "bert b",
+    ]  # told apart by more, or written in one way
+    assert len(open_basket(written(folder / f"faces{suffix}", table)).identities) == 3
+
+
+@pytest.mark.skipif(not hasattr(pa, "string_view"), reason="pyarrow before 16")
+def test_string_views_of_parquet(folder):
+    views = {
+        name: pa.array(column).cast(pa.string_view())
+        for name, column in (("identity", IDENTITIES), ("path", PATHS))
+    }
+    basket = open_basket(written(folder / "faces.parquet", views))
+    assert basket.identities == ["007", "7", "n2", "n10"]
+    assert [basket.read(i) for i in range(5)] == [encoded(number) for number in (0, 1, 2, 3, 3)]

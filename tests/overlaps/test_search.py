@@ -57,7 +57,9 @@ def test_autocast_around_the_search_changes_nothing(monkeypatch, kind, dtype, co
     """With fp16 it was an error inside torch."""
     monkeypatch.setattr(cosines, "fastest_dtype", lambda: coarse)
     x, offsets = centres(SIZES, 24)
-    x = torch.cat((x[:-40], x[-40:-39] + 1e-4 * x[-40:]))  # near one another: the fine screen is taken as well
+    x = torch.cat(
+        (x[:-40], x[-40:-39] + 1e-4 * x[-40:])
+    )  # near one another: the fine screen is taken as well
     want = SEARCHES[kind](x, offsets)
     with torch.autocast("cpu", dtype):
         found = SEARCHES[kind](x, offsets)

@@ -163,12 +163,27 @@ def test_numbers_as_people_write_them(tmp_path):
             {"baskets__a": {"path": "x", "share": 1}},
             "baskets.a.share: unknown key, allowed are path, image_column, ",
         ),
-        ({"baskets": {}}, "baskets: {}, allowed is"),
+        ({"baskets": {}}, "baskets: {}, allowed is at least one entry"),
+        ({"baskets": {"a": "x", 1: "y"}}, "baskets: the name 1 is no text, allowed is '1', in quotes"),
+        (
+            {"validation": {"pairs": {True: "x"}}},
+            "validation.pairs: the name True is no text, allowed is 'True', in",
+        ),
+        ({"validation": {"pairs": {"a": 3}}}, "validation.pairs.a: 3, allowed is a path"),
+        ({"image__size": "a"}, "image.size: 'a', allowed is a valid integer or a valid tuple"),
+        (
+            {"image__size": [1, 2, 3]},
+            "image.size: [1, 2, 3], allowed is a valid integer or at most 2 entries",
+        ),
+        ({"log": {1: 2}}, "log.1: unknown key, allowed are names"),
+        ({"validation": {"pairs": {}}}, "validation.pairs: {}, allowed is at least one entry"),
+        ({"validation": {"fraction": 0.1, "fars": []}}, "validation.fars: [], allowed is at least one entry"),
         (
             {"validation": {"baskets": {"v": {"path": "v", "proportion": 1.0}}}},
             "validation.baskets.v.proportion: unknown key, allowed are path, image_column, identity_column",
         ),
-        ({"device": "tpu"}, "device: 'tpu', allowed is what matches"),
+        ({"device": "tpu"}, "device: 'tpu', allowed is cpu, cuda or cuda:N"),
+        ({"backbone__factory": "nets"}, "backbone.factory: 'nets', allowed is module:callable or timm:NAME"),
         (
             {"baskets__a": {"path": "x", "proportion": 2.0}},
             "baskets.b.proportion is null, allowed is a number, since a has one",
@@ -183,7 +198,8 @@ def test_numbers_as_people_write_them(tmp_path):
         ),
         (
             {"loss__margin": "curricularface", "loss__subcenters": 2},
-            "loss.subcenters is 2 with loss.margin: curricularface, ",
+            "loss.subcenters is 2 with loss.margin: curricularface, which changes the negatives: that works in one "
+            "process, with one centre for each class and ",
         ),
         ({"loss__subcenters": 17}, "loss.subcenters: 17, allowed is "),
         (
@@ -281,3 +297,39 @@ def test_pair_files_are_relative_to_the_config(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = load_config(file, {"validation.pairs.cfp": "cfp.bin"})
     assert made.validation.pairs == {"lfw": tmp_path / "sub" / "lfw.bin", "cfp": tmp_path / "cfp.bin"}
+
+
+def test_merge_keys_of_yaml(tmp_path: Path):
+    """What the mapping itself says wins; a section may be merged before it is read, and merge others."""
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "baskets:\n  a: &a {path: data/a, identity_column: who}\n  b: &b {<<: *a, path: data/b}\n"
+        "  c: {<<: *b, identity_column: name, path: data/c}\n  d: {<<: [*b, *a], path: data/d}\n"
+        "validation: {baskets: {v: &v {<<: *a, path: data/v}}}\noutput: out\n"
+        "log: &deep {every_steps: 3}\ncheckpoint: {<<: *deep, keep: 1}\n"
+    )
+    found = load_config(file)
+    assert {name: source.path.name for name, source in found.baskets.items()} == {c: c for c in "abcd"}
+    assert [source.identity_column for source in found.baskets.values()] == ["who", "who", "name", "who"]
+    assert found.validation.baskets["v"].path == tmp_path / "data/v"
+    assert (found.checkpoint.every_steps, found.checkpoint.keep) == (3, 1)
+
+
+def test_a_section_that_is_merged_before_it_is_read(tmp_path: Path):
+    """`output`'s neighbour merges a section that itself merges one with the same key, further down than both."""
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "loss: {mining: &one {name: topk, k: 3}, margin: arcface}\n"
+        "validation: {baskets: {v: &v {path: v, image_column: x}, w: &w {<<: *v, path: w}}}\n"
+        "baskets: {a: {<<: *w, path: a}}\noutput: out\n"
+    )
+    found = load_config(file)
+    assert found.baskets["a"].image_column == found.validation.baskets["w"].image_column == "x"
+    assert found.validation.baskets["w"].path == tmp_path / "w"
+
+
+def test_a_key_twice_beside_a_merge(tmp_path: Path):
+    file = tmp_path / "run.yaml"
+    file.write_text("a: &a {x: 1}\nb:\n  <<: *a\n  y: 1\n  y: 2\n")
+    with pytest.raises(ConfigError, match="line 5: 'y' is given twice"):
+        load_config(file)

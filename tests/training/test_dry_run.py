@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 
 import pytest
 import torch
@@ -135,3 +136,56 @@ def test_an_output_that_training_would_refuse_is_a_problem(small):
     assert "--resume goes on with it, another output starts a new run" in str(found)
     assert check(config, resume=True).ok
     assert "begun with another config" in str(check(small(epochs=2), resume=True))
+
+
+def copied(folders, tmp_path):
+    shutil.copytree(folders / "basket0", tmp_path / "own")
+    return {"one": tmp_path / "own", "two": folders / "basket1"}, sorted((tmp_path / "own").rglob("*.png"))
+
+
+def test_an_image_that_only_fails_when_it_is_decoded(small, folders, tmp_path):
+    """Its header is whole. In a step that is tried it is a problem beside the report, not an error instead of it."""
+    baskets, images = copied(folders, tmp_path)
+    for image in images:
+        image.write_bytes(image.read_bytes()[:-40])
+    found = check(small(baskets=baskets))
+    assert "one: 24 images of 6 identities" in str(found)
+    assert len(found.problems) == 1
+    assert "the image cannot be read: " in found.problems[0]
+    assert found.step_seconds is None
+    decoded = check(small(baskets=baskets), decode=True)
+    assert "images that cannot be read: 24" in str(decoded)
+    assert decoded.problems == ["data: see above"]
+
+
+def test_a_checkpoint_that_resume_would_refuse_is_a_problem(small, folders, tmp_path):
+    baskets, images = copied(folders, tmp_path)
+    config = small(epochs=1, baskets=baskets)
+    train(config)
+    assert check(config, resume=True).ok
+    held = images[0].read_bytes()
+    (images[0].parent / "more.png").write_bytes(held + b"more")
+    found = check(config, resume=True)
+    assert not found.ok
+    assert "the baskets have other identities or images than when" in str(found)
+    (images[0].parent / "more.png").unlink()
+    part = next((config.output / "checkpoints" / "step-00000006").rglob("*.distcp"))
+    part.write_bytes(part.read_bytes()[:-10])
+    found = check(config, resume=True)
+    assert not found.ok
+    assert part.name in found.problems[0]
+
+
+def test_held_out_images_that_are_trained_are_a_problem(small, folders):
+    found = check(small(validation={"baskets": {"held": folders / "basket0"}, "fars": [0.1]}))
+    assert found.problems[0].startswith("24 of the images of validation.baskets are trained too: ")
+    assert "(one) = " in str(found)
+    assert "(held out, held)\n" in str(found)
+    assert check(small(validation={"baskets": {"held": folders / "held"}, "fars": [0.1]})).ok
+
+
+def test_a_backbone_that_cannot_be_made_is_a_problem_beside_the_report(small):
+    found = check(small(backbone={"factory": "nowhere:make"}))
+    assert "one: 24 images of 6 identities" in str(found)
+    assert len(found.problems) == 1
+    assert "nowhere" in found.problems[0]

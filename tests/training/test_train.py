@@ -9,9 +9,10 @@ import torch
 
 import basket_softmax as bs
 from basket_softmax.data.extras import MissingExtra
-from basket_softmax.training import load_config, load_run, train
+from basket_softmax.training import check, load_config, load_run, train
 from basket_softmax.training.batches import Batches
-from basket_softmax.training.datasets import DataError, fingerprint, open_datasets
+from basket_softmax.training.began import what_changed, what_it_began_with
+from basket_softmax.training.datasets import DataError, open_datasets
 from basket_softmax.training.diverged import Diverged
 from basket_softmax.training.meter import Meter
 from basket_softmax.training.model import aliases_of, build_head
@@ -94,7 +95,7 @@ def test_linking(small):
     with joined_ranks("cpu") as ranks:
         trainer = make_trainer(config, data, Batches(config, data.training), ranks)
         assert trainer.head.aliases is None
-        restore(RunFolder(config.output), 12, trainer, Meter(), fingerprint(data.training))
+        restore(RunFolder(config.output), 12, trainer, Meter(), what_it_began_with(data, None))
     assert int((trainer.head.aliases >= 0).sum()) == linked[-1]
     assert trainer.linker.step == 12
 
@@ -215,7 +216,10 @@ def test_proportions(small, folders):
     batches = Batches(config, open_datasets(config).training)
     seen = torch.stack([baskets.bincount(minlength=2) for _, _, baskets in batches.from_step(0)])
     assert seen.tolist() == [[6, 2]] * 12
-    with pytest.raises(DataError, match="which gives basket 0 no row in a batch of 2"):
+    with pytest.raises(
+        DataError,
+        match=r"baskets\.one\.proportion is 0\.001 of 1\.001 .* no row in a batch of 2: allowed are a larger pr",
+    ):
         Batches(
             config.model_copy(update={"batch_size": 2, "baskets": {**config.baskets, "one": tiny(config)}}),
             open_datasets(config).training,
@@ -282,6 +286,141 @@ def test_resume_refuses_other_data(small, folders, tmp_path):
             (place / image.name).write_bytes(image.read_bytes())
     with pytest.raises(ResumeError, match="other identities or images"):
         train(config, resume=True)
+
+
+def test_resume_refuses_other_images_of_the_same_names(small, folders, tmp_path):
+    """As many of the same identities, labels and file names: only the bytes tell."""
+    (tmp_path / "link").symlink_to(folders / "basket0")
+    config = small(epochs=1, baskets={"one": tmp_path / "link", "two": folders / "basket1"})
+    train(config)
+    other = tmp_path / "other"
+    shutil.copytree(folders / "basket0", other)
+    for image, another in zip(
+        sorted(other.rglob("*.png")), sorted((folders / "basket1").rglob("*.png")), strict=True
+    ):
+        image.write_bytes(another.read_bytes())
+    (tmp_path / "link").unlink()
+    (tmp_path / "link").symlink_to(other)
+    with pytest.raises(
+        ResumeError, match="as many images of the same identities as before, but others than when"
+    ):
+        train(config, resume=True)
+    found = check(config, resume=True)
+    assert (
+        found.problems == [problem for problem in found.problems if "but others than when" in problem] != []
+    )
+
+
+def test_resume_refuses_other_images_to_measure(small, folders, tmp_path):
+    (tmp_path / "link").symlink_to(folders / "held")
+    config = small(epochs=1, validation={"baskets": {"held": tmp_path / "link"}, "fars": [0.1]})
+    train(config)
+    (tmp_path / "link").unlink()
+    (tmp_path / "link").symlink_to(folders / "basket1")
+    with pytest.raises(
+        ResumeError, match="what is measured, held-out identities or pairs, has other images than when"
+    ):
+        train(config, resume=True)
+
+
+def test_resume_refuses_other_aliases_and_allows_a_file_that_moved(small, tmp_path):
+    first, moved = tmp_path / "al.csv", tmp_path / "moved.csv"
+    first.write_text("basket,identity,alias\none,id003,x\ntwo,id000,x\n")
+    train(small(epochs=1, loss__aliases=first))
+    moved.write_text("basket,identity,alias\ntwo,id000,anna\none,id003,anna\n")  # the same two, other words
+    train(small(epochs=1, loss__aliases=moved), resume=True)
+    first.write_text("basket,identity,alias\none,id004,x\ntwo,id001,x\n")
+    for changed in (first, None):
+        with pytest.raises(
+            ResumeError, match=r"loss\.aliases says of other identities that they are one person than when"
+        ):
+            train(small(epochs=1, loss__aliases=changed), resume=True)
+        assert "loss.aliases says of other" in str(check(small(epochs=1, loss__aliases=changed), resume=True))
+
+
+def test_a_checkpoint_of_an_earlier_version_still_resumes(small):
+    """It knows identities and labels alone."""
+    config = small(epochs=1)
+    began = what_it_began_with(open_datasets(config), None)
+    before = {key: began[key] for key in ("data", "identities")}
+    assert what_changed(before, began) is None
+    assert what_changed({**before, "data": "0"}, began) is not None
+
+
+def test_a_run_without_its_config_yaml_is_not_gone_on_with_unasked(small):
+    config = small(epochs=1)
+    train(config)
+    (config.output / "config.yaml").unlink()
+    with pytest.raises(ResumeError, match="holds checkpoints up to step 6: --resume goes on with it"):
+        train(config)
+    train(config, resume=True)
+    (config.output / "checkpoints" / "step-00000006" / "config.yaml").unlink()
+    with pytest.raises(ResumeError, match=r"step-00000006/config\.yaml is missing, so that nothing says"):
+        train(config, resume=True)
+
+
+def test_a_file_named_like_a_checkpoint_does_not_stop_the_run(small):
+    config = small(epochs=1, checkpoint__keep=1)
+    stray = config.output / "checkpoints" / "step-00000055"
+    stray.parent.mkdir(parents=True)
+    stray.write_text("mine")
+    train(config)
+    assert stray.read_text() == "mine"
+
+
+def test_an_output_that_the_system_refuses_is_named(small, monkeypatch):
+    """As below /proc, where permissions say nothing of it."""
+
+    def refuse(self, *_, **__):
+        raise FileNotFoundError(2, "No such file or directory", str(self))
+
+    config = small(epochs=1)
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    with pytest.raises(OSError, match=r"/out cannot be made: No such file or directory$"):
+        train(config)
+
+
+def test_aliases_of_unknown_baskets_are_an_error_with_a_fraction_too(small, tmp_path, capsys):
+    table = tmp_path / "known.csv"
+    whole = small(epochs=1, validation={"fraction": 0.34, "fars": [0.1]}, loss__aliases=table)
+    table.write_text("basket,identity,alias\nwebface,id003,x\nglint,id000,x\n")
+    with pytest.raises(
+        DataError, match=r"loss.aliases: .*the basket 'webface' is unknown, allowed are 'one', 'two'"
+    ):
+        train(whole)
+    assert "the basket 'webface' is unknown" in str(check(whole))
+    table.write_text(
+        "basket,identity,alias\n" + "".join(f"{b},id{i:03},p{i}\n" for b in ("one", "two") for i in range(6))
+    )
+    data = open_datasets(whole)
+    kept = [set(basket.identities) for basket in data.training]
+    both = len(kept[0] & kept[1])
+    assert both < 6  # some are held out
+    told = f"aliases: {2 * both} identities, {both} person{'s' * (both != 1)}"
+    assert told in str(check(whole)).splitlines()
+    capsys.readouterr()
+    train(whole)
+    assert told in capsys.readouterr().out.splitlines()
+
+
+def test_aliases_that_join_nobody_say_so(small, tmp_path, capsys):
+    table = tmp_path / "known.csv"
+    table.write_text("basket,identity,alias\none,id003,x\ntwo,id000,y\n")
+    train(small(epochs=1, loss__aliases=table))
+    assert (
+        "aliases: none joins two identities that are trained, so they change nothing"
+        in capsys.readouterr().out
+    )
+
+
+def test_one_identity_alone_is_warned_of(small, folders, tmp_path, capsys):
+    shutil.copytree(folders / "basket0" / "id000", tmp_path / "lonely" / "id000")
+    config = small(epochs=1, baskets={"lonely": tmp_path / "lonely"}, batch_size=2)
+    train(config)
+    warning = "warning: one identity alone has no negatives: its loss is 0 from the first step, and nothing is learnt"
+    assert warning in capsys.readouterr().out.splitlines()
+    assert warning in str(check(config)).splitlines()
+    assert {row["loss"] for row in rows_of(config.output / "metrics.csv")} == {0.0}
 
 
 def test_load_run_refuses_identities_with_other_names(small, folders, tmp_path):

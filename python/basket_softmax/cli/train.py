@@ -12,6 +12,13 @@ import click
 from .errors import one_line
 from .extras import need
 
+OPTIONS = {  # those that stand for a key of the config
+    "output": "output",
+    "epochs": "epochs",
+    "batch_size": "batch_size",
+    "lr": "optimizer.lr",
+    "device": "device",
+}
 NEEDS = {"pydantic": "pydantic", "yaml": "pyyaml", "rich": "rich", "PIL": "pillow"}
 
 
@@ -40,6 +47,11 @@ NEEDS = {"pydantic": "pydantic", "yaml": "pyyaml", "rich": "rich", "PIL": "pillo
 @click.option(
     "--check", is_flag=True, help="Read every image's header, say what training will cost, and train nothing."
 )
+@click.option(
+    "--decode",
+    is_flag=True,
+    help="With --check: also decode every image, which finds files that are cut off; slower.",
+)
 @click.option("--print-config", is_flag=True, help="Print the whole config, defaults included, and stop.")
 def train(config: Path | None, baskets: tuple[str, ...], changes: tuple[str, ...], **options: Any) -> None:
     """Train as CONFIG (YAML) says, or with --basket and --output alone.
@@ -53,13 +65,15 @@ def train(config: Path | None, baskets: tuple[str, ...], changes: tuple[str, ...
     from basket_softmax import training
     from basket_softmax.training.errors import EXPECTED
 
+    if options["decode"] and not options["check"]:
+        raise click.UsageError("--decode is a part of --check: give both")
     try:
         with one_line(*EXPECTED):
             resolved = _config(training, config, baskets, changes, options)
             if options["print_config"]:
                 click.echo(training.to_yaml(resolved), nl=False)
             elif options["check"]:
-                _check(training, resolved, options["resume"])
+                _check(training, resolved, options["resume"], options["decode"])
             else:
                 training.train(resolved, resume=options["resume"])
     except KeyboardInterrupt:
@@ -70,7 +84,7 @@ def train(config: Path | None, baskets: tuple[str, ...], changes: tuple[str, ...
         raise SystemExit(130) from None
 
 
-def _check(training: Any, config: Any, resume: bool) -> None:
+def _check(training: Any, config: Any, resume: bool, decode: bool) -> None:
     """Print the report; exit code 1 if something stands against the run. The bar shows only where it can move."""
     with ExitStack() as stack:
         bar: Any = None
@@ -79,13 +93,13 @@ def _check(training: Any, config: Any, resume: bool) -> None:
             nonlocal bar
             if bar is None:
                 bar = stack.enter_context(
-                    click.progressbar(length=total, label="reading headers", file=sys.stderr)
+                    click.progressbar(length=total, label="reading images", file=sys.stderr)
                 )
             bar.update(done - bar.pos)
             if done == total:
                 stack.close()
 
-        report = training.check(config, advance if sys.stderr.isatty() else None, resume)
+        report = training.check(config, advance if sys.stderr.isatty() else None, resume, decode)
     if report is not None:
         click.echo(str(report))
         if not report.ok:
@@ -99,24 +113,25 @@ def _config(
     changes: tuple[str, ...],
     options: dict[str, Any],
 ) -> Any:
-    given: dict[Any, Any] = {
-        key: options[name]
-        for name, key in (
-            ("output", "output"),
-            ("epochs", "epochs"),
-            ("batch_size", "batch_size"),
-            ("lr", "optimizer.lr"),
-            ("device", "device"),
-        )
-        if options[name] is not None
-    }
+    given: dict[tuple[str, ...], Any] = {}
+
     for change in changes:
         key, equals, value = change.partition("=")
         if not key or not equals:
             raise click.BadParameter(
                 f"{change!r} is not KEY=VALUE, such as loss.scale=32", param_hint="--set"
             )
-        given[key] = training.parse_yaml(value, f"--set {key}")
+        given[tuple(key.split("."))] = training.parse_yaml(
+            value, f"--set {key}"
+        )  # of two the last one counts
+    for name, key in OPTIONS.items():
+        keys = tuple(key.split("."))
+        if options[name] is None:
+            continue
+        if keys in given:
+            option = f"--{name.replace('_', '-')}"
+            raise click.BadParameter(f"{key!r} is given by {option} and by --set, allowed is one of them")
+        given[keys] = options[name]
     for basket in baskets:
         name, equals, path = basket.partition("=")
         if not name or not path:
@@ -126,6 +141,7 @@ def _config(
         if ("baskets", name) in given:
             raise click.BadParameter(f"{name!r} is given twice", param_hint="--basket")
         given["baskets", name] = path
+    given = dict(sorted(given.items(), key=lambda item: len(item[0])))  # a section before what is in it
     if config is not None:
         return training.load_config(config, given)
     if not baskets:

@@ -18,7 +18,7 @@ from .basket import ImageBasket
 from .check_report import BasketCheck, CheckReport
 from .duplicates import find_duplicates
 from .extras import pil_image
-from .image import ImageFormat, parse_image, reason
+from .image import ImageFormat, parse_image, pixel_problem, reason
 
 _THREADS = 8
 _BLOCK = 1024  # images handed to the threads at once; all at once would be a Python object for each
@@ -87,9 +87,13 @@ def _look(basket: ImageBasket, decode: bool, i: int) -> _Seen | str:
     """Hash and size of an image, or what is wrong with it."""
     try:
         data = basket.read(i)
-        width, height = parse_image(data, pixels=decode).size
+        image = parse_image(data, pixels=decode)
     except (OSError, ValueError) as error:  # ValueError: a record without a whole header
         return reason(error) if isinstance(error, OSError) else str(error)
+    unusable = pixel_problem(image)
+    if unusable is not None:
+        return unusable
+    width, height = image.size
     return _Seen(hashlib.blake2b(data, digest_size=16).digest(), (height, width))
 
 

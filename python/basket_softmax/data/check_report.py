@@ -96,8 +96,12 @@ class CheckReport:
 
     def _group_lines(self, kind: int) -> Iterator[str]:
         for group in self.duplicates.groups(kind):
-            names = [f"{self.baskets[b].where(i)}" for b, i in group[:_SHOWN]]
-            yield listed(names, len(group)).replace(", ", " = ")
+            names = [
+                self.baskets[b].where(i) + (f" ({self.baskets[b].name})" if kind == ACROSS_BASKETS else "")
+                for b, i in group[:_SHOWN]
+            ]
+            more = len(group) - len(names)
+            yield " = ".join(names) + (f" and {more:,} more" if more else "")
 
 
 def _first(lines: Iterable[str], total: int) -> Iterator[str]:

@@ -5,6 +5,7 @@ One `os.scandir` per folder and no `stat` per file: the kind of an entry comes w
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ NOT_IMAGES = "files that are not images"
 OUTSIDE = "images outside the identities' folders"
 EMPTY = "identities without an image"
 LOOPS = "links to a folder above them"
+CIRCLES = "links to themselves"
 
 
 def open_folder(folder: Path, name: str) -> ImageBasket:
@@ -33,7 +35,8 @@ def open_folder(folder: Path, name: str) -> ImageBasket:
         ValueError: there is no identity with an image.
     """
     skipped = Skipped()
-    folders, loose = _entries(folder)
+    folders, loose, circles = _entries(folder)
+    skipped.add(CIRCLES, *map(_printable, circles))
     for entry in loose:
         skipped.add(OUTSIDE if is_image(entry) else NOT_IMAGES, entry)
     text, stop, labels = bytearray(), array("q"), array("q")
@@ -63,20 +66,28 @@ def open_folder(folder: Path, name: str) -> ImageBasket:
     return ImageBasket(name, identities, np.array(labels, np.int64), source, skipped)
 
 
-def _entries(folder: str | Path) -> tuple[list[str], list[str]]:
-    """Names of the sub-folders and of the files, without the hidden ones."""
+def _entries(folder: str | Path) -> tuple[list[str], list[str], list[str]]:
+    """Names of the sub-folders, of the files, and of links that go round in a circle, without the hidden ones."""
     folders: list[str] = []
     files: list[str] = []
+    circles: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith("."):
-                (folders if entry.is_dir() else files).append(entry.name)
-    return folders, files
+                try:
+                    kind = folders if entry.is_dir() else files
+                except OSError as error:
+                    if error.errno != errno.ELOOP:
+                        raise
+                    kind = circles
+                kind.append(entry.name)
+    return folders, files, sorted(circles, key=natural_key)
 
 
 def _images(root: Path, inside: str, skipped: Skipped, above: tuple[str, ...]) -> Iterator[str]:
     """Paths, relative to `root`, of the images below its sub-folder `inside`, in natural order."""
-    folders, files = _entries(os.path.join(root, inside))
+    folders, files, circles = _entries(os.path.join(root, inside))
+    skipped.add(CIRCLES, *(_printable(f"{inside}/{circle}") for circle in circles))
     for file in sorted(files, key=natural_key):
         if is_image(file):
             yield f"{inside}/{file}"

@@ -70,18 +70,30 @@ def upright_8_bit(picture: Image.Image, where: str = "image") -> Image.Image:
     Raises:
         UnreadableImage: pixels of a type without a fixed range (32-bit integer, float).
     """
-    sixteen = picture.mode.startswith("I;16") or (
-        picture.mode == "I" and picture.format in ("PNG", "PPM")
-    )  # PNG: Pillow 10; PPM: PGM files, which Pillow scales to 16 bits whatever their largest value
+    unusable = pixel_problem(picture)
+    if unusable is not None:
+        raise UnreadableImage(f"{where}: {unusable}")
+    if picture.mode == "P" and isinstance(picture.info.get("transparency"), bytes):
+        picture = picture.copy()  # Pillow warns of what is wanted here, that transparency is dropped
+        del picture.info["transparency"]
+    sixteen = _is_16_bit(picture)
     if _is_rotated(picture):
         picture = optional("PIL.ImageOps", "pillow", "reading images").exif_transpose(picture)
     if sixteen:
         return pil_image().fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.mode in ("I", "F"):
-        raise UnreadableImage(
-            f"{where}: pixels are of mode {picture.mode!r}, allowed are 8 and 16 bits per channel"
-        )
     return picture
+
+
+def pixel_problem(picture: Image.Image) -> str | None:
+    """What stands against pixels of this type, from the header alone; None if they can be used."""
+    if picture.mode in ("I", "F") and not _is_16_bit(picture):
+        return f"pixels are of mode {picture.mode!r}, allowed are 8 and 16 bits per channel"
+    return None
+
+
+def _is_16_bit(picture: Image.Image) -> bool:
+    """PNG: Pillow 10; PPM: PGM files, which Pillow scales to 16 bits whatever their largest value."""
+    return picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM"))
 
 
 def reason(error: OSError) -> str:

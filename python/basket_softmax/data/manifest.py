@@ -29,19 +29,21 @@ def open_manifest(path: Path, name: str, image_column: str, identity_column: str
 
     Raises:
         ImportError: pyarrow is missing.
-        ValueError: a missing column, one of another type, an empty cell, no row, or not such a table.
+        ValueError: a missing column, one of another type, an empty cell, identities that only blanks at an end tell
+            apart, no row, or not such a table.
     """
     read = _read_csv if path.suffix.lower() == ".csv" else _read_parquet
     images, identities = read(path, image_column, identity_column)
     arrow = optional("pyarrow", "pyarrow", f"reading {path}")
     types = arrow.types
-    images = _text(path, image_column, images, types.is_string, types.is_large_string)
+    views = [types.is_string_view] if hasattr(types, "is_string_view") else []  # pyarrow 16
+    strings = (types.is_string, types.is_large_string, *views)
+    images = _text(path, image_column, images, *strings)
     text, start, stop = _buffer(images)
-    identities = _text(
-        path, identity_column, identities, types.is_string, types.is_large_string, types.is_integer
-    )
+    identities = _text(path, identity_column, identities, *strings, types.is_integer)
     coded = identities.dictionary_encode()
     names = coded.dictionary.to_pylist()
+    _check_blanks(path, identity_column, names)
     order = sorted(range(len(names)), key=lambda k: natural_key(names[k]))
     label = np.empty(len(names), np.int64)
     label[order] = np.arange(len(names))
@@ -80,6 +82,18 @@ def _check_columns(path: Path, columns: tuple[str, ...], found: list[str]) -> No
             what = f"has no column {column!r}" if column not in found else f"has two columns {column!r}"
             raise ValueError(
                 f"{path} {what}, it has {', '.join(map(repr, found))}; choose with image_column and identity_column"
+            )
+
+
+def _check_blanks(path: Path, column: str, names: list[str]) -> None:
+    """Two identities that only blanks at an end tell apart are one that was written in two ways."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.strip(), name)
+        if other != name:
+            raise ValueError(
+                f"column {column!r} of {path} has the identities {other!r} and {name!r}, which only blanks at an end "
+                "tell apart: remove them, or give the identities other names"
             )
 
 

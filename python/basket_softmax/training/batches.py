@@ -6,6 +6,7 @@ step. Under several ranks every rank takes each P-th row of the batch: together 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -47,7 +48,7 @@ class Batches:
                 self.dataset.basket, config.batch_size, weights, seed=config.seed, drop_last=True
             )
         except ValueError as error:
-            raise DataError(f"baskets.….proportion and batch_size: {error}") from error
+            raise DataError(_too_small(config) or f"baskets.….proportion and batch_size: {error}") from error
         if len(self.sampler) == 0:
             raise DataError(
                 f"batch_size is {config.batch_size}, allowed are at most the {len(self.dataset)} images there are"
@@ -82,6 +83,19 @@ class Batches:
             generator=torch.Generator().manual_seed(self.config.seed),
         )
         yield from read_batches(loader)
+
+
+def _too_small(config: Config) -> str | None:
+    """The message for the smallest proportion, where it gives less than one row of a batch."""
+    proportions = {name: source.proportion or 0.0 for name, source in config.baskets.items()}
+    name = min(proportions, key=proportions.__getitem__)
+    together = sum(proportions.values())
+    if not 0 < together < math.inf or config.batch_size * proportions[name] / together >= 1:
+        return None
+    return (
+        f"baskets.{name}.proportion is {proportions[name]:g} of {together:g} together, which gives it no row in a "
+        f"batch of {config.batch_size}: allowed are a larger proportion, or a larger batch_size"
+    )
 
 
 class _Rows:

@@ -62,13 +62,14 @@ class DataError(ValueError):
     """Data that cannot be trained on; the message names the key of the config and the place."""
 
 
-def fingerprint(baskets: list[ImageBasket]) -> str:
-    """SHA-256 of names, identities and labels: whether these are the images that a run began with."""
-    digest = hashlib.sha256()
-    for basket in baskets:
-        digest.update(json.dumps([basket.name, basket.identities], ensure_ascii=True).encode())
-        digest.update(np.ascontiguousarray(basket.labels).tobytes())
-    return digest.hexdigest()
+def remarks(data: Datasets) -> list[str]:
+    """What training would do to no purpose, and without a word; empty as a rule."""
+    classes = sum(len(basket.identities) for basket in data.training)
+    if classes == 1:
+        return [
+            "one identity alone has no negatives: its loss is 0 from the first step, and nothing is learnt"
+        ]
+    return []
 
 
 def identities_fingerprint(baskets: list[ImageBasket]) -> str:

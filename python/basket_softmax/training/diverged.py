@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .step import Trainer
 
-ADVICE = "lower optimizer.lr, set clip, or lengthen schedule.warmup_epochs; checkpoints are from before"
+ADVICE = "lower optimizer.lr, set clip, or lengthen schedule.warmup_epochs; no checkpoint has any of it"
 
 
 class Diverged(RuntimeError):

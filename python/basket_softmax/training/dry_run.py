@@ -8,12 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 
+import numpy as np
 import torch
 
-from ..data import CheckReport, check_baskets
+from ..checkpoint import CheckpointError
+from ..data import CheckReport, UnreadableImage, check_baskets
+from .backbones import BackboneError
 from .batches import Batch, Batches
+from .began import what_it_began_with
 from .config import Config
-from .datasets import Datasets, open_datasets
+from .datasets import DataError, Datasets, open_datasets, remarks
 from .memory import (
     available_bytes,
     backbone_bytes,
@@ -23,9 +27,11 @@ from .memory import (
     saved_for_backward,
     size_text,
 )
+from .meter import Meter
+from .model import aliases_text
 from .ranks import Ranks, joined_ranks
-from .run import check_extras, first_step, make_trainer
-from .state import ResumeError, RunFolder, check_writable
+from .run import check_extras, first_step, known_aliases, make_trainer
+from .state import ResumeError, RunFolder, check_writable, restore
 from .step import Trainer
 
 TRIED = 8  # steps that are timed, after two that are not
@@ -39,7 +45,8 @@ class DryRun:
     data: the `bs.data.CheckReport` of every basket.
     steps: of the run; memory: bytes per rank, by purpose; available: bytes that the device has.
     step_seconds: median of the steps that were tried; validation_seconds: of all validations together, estimated.
-    problems: why it would fail; empty if it would not.
+    problems: why it would fail, or measure what it trained; empty if it would not.
+    notes: what else is to be known: aliases, and what would have no effect.
     """
 
     data: CheckReport
@@ -50,6 +57,7 @@ class DryRun:
     validation_seconds: float
     device: str
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -71,27 +79,37 @@ class DryRun:
             lines.append(
                 f"time: {self.steps:,} steps of {1000 * self.step_seconds:.3g} ms{measured}, {_time(total)} in all"
             )
+        lines += self.notes
         lines += [f"problem: {problem}" for problem in self.problems]
         lines.append("ready to train" if self.ok else f"{len(self.problems)} to solve first")
         return "\n".join(lines)
 
 
-def check(config: Config, progress: Callable[[int, int], None] | None = None, resume: bool = False) -> DryRun:
+def check(
+    config: Config,
+    progress: Callable[[int, int], None] | None = None,
+    resume: bool = False,
+    decode: bool = False,
+) -> DryRun:
     """Read every image's header, make backbone and head, train a few steps, and throw them away.
 
     Args:
-        progress: called with (headers read, images in all).
-        resume: as for `train`; what is in the output folder stands against one or the other.
+        progress: called with (images read, images in all).
+        resume: as for `train`; what is in the output folder stands against one or the other. A checkpoint that the
+            run would go on from is loaded, and compared with data and config.
+        decode: also decode every image, which finds files that are cut off.
 
     Raises:
-        DataError, BackboneError, MissingExtra, OSError: as `train` would.
+        DataError, MissingExtra, OSError: as `train` would, when the baskets cannot be opened.
     """
     with joined_ranks(config.device) as ranks:
         check_extras(config)
         data = open_datasets(config)
         batches = Batches(config, data.training, ranks.rank, ranks.world)
-        report = check_baskets(data.sources, config.image.build(), progress)
+        report = check_baskets(data.sources, config.image.build(), progress, decode=decode)
         problems = [] if report.ok else ["data: see above"]
+        problems += _leaks(report, len(data.training))
+        notes = [f"warning: {remark}" for remark in remarks(data)]
         classes = sum(len(basket.identities) for basket in data.training)
         memory = head_bytes(config, classes, ranks.world)
         available = available_bytes(ranks.device)
@@ -100,27 +118,52 @@ def check(config: Config, progress: Callable[[int, int], None] | None = None, re
                 f"the head needs {size_text(sum(memory.values()))}: fewer classes per rank, or a smaller width"
             )
         images = batch_bytes(config, ranks.world)
-        if not problems and images > available:
+        if images > available and not problems:
             problems.append(
                 f"the images of a step take {size_text(images)}: a smaller batch_size or image.size, now "
                 f"{config.batch_size} and {config.image.size}"
             )
-        seconds, validation = None, 0.0
-        if not problems:
-            trainer = make_trainer(config, data, batches, ranks)
-            memory |= backbone_bytes(config, trainer)
-            tried, activations = _try(trainer, batches)
-            memory["activations of a step, measured"] = activations
-            memory["images that wait"] = loader_bytes(config, ranks.world)
-            seconds, validation = tried, _validation_seconds(trainer, config, data, batches, ranks)
+        seconds, validation, start = None, 0.0, 0
         try:
             check_writable(config.output)
-            first_step(RunFolder(config.output), config, resume)
+            start = first_step(RunFolder(config.output), config, resume)
         except (ResumeError, OSError) as error:
             problems.append(f"output: {error}")
+        try:
+            aliases = known_aliases(config, data)
+            notes += [] if aliases is None else [f"aliases: {aliases_text(aliases)}"]
+            if not problems:
+                trainer = make_trainer(config, data, batches, ranks)
+                memory |= backbone_bytes(config, trainer)
+                tried, activations = _try(trainer, batches)
+                memory["activations of a step, measured"] = activations
+                memory["images that wait"] = loader_bytes(config, ranks.world)
+                seconds, validation = tried, _validation_seconds(trainer, config, data, batches, ranks)
+                if start:
+                    restore(
+                        RunFolder(config.output), start, trainer, Meter(), what_it_began_with(data, aliases)
+                    )
+        except (BackboneError, CheckpointError, DataError, ResumeError, UnreadableImage) as error:
+            problems.append(str(error))
         return DryRun(
-            report, batches.steps, memory, available, seconds, validation, str(ranks.device), problems
+            report, batches.steps, memory, available, seconds, validation, str(ranks.device), problems, notes
         )
+
+
+def _leaks(report: CheckReport, training: int) -> list[str]:
+    """Images that are trained and held out as well, by their bytes; the first `training` baskets are trained."""
+    members = report.duplicates
+    held_out = members.basket >= training
+    group = np.repeat(np.arange(len(members)), np.diff(members.start))
+    trained = np.zeros(len(members), bool)
+    trained[group[~held_out]] = True
+    count = int((held_out & trained[group]).sum())
+    if count == 0:
+        return []
+    return [
+        f"{count:,} of the images of validation.baskets {'is' if count == 1 else 'are'} trained too: what is measured "
+        "on them says nothing of people who were not trained"
+    ]
 
 
 def _try(trainer: Trainer, batches: Batches) -> tuple[float, int]:

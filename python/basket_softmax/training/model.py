@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..baskets import Baskets
@@ -50,13 +51,32 @@ def build_head(
         raise DataError(f"loss: {error}") from error
 
 
-def aliases_of(config: Config, baskets: list[ImageBasket]) -> Tensor | None:
-    """[C] int64 of the config's file of known identities; None without one."""
+def aliases_of(
+    config: Config, baskets: list[ImageBasket], sources: list[ImageBasket] | None = None
+) -> Tensor | None:
+    """[C] int64 of the config's file of known identities; None without one.
+
+    Args:
+        baskets: what is trained.
+        sources: the same baskets, whole; the file may name identities of theirs that `validation.fraction` holds out,
+            and nobody else. None: what else it names is not looked at.
+    """
     path = config.loss.aliases
     if path is None:
         return None
     held_out = config.validation is not None and config.validation.fraction is not None
-    try:  # the table may well name identities that this run holds out
+    try:
+        if held_out and sources is not None:
+            read_aliases(path, sources)
         return read_aliases(path, baskets, unknown="skip" if held_out else "raise")
     except (OSError, ValueError) as error:
         raise DataError(f"loss.aliases: {error}") from error
+
+
+def aliases_text(aliases: Tensor) -> str:
+    """How many trained identities `aliases` makes one person with another; an alias alone changes nothing."""
+    counts = torch.bincount(aliases[aliases >= 0])
+    counts = counts[counts > 1]
+    if len(counts) == 0:
+        return "none joins two identities that are trained, so they change nothing"
+    return f"{int(counts.sum()):,} identities, {len(counts):,} person{'' if len(counts) == 1 else 's'}"

@@ -7,10 +7,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from torch import Tensor
 
 from .batches import Batches
 from .config import Config
-from .datasets import Datasets
+from .datasets import Datasets, remarks
+from .model import aliases_text
 from .ranks import Ranks
 
 SHOWN = {"rank1": "rank-1", "accuracy": "accuracy"}  # other columns of validation.csv in capitals
@@ -19,7 +21,15 @@ SHOWN = {"rank1": "rank-1", "accuracy": "accuracy"}  # other columns of validati
 class Progress:
     """A context manager around the training loop; silent on every rank but the first."""
 
-    def __init__(self, config: Config, data: Datasets, batches: Batches, start: int, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        config: Config,
+        data: Datasets,
+        batches: Batches,
+        start: int,
+        ranks: Ranks,
+        aliases: Tensor | None = None,
+    ) -> None:
         self._console = (
             Console(  # names of baskets and folders are text, whatever brackets and colons they hold
                 quiet=not ranks.first, highlight=False, soft_wrap=True, markup=False, emoji=False
@@ -50,6 +60,10 @@ class Progress:
                 self._console.print(f"  left out on opening: {basket.skipped}")
         for pairs in data.pairs:
             self._console.print(f"pairs of {pairs.images.name}: {len(pairs.same):,}")
+        if aliases is not None:
+            self._console.print(f"aliases: {aliases_text(aliases)}")
+        for note in remarks(data):
+            self._console.print(f"warning: {note}")
         ranks_text = "" if ranks.world == 1 else f" on {ranks.world} ranks"
         self._console.print(
             f"{config.epochs} epochs of {batches.steps_per_epoch:,} steps with {config.batch_size} images{ranks_text}"

@@ -16,7 +16,12 @@ from pydantic import BaseModel, ValidationError
 from .config import Config
 
 PATHS = ("output", "loss.aliases")  # and the path of every basket
+MERGE = "tag:yaml.org,2002:merge"
 SOURCES = (("baskets",), ("validation", "baskets"))  # by name
+FORMS = {  # of keys whose pattern would tell nobody anything
+    "device": "cpu, cuda or cuda:N",
+    "backbone.factory": "module:callable or timm:NAME",
+}
 
 
 class ConfigError(ValueError):
@@ -24,12 +29,26 @@ class ConfigError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-3 as a number, as YAML 1.2 does, and refuses a key that is given twice."""
+    """Safe YAML that reads 1e-3 as a number, as YAML 1.2 does, and refuses a key that is given twice.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    A key that a merge (`<<`) brings as well is not twice there: what is written in the mapping itself counts.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._checked: set[int] = set()  # nodes; a merge writes into them what it brings
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if id(node) not in self._checked:
+            self._checked.add(id(node))
+            self._check_keys(node)
+        super().flatten_mapping(node)
+
+    def _check_keys(self, node: yaml.MappingNode) -> None:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            merges = key_node.tag == MERGE
+            key = "<<" if merges else self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 raise ConfigError(
                     f"line {key_node.start_mark.line + 1}: the key {key!r} is a {type(key).__name__}, allowed is a name"
@@ -37,7 +56,6 @@ class _Loader(yaml.SafeLoader):
             if key in seen:
                 raise ConfigError(f"line {key_node.start_mark.line + 1}: {key!r} is given twice")
             seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -78,7 +96,7 @@ def make_config(values: dict[str, Any], changes: Changes | None = None, where: s
     try:
         return Config.model_validate(_absolute(values, Path.cwd()))
     except ValidationError as error:
-        lines = [_problem(dict(entry)) for entry in error.errors(include_url=False)]
+        lines = _joined([_problem(dict(entry)) for entry in error.errors(include_url=False)])
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
         raise ConfigError("\n  ".join([f"{where}: {count}", *lines])) from None
 
@@ -165,6 +183,17 @@ def _absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     return values
 
 
+def _joined(lines: list[str]) -> list[str]:
+    """One line for each key and value: a value that may be of several types comes with a line for each."""
+    allowed: dict[str, list[str]] = {}
+    for line in lines:
+        what, _, these = line.partition(", allowed is ")
+        allowed.setdefault(what, []).append(these)
+    return [
+        what + (", allowed is " + " or ".join(these) if any(these) else "") for what, these in allowed.items()
+    ]
+
+
 def _problem(error: dict[str, Any]) -> str:
     """One line for one of pydantic's errors."""
     path, section = _key_path(error["loc"])
@@ -181,11 +210,25 @@ def _problem(error: dict[str, Any]) -> str:
     if kind == "union_tag_not_found":
         return f"{path}.name: missing, allowed are {_names(error['loc'])}"
     if kind == "string_pattern_mismatch":
-        return f"{path}: {came!r}, allowed is what matches {context['pattern']}"
+        return f"{path}: {came!r}, allowed is {FORMS.get(path) or 'what matches ' + context['pattern']}"
+    if kind == "too_short":
+        return f"{path}: {came!r}, allowed is at least {_counted(context['min_length'])}"
+    if kind == "too_long":
+        return f"{path}: {came!r}, allowed is at most {_counted(context['max_length'])}"
+    if kind == "path_type":
+        return f"{path}: {came!r}, allowed is a path"
+    if kind == "string_type" and path.endswith(".[key]"):
+        return f"{_key_path(error['loc'][:-2])[0]}: the name {came!r} is no text, allowed is {str(came)!r}, in quotes"
+    if kind == "invalid_key":
+        return f"{path}: unknown key, allowed are names"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"{path}: {came!r}, allowed is a mapping of keys to values"
     allowed = error["msg"].removeprefix("Input should be ").removesuffix(" or None")
     return f"{path}: {came!r}, allowed is {allowed}"
+
+
+def _counted(entries: int) -> str:
+    return "one entry" if entries == 1 else f"{entries} entries"
 
 
 def _key_path(location: tuple[Any, ...]) -> tuple[str, Any]:

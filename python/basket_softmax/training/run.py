@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from ..baskets import Baskets
 from ..data.extras import optional
 from ..replacing import replacing
 from .batches import Batches
+from .began import what_it_began_with
 from .config import Config
-from .datasets import Datasets, fingerprint, identities_fingerprint, open_datasets
+from .datasets import Datasets, open_datasets
 from .diverged import check_finite
 from .logs import CsvLog, TensorBoardLog
 from .meter import Meter
@@ -24,7 +27,7 @@ from .state import CONFIG, ResumeError, RunFolder, check_writable, restore, save
 from .step import Trainer
 from .validate import validate
 
-# What may change when a run goes on: that the images are the same ones, the checkpoint knows by itself.
+# What may change when a run goes on: that images and aliases are the same ones, the checkpoint knows by itself.
 FREE = (
     "output",
     "workers",
@@ -33,6 +36,7 @@ FREE = (
     "baskets.*.path",
     "validation.baskets.*.path",
     "validation.pairs.*",
+    "loss.aliases",
 )
 
 
@@ -76,10 +80,15 @@ def make_trainer(config: Config, data: Datasets, batches: Batches, ranks: Ranks)
     seed_alike(config.seed)
     backbone = build_backbone(config).to(ranks.device)
     sizes = Baskets({basket.name: len(basket.identities) for basket in data.training})
-    head = build_head(config, sizes, aliases_of(config, data.training), ranks.group).to(ranks.device)
+    head = build_head(config, sizes, known_aliases(config, data), ranks.group).to(ranks.device)
     trainer = Trainer(config, backbone, head, ranks, batches.steps, batches.steps_per_epoch)
     seed_apart(config.seed, ranks.rank)
     return trainer
+
+
+def known_aliases(config: Config, data: Datasets) -> Tensor | None:
+    """[C] int64 of `loss.aliases`, whose every row names an identity of a basket; None without the file."""
+    return aliases_of(config, data.training, data.sources[: len(data.training)])
 
 
 def check_extras(config: Config) -> None:
@@ -91,7 +100,7 @@ def check_extras(config: Config) -> None:
 def first_step(folder: RunFolder, config: Config, resume: bool) -> int:
     """The step to start from; nothing is written."""
     done = folder.steps()
-    if folder.config.exists() and not resume:
+    if (folder.config.exists() or done) and not resume:
         what = f"checkpoints up to step {done[-1]}" if done else "a run without a checkpoint"
         raise ResumeError(
             f"{folder.output} holds {what}: --resume goes on with it, another output starts a new run"
@@ -105,7 +114,10 @@ def first_step(folder: RunFolder, config: Config, resume: bool) -> int:
             )
     if not done:
         return 0
-    changed = differences(load_config(folder.checkpoint(done[-1]) / CONFIG), config, FREE)
+    begun = folder.checkpoint(done[-1]) / CONFIG
+    if not begun.exists():
+        raise ResumeError(f"{begun} is missing, so that nothing says whether the run began with this config")
+    changed = differences(load_config(begun), config, FREE)
     if changed:
         raise ResumeError(
             "\n  ".join([f"{folder.output} was begun with another config, so it cannot go on:", *changed])
@@ -116,20 +128,23 @@ def first_step(folder: RunFolder, config: Config, resume: bool) -> int:
 def _train(config: Config, data: Datasets, folder: RunFolder, start: int, ranks: Ranks) -> Summary:
     batches = Batches(config, data.training, ranks.rank, ranks.world)
     trainer = make_trainer(config, data, batches, ranks)
-    meter, images = Meter(), fingerprint(data.training)
-    identities = identities_fingerprint(data.training)
+    meter, aliases = Meter(), known_aliases(config, data)
+    began = what_it_began_with(data, aliases)
     if start:
-        restore(folder, start, trainer, meter, images)
+        restore(folder, start, trainer, meter, began)
     logs = None
     if ranks.first:
-        folder.output.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:  # what no permission tells beforehand
+            raise OSError(f"{folder.output} cannot be made: {error.strerror}") from error
         with replacing(folder.config) as file:
             file.write(to_yaml(config))
         logs = _Logs(config, folder, start)
     per_epoch = batches.steps_per_epoch
     row: dict[str, Any] = {}
     found: dict[str, Any] = {}
-    with Progress(config, data, batches, start, ranks) as progress:
+    with Progress(config, data, batches, start, ranks, aliases) as progress:
         for step, batch in enumerate(
             batches.from_step(start), start + 1
         ):  # step: how many are done after this one
@@ -160,7 +175,7 @@ def _train(config: Config, data: Datasets, folder: RunFolder, start: int, ranks:
                 if logs is not None:
                     logs.overlaps({"step": step, "epoch": epoch, **counted})
             if saved:
-                save(folder, config, trainer, meter, step, images, identities)
+                save(folder, config, trainer, meter, step, began)
     if logs is not None:
         if start == batches.steps:
             row, found = logs.last()

@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 
 from .. import checkpoint
+from .began import what_changed
 from .config import Config
 from .linker_state import linker_state, load_linker_state
 from .meter import Meter
@@ -49,7 +50,7 @@ class RunFolder:
         """Remove all but the last `keep`, and what crashed attempts left."""
         kept = {self.checkpoint(step) for step in self.steps()[-keep:]}
         for folder in self.checkpoints.glob("step-*"):
-            if folder not in kept and _is_ours(folder):
+            if folder not in kept and _is_ours(folder) and folder.is_dir():
                 (folder / COMPLETE).unlink(missing_ok=True)  # first, so that half a folder never counts
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -69,19 +70,17 @@ def _is_ours(checkpoint: Path) -> bool:
 
 
 def save(
-    folder: RunFolder, config: Config, trainer: Trainer, meter: Meter, step: int, data: str, identities: str
+    folder: RunFolder, config: Config, trainer: Trainer, meter: Meter, step: int, began: dict[str, str]
 ) -> None:
     """Write the checkpoint after `step` steps; every rank calls it.
 
     Args:
-        data: `datasets.fingerprint` of what is trained.
-        identities: `datasets.identities_fingerprint` of it.
+        began: of `what_it_began_with`.
     """
     ranks, optimizers = trainer.ranks, trainer.optimizers
     extra = {
         "step": step,
-        "data": data,
-        "identities": identities,
+        **began,
         "backbone": trainer.backbone.state_dict(),
         "scaler": trainer.scaler.state_dict(),
         "meter": meter.state_dict(),
@@ -100,20 +99,24 @@ def save(
     ranks.wait()
 
 
-def restore(folder: RunFolder, step: int, trainer: Trainer, meter: Meter, data: str) -> None:
+def restore(folder: RunFolder, step: int, trainer: Trainer, meter: Meter, began: dict[str, str]) -> None:
     """Load that checkpoint; every rank calls it.
+
+    Args:
+        began: of `what_it_began_with`, now.
 
     Raises:
         CheckpointError: it is damaged or of another head; the message names what differs.
-        ResumeError: the data have changed since.
+        ResumeError: the data or the known identities have changed since.
     """
     ranks, optimizers = trainer.ranks, trainer.optimizers
     target = folder.checkpoint(step)
     extra = checkpoint.load(target, trainer.head, optimizers.fused or optimizers.main)
-    if extra["data"] != data:
+    changed = what_changed(extra, began)
+    if changed is not None:
         raise ResumeError(
-            f"the baskets have other identities or images than when {target} was written: a run goes on with the "
-            "same data only; choose another output to start a new one"
+            f"{changed} when {target} was written: a run goes on with the same data only; choose another output to "
+            "start a new one"
         )
     trainer.backbone.load_state_dict(extra["backbone"])
     trainer.scaler.load_state_dict(extra["scaler"])
