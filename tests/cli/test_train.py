@@ -7,6 +7,7 @@ import sys
 import pytest
 import yaml
 from click.testing import CliRunner
+from PIL import Image
 
 from basket_softmax.cli import main
 from training.glyph_folders import write_baskets
@@ -141,3 +142,49 @@ def test_a_library_that_only_this_config_needs_is_one_line(simple, tmp_path, mon
     assert done.exit_code == 1
     assert done.output == f'Error: reading {table} needs pyarrow: pip install "bbs-kernels[train]"\n'
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "key"),
+    [("--batch-size", 16, "batch_size"), ("--lr", 0.5, "optimizer.lr"), ("--epochs", 3, "epochs")],
+)
+def test_an_option_and_set_for_one_key_are_refused(tmp_path, option, value, key):
+    """The value of --set won without a word."""
+    done = run(
+        "--basket", "a=x", "--output", tmp_path / "o", option, value, "--set", f"{key}=2", "--print-config"
+    )
+    assert done.exit_code == 2
+    assert f"{key!r} is given by {option} and by --set, allowed is one of them" in done.output
+
+
+def test_a_section_that_is_set_does_not_undo_an_option_in_it(tmp_path):
+    options = ["--basket", "a=x", "--output", tmp_path / "o", "--print-config"]
+    for order in (["--lr", "0.5", "--set", "optimizer=adamw"], ["--set", "optimizer=adamw", "--lr", "0.5"]):
+        found = yaml.safe_load(run(*options, *order).output)["optimizer"]
+        assert (found["name"], found["lr"]) == ("adamw", 0.5)
+    changes = [
+        part for change in ("scale=8", "scale=9", "subcenters=2") for part in ("--set", f"loss.{change}")
+    ]
+    found = yaml.safe_load(run(*options, *changes, "--set", "loss={}", *changes[:2]).output)["loss"]
+    assert (found["scale"], found["subcenters"]) == (8, 1)  # of several --set each counts in its turn
+
+
+def test_check_with_decode_finds_a_file_that_is_cut_off(folders, simple, tmp_path):
+    shutil.copytree(folders / "basket0", tmp_path / "own")
+    image = sorted((tmp_path / "own").rglob("*.png"))[5]
+    image.write_bytes(image.read_bytes()[:-40])
+    options = [part.replace(f"{folders}/basket0", f"{tmp_path}/own") for part in simple]
+    done = run(*options, "--check", "--decode")
+    assert done.exit_code == 1
+    assert "images that cannot be read: 1\n" in done.output
+    assert image.name in done.output
+    assert run(*options, "--decode").exit_code == 2
+
+
+def test_no_warning_of_pillow_is_printed_while_training(folders, simple, tmp_path, recwarn):
+    shutil.copytree(folders / "basket0", tmp_path / "own")
+    for image in (tmp_path / "own").rglob("*.png"):
+        Image.open(image).convert("P").save(image, transparency=bytes(range(256)))
+    done = run(*[part.replace(f"{folders}/basket0", f"{tmp_path}/own") for part in simple])
+    assert done.exit_code == 0, done.output
+    assert not [warning for warning in recwarn if "Palette" in str(warning.message)]

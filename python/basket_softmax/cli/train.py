@@ -114,16 +114,15 @@ def _config(
     options: dict[str, Any],
 ) -> Any:
     given: dict[tuple[str, ...], Any] = {}
-
     for change in changes:
         key, equals, value = change.partition("=")
         if not key or not equals:
             raise click.BadParameter(
                 f"{change!r} is not KEY=VALUE, such as loss.scale=32", param_hint="--set"
             )
-        given[tuple(key.split("."))] = training.parse_yaml(
-            value, f"--set {key}"
-        )  # of two the last one counts
+        section = tuple(key.split("."))
+        given.pop(section, None)  # they count in their order, and the options after them
+        given[section] = training.parse_yaml(value, f"--set {key}")
     for name, key in OPTIONS.items():
         keys = tuple(key.split("."))
         if options[name] is None:
@@ -141,7 +140,6 @@ def _config(
         if ("baskets", name) in given:
             raise click.BadParameter(f"{name!r} is given twice", param_hint="--basket")
         given["baskets", name] = path
-    given = dict(sorted(given.items(), key=lambda item: len(item[0])))  # a section before what is in it
     if config is not None:
         return training.load_config(config, given)
     if not baskets:
