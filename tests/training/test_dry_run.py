@@ -133,6 +133,7 @@ def test_an_output_that_training_would_refuse_is_a_problem(small):
     found = check(config)
     assert not found.ok
     assert "problem: output: " in str(found)
+    assert found.step_seconds > 0
     assert "--resume goes on with it, another output starts a new run" in str(found)
     assert check(config, resume=True).ok
     assert "begun with another config" in str(check(small(epochs=2), resume=True))
@@ -181,6 +182,7 @@ def test_held_out_images_that_are_trained_are_a_problem(small, folders):
     assert found.problems[0].startswith("24 of the images of validation.baskets are trained too: ")
     assert "(one) = " in str(found)
     assert "(held out, held)\n" in str(found)
+    assert found.step_seconds > 0  # what it costs is told all the same
     assert check(small(validation={"baskets": {"held": folders / "held"}, "fars": [0.1]})).ok
 
 

@@ -108,7 +108,6 @@ def check(
         batches = Batches(config, data.training, ranks.rank, ranks.world)
         report = check_baskets(data.sources, config.image.build(), progress, decode=decode)
         problems = [] if report.ok else ["data: see above"]
-        problems += _leaks(report, len(data.training))
         notes = [f"warning: {remark}" for remark in remarks(data)]
         classes = sum(len(basket.identities) for basket in data.training)
         memory = head_bytes(config, classes, ranks.world)
@@ -124,6 +123,8 @@ def check(
                 f"{config.batch_size} and {config.image.size}"
             )
         seconds, validation, start = None, 0.0, 0
+        can_step = not problems
+        problems += _leaks(report, len(data.training))
         try:
             check_writable(config.output)
             start = first_step(RunFolder(config.output), config, resume)
@@ -132,7 +133,7 @@ def check(
         try:
             aliases = known_aliases(config, data)
             notes += [] if aliases is None else [f"aliases: {aliases_text(aliases)}"]
-            if not problems:
+            if can_step:
                 trainer = make_trainer(config, data, batches, ranks)
                 memory |= backbone_bytes(config, trainer)
                 tried, activations = _try(trainer, batches)
