@@ -182,6 +182,7 @@ def test_held_out_images_that_are_trained_are_a_problem(small, folders):
     assert found.problems[0].startswith("24 of the images of validation.baskets are trained too: ")
     assert "(one) = " in str(found)
     assert "(held out, held)\n" in str(found)
+    assert "warning: validation.baskets.held is baskets.one: what is measured on it" in str(found)
     assert found.step_seconds > 0  # what it costs is told all the same
     assert check(small(validation={"baskets": {"held": folders / "held"}, "fars": [0.1]})).ok
 

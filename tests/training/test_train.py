@@ -413,6 +413,14 @@ def test_aliases_that_join_nobody_say_so(small, tmp_path, capsys):
     )
 
 
+def test_held_out_folders_that_are_trained_are_warned_of(small, folders, capsys):
+    train(
+        small(epochs=1, validation={"baskets": {"held": folders / "held" / ".." / "basket1"}, "fars": [0.1]})
+    )
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert [line.split(": ")[1] for line in warnings] == ["validation.baskets.held is baskets.two"]
+
+
 def test_one_identity_alone_is_warned_of(small, folders, tmp_path, capsys):
     shutil.copytree(folders / "basket0" / "id000", tmp_path / "lonely" / "id000")
     config = small(epochs=1, baskets={"lonely": tmp_path / "lonely"}, batch_size=2)

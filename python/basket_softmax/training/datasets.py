@@ -62,14 +62,22 @@ class DataError(ValueError):
     """Data that cannot be trained on; the message names the key of the config and the place."""
 
 
-def remarks(data: Datasets) -> list[str]:
-    """What training would do to no purpose, and without a word; empty as a rule."""
-    classes = sum(len(basket.identities) for basket in data.training)
-    if classes == 1:
-        return [
+def remarks(config: Config, data: Datasets) -> list[str]:
+    """What a run would do to no purpose, and without a word; empty as a rule."""
+    found = []
+    if sum(len(basket.identities) for basket in data.training) == 1:
+        found.append(
             "one identity alone has no negatives: its loss is 0 from the first step, and nothing is learnt"
-        ]
-    return []
+        )
+    held_out = {} if config.validation is None else config.validation.baskets or {}
+    for name, measured in held_out.items():
+        for other, trained in config.baskets.items():
+            if measured.path.resolve() == trained.path.resolve():
+                found.append(
+                    f"validation.baskets.{name} is baskets.{other}: what is measured on it says nothing of people who "
+                    "were not trained"
+                )
+    return found
 
 
 def identities_fingerprint(baskets: list[ImageBasket]) -> str:

@@ -108,7 +108,7 @@ def check(
         batches = Batches(config, data.training, ranks.rank, ranks.world)
         report = check_baskets(data.sources, config.image.build(), progress, decode=decode)
         problems = [] if report.ok else ["data: see above"]
-        notes = [f"warning: {remark}" for remark in remarks(data)]
+        notes = [f"warning: {remark}" for remark in remarks(config, data)]
         classes = sum(len(basket.identities) for basket in data.training)
         memory = head_bytes(config, classes, ranks.world)
         available = available_bytes(ranks.device)

@@ -62,7 +62,7 @@ class Progress:
             self._console.print(f"pairs of {pairs.images.name}: {len(pairs.same):,}")
         if aliases is not None:
             self._console.print(f"aliases: {aliases_text(aliases)}")
-        for note in remarks(data):
+        for note in remarks(config, data):
             self._console.print(f"warning: {note}")
         ranks_text = "" if ranks.world == 1 else f" on {ranks.world} ranks"
         self._console.print(
