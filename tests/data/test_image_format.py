@@ -76,6 +76,18 @@ def test_palette_transparency_and_photo_rotation():
     assert np.array_equal(turned.permute(1, 2, 0).numpy(), np.rot90(colour, -1))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_palette_with_transparency_made_pillow_warn(channels):
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8), "L")
+    picture.putpalette(rng.integers(0, 256, 768, dtype=np.uint8).tobytes())
+    plain, half = saved(picture), saved(picture, transparency=rng.bytes(256))
+    assert isinstance(Image.open(io.BytesIO(half)).info["transparency"], bytes)
+    image = ImageFormat(8, channels)
+    assert torch.equal(image.decode(half), image.decode(plain))
+
+
 def test_messages():
     with pytest.raises(UnreadableImage, match=r"x\.tif: pixels are of mode 'F', allowed are 8 and 16 bits"):
         ImageFormat().decode(saved(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"), "x.tif")

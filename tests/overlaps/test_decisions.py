@@ -91,6 +91,8 @@ def test_decisions_file(names, tmp_path):
     ("text", "message"),
     [
         ("basket_a,identity_a\n", "has no column basket_b, identity_b, decision, it has basket_a, identity_a"),
+        (HEAD.replace(",", ";") + "a;x;b;x;accept\n", "separated by semicolons, allowed are commas"),
+        (HEAD.replace(",", "\t"), "separated by tabs, allowed are commas"),
         (HEAD + "a,x,b,x,maybe\n", "line 2: decision is 'maybe', allowed are accept, reject and nothing"),
         (HEAD + "a,x,d,x,accept\n", "line 2: basket 'd' is unknown, allowed are 'a', 'b', 'c'"),
         (HEAD + "a,x,b,n,accept\n", "line 2: basket 'b' has no identity 'n'"),
@@ -103,6 +105,27 @@ def test_bad_decisions(names, tmp_path, text, message):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         read_decisions(path, names)
+
+
+def test_a_decision_typed_in_a_spreadsheet_was_refused(names, tmp_path):
+    path = tmp_path / "decisions.csv"
+    path.write_text(HEAD + "a,x,b,x,Accept\nb,x,c,1,REJECT \nb,x,c,2, \n", encoding="utf-8")
+    x, other, one = names.find("a", "x"), names.find("b", "x"), names.find("c", "1")
+    assert read_decisions(path, names) == {(x, other): True, (other, one): False}
+
+
+def test_leading_zeros_that_a_spreadsheet_dropped_are_named(tmp_path):
+    for identity in ("0041", "41x", "7"):
+        (tmp_path / "a" / identity).mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / "a" / identity / "0.png")
+    names = ClassNames([open_basket(tmp_path / "a")])
+    with pytest.raises(
+        ValueError, match=r"has no identity '41', but '0041': a spreadsheet drops leading zeros"
+    ):
+        names.find("a", "41")
+    for identity in ("42", "x", "70"):
+        with pytest.raises(ValueError, match=f"has no identity '{identity}'$"):
+            names.find("a", identity)
 
 
 def test_report_comes_back(names, tmp_path):

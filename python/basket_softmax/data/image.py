@@ -81,6 +81,10 @@ def upright_8_bit(picture: Image.Image, where: str = "image") -> Image.Image:
         raise UnreadableImage(
             f"{where}: pixels are of mode {picture.mode!r}, allowed are 8 and 16 bits per channel"
         )
+    if picture.mode == "P" and isinstance(picture.info.get("transparency"), bytes):
+        return picture.convert(
+            "RGBA"
+        )  # Pillow warns when it goes from here to RGB or L at once; same colours
     return picture
 
 
