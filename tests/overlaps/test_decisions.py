@@ -140,6 +140,15 @@ def test_report_comes_back(names, tmp_path):
     assert len(read_report(tmp_path / "empty.csv", names).first) == 0
 
 
+def test_a_report_without_confidences_comes_back(names, tmp_path):
+    table = overlaps((0, 3, 0.5), (1, 4, np.nan))
+    write_report(tmp_path / "overlaps.csv", table, names)
+    assert "n/a\n" in (tmp_path / "overlaps.csv").read_text(encoding="utf-8")
+    back = read_report(tmp_path / "overlaps.csv", names)
+    assert back.confidence == pytest.approx([0.5, np.nan], nan_ok=True)
+    assert persons(OFFSETS, {}, back, accept_above=0.0).aliases.tolist() == [0, -1, -1, 0, -1, -1, -1]
+
+
 def test_aliases_are_what_the_loss_takes(baskets, tmp_path):
     found = persons(OFFSETS, {(0, 3): True, (1, 4): True, (4, 6): True})
     write_aliases(tmp_path / "aliases.csv", found.aliases, baskets)

@@ -111,6 +111,14 @@ def test_keys_decide_and_the_csv_is_read_back(baskets, pairs, tmp_path, keys, wa
     assert got == want
 
 
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+def test_a_pair_without_a_confidence_is_shown(baskets, pairs, tmp_path):
+    """JSON has no NaN: a page that held one would show nothing."""
+    write_page(tmp_path / "page.html", pairs._replace(confidence=np.array([0.9, np.nan, np.nan])), baskets)
+    dom = browse(tmp_path / "page.html", "")
+    assert re.findall("cosine 0.[79]00, confidence ([^<]*)", dom) == ["0.900", "n/a"]
+
+
 def press(folder, baskets, pairs, keys: str) -> str:
     """Open the page, press keys as a person would, and return what the save button would download."""
     page = folder / "page.html"

@@ -17,7 +17,7 @@ from .search import MutualPairs, comparisons, joined, neighbours, offsets_of
 class Overlaps(NamedTuple):
     """first, second: [P] int64 global classes, first < second; cosine: [P] fp32; confidence: [P] fp64 in [0, 1).
 
-    Larger cosines come first, and so do larger confidences.
+    Larger cosines come first, and so do larger confidences. A confidence of NaN is none: see `NoConfidence`.
     """
 
     first: np.ndarray
@@ -28,6 +28,17 @@ class Overlaps(NamedTuple):
     def select(self, chosen: np.ndarray) -> Overlaps:
         """The pairs of a mask or of positions."""
         return Overlaps(*(column[chosen] for column in self))
+
+
+class NoConfidence(ValueError):
+    """The pairs were found, but the baskets do not show what chance makes of neighbours; the message says why.
+
+    overlaps: the pairs, each with a confidence of NaN.
+    """
+
+    def __init__(self, message: str, overlaps: Overlaps) -> None:
+        super().__init__(message)
+        self.overlaps = overlaps
 
 
 def find_overlaps(
@@ -46,14 +57,20 @@ def find_overlaps(
         progress: called with the number of pairs of classes done since the last call, C (C - 1) / 2 in all.
 
     Raises:
-        TypeError, ValueError: as for `mutual_nearest`; fewer than two baskets; baskets too small for a confidence.
+        NoConfidence: the baskets are too small for a confidence, or nearly all of their classes are in pairs, as with
+            two versions of one dataset. A ValueError that holds the pairs.
+        TypeError, ValueError: as for `mutual_nearest`; fewer than two baskets.
     """
     edges = offsets_of(baskets)
     if comparisons(edges) == 0:
         raise ValueError(f"baskets has offsets {edges}, allowed are at least two baskets with classes")
     across = list(neighbours(centres, edges, progress=progress))
     within = list(neighbours(centres, edges, within=True, progress=progress))
-    null = chance(within, across, [b - a for a, b in pairwise(edges)])
     pairs: MutualPairs = joined(found.pairs for found in across)
     first, second, cosine = (column.numpy() for column in pairs)
+    try:
+        null = chance(within, across, [b - a for a, b in pairwise(edges)])
+    except ValueError as error:
+        found = Overlaps(first, second, cosine, np.full(len(first), np.nan))
+        raise NoConfidence(str(error), found) from None
     return Overlaps(first, second, cosine, confidence(cosine, null))

@@ -62,7 +62,12 @@ def write_page(
         b = int(np.searchsorted(offsets, c, side="right")) - 1
         classes[str(c)] = _class(baskets[b], c - int(offsets[b]), images_per_class)
     pairs = [
-        {"a": str(a), "b": str(b), "cosine": float(cosine), "confidence": float(confidence)}
+        {
+            "a": str(a),
+            "b": str(b),
+            "cosine": float(cosine),
+            "confidence": None if np.isnan(confidence) else float(confidence),  # JSON has no NaN
+        }
         for a, b, cosine, confidence in zip(*shown, strict=True)
     ]
     data: dict[str, Any] = {
