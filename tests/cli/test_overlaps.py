@@ -109,6 +109,23 @@ def test_centres_are_searched_without_images(trained, tmp_path):
         assert float(row["cosine"]) == pytest.approx(float(unit[a] @ unit[120 + b]), abs=2e-6)
 
 
+def test_centres_of_a_head_with_subcentres_were_refused(folder, tmp_path):
+    train(config(folder, tmp_path / "run", loss__subcenters=2, epochs=1))
+    result = run(
+        tmp_path / "run", "--output", tmp_path / "out", "--from", "centres", "--min-confidence", 0,
+        "--page-pairs", 1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    loaded = load_run(tmp_path / "run")
+    unit = torch.nn.functional.normalize(loaded.head.weight.detach().double()).unflatten(0, (240, 2))
+    pairs = rows(tmp_path / "out" / "overlaps.csv")
+    assert len(pairs) > 20
+    for row in pairs[:5]:
+        a, b = (loaded.baskets[i].identities.index(row[f"identity_{'ab'[i]}"]) for i in (0, 1))
+        cosine = float((unit[a] @ unit[120 + b].T).max())
+        assert float(row["cosine"]) == pytest.approx(cosine, abs=2e-6)
+
+
 def test_accepted_pairs_train_on(found, trained, folder, tmp_path):
     pairs = [row for row in rows(found / "overlaps.csv") if same_person(row)]
     decisions = decide(tmp_path / "decisions.csv", pairs, "accept")

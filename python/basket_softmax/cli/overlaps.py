@@ -163,19 +163,21 @@ def _find(
     from basket_softmax.overlaps import (
         ClassNames,
         NoConfidence,
-        Origin,
         find_overlaps,
-        write_origin,
         write_page,
         write_report,
-    )  # fmt: skip
+    )
+    from basket_softmax.overlaps.origin import Origin, write_origin
 
     names, known = ClassNames(run.baskets), _known(run)
-    centres = _prototypes(run, batch_size, workers) if source == "prototypes" else _centres(run)
+    if source == "prototypes":
+        centres, each = _prototypes(run, batch_size, workers), 1
+    else:
+        centres, each = run.head.full_weight().cpu(), run.head.subcenters
     confident = True
-    with _bar("comparing identities", len(names) * (len(names) - 1) // 2) as progress:
+    with _bar("comparing identities", len(centres) * (len(centres) - 1) // 2) as progress:
         try:
-            found = find_overlaps(centres, run.head.baskets, progress=progress)
+            found = find_overlaps(centres, run.head.baskets, subcenters=each, progress=progress)
         except NoConfidence as error:
             found, confident, why = error.overlaps, False, str(error)
     compared = f"{len(names):,} identities in {len(run.baskets)} baskets: {count(len(found.first), *PAIRS)}"
@@ -230,7 +232,7 @@ def _apply(run: Run, output: Path, decisions: Path, accept_above: float | None) 
 
 def _check_origin(run: Run, output: Path, accept_above: float) -> None:
     """That the report in `output` is of this checkpoint, and lists what is to be accepted."""
-    from basket_softmax.overlaps import read_origin
+    from basket_softmax.overlaps.origin import read_origin
 
     origin = read_origin(output / ORIGIN)
     if origin.checkpoint != run.fingerprint:
@@ -313,16 +315,6 @@ def _prototypes(run: Run, batch_size: int, workers: int) -> Tensor:
             run.backbone, run.baskets, run.config.image.build(),
             device=run.device, batch_size=batch_size, workers=workers, progress=progress,
         )  # fmt: skip
-
-
-def _centres(run: Run) -> Tensor:
-    weight = run.head.full_weight().cpu()
-    if len(weight) != run.head.num_classes:
-        each = len(weight) // run.head.num_classes
-        raise ValueError(
-            f"--from centres: the head has {each} centres for each class, allowed is 1; use prototypes"
-        )
-    return weight
 
 
 @contextmanager

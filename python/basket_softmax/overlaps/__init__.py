@@ -10,7 +10,6 @@
 from .decisions import Persons, persons, read_decisions
 from .find import NoConfidence, Overlaps, find_overlaps
 from .names import ClassNames
-from .origin import Origin, read_origin, write_origin
 from .page import write_page
 from .prototypes import class_prototypes
 from .report import read_report, write_report
@@ -20,7 +19,6 @@ __all__ = [
     "ClassNames",
     "MutualPairs",
     "NoConfidence",
-    "Origin",
     "Overlaps",
     "Persons",
     "class_prototypes",
@@ -30,9 +28,7 @@ __all__ = [
     "mutual_nearest_within",
     "persons",
     "read_decisions",
-    "read_origin",
     "read_report",
-    "write_origin",
     "write_page",
     "write_report",
 ]

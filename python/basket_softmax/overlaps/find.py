@@ -45,6 +45,7 @@ def find_overlaps(
     centres: Tensor,
     baskets: Baskets | Tensor | Sequence[int],
     *,
+    subcenters: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Overlaps:
     """Pairs of classes of different baskets that may be one identity, each with a confidence.
@@ -52,9 +53,11 @@ def find_overlaps(
     A class may be in a pair with every other basket: someone in three baskets is three pairs.
 
     Args:
-        centres: [C, D], as for `mutual_nearest`; best `class_prototypes`.
+        centres: [C*r, D], as for `mutual_nearest`; best `class_prototypes`.
         baskets: a `Baskets`, or offsets [K + 1].
-        progress: called with the number of pairs of classes done since the last call, C (C - 1) / 2 in all.
+        subcenters: r, centres of a class, of which the nearest count.
+        progress: called with the number of pairs of centres done since the last call; N (N - 1) / 2 in all for N = C*r
+            (less where centres have no direction).
 
     Raises:
         NoConfidence: the baskets are too small for a confidence, or nearly all of their classes are in pairs, as with
@@ -64,8 +67,8 @@ def find_overlaps(
     edges = offsets_of(baskets)
     if comparisons(edges) == 0:
         raise ValueError(f"baskets has offsets {edges}, allowed are at least two baskets with classes")
-    across = list(neighbours(centres, edges, progress=progress))
-    within = list(neighbours(centres, edges, within=True, progress=progress))
+    across = list(neighbours(centres, edges, subcenters=subcenters, progress=progress))
+    within = list(neighbours(centres, edges, within=True, subcenters=subcenters, progress=progress))
     pairs: MutualPairs = joined(found.pairs for found in across)
     first, second, cosine = (column.numpy() for column in pairs)
     try:
