@@ -93,6 +93,48 @@ def test_there_and_back(saved: tuple, tmp_path: Path) -> None:
     assert torch.equal(other.ema, loss.ema)
 
 
+def test_subcentres_did_not_come_back_from_one_file(tmp_path: Path) -> None:
+    loss = head(subcenters=3)
+    bs.checkpoint.save(tmp_path / "run", loss)
+    assert run("merge", tmp_path / "run", tmp_path / "head.pt").exit_code == 0
+    torch.save(loss.state_dict(), tmp_path / "state.pt")
+    torch.save(loss.weight.detach(), tmp_path / "bare.pt")
+    baskets = ["--basket", "a=31", "--basket", "b=17", "--basket", "c=1"]
+    for name, options in (("head", []), ("state", []), ("bare", [*baskets, "--subcenters", "3"])):
+        result = run("split", tmp_path / f"{name}.pt", tmp_path / name, *options)
+        assert result.exit_code == 0, result.output
+        assert result.output.endswith("49 classes in 3 baskets, 3 centres each\n")
+        other = head(subcenters=3, mining=bs.Own() if name == "bare" else loss.mining)
+        bs.checkpoint.load(tmp_path / name, other)
+        assert torch.equal(other.weight, loss.weight)
+
+
+def test_insightface_files_have_no_subcentres(tmp_path: Path) -> None:
+    torch.save({"weight": torch.randn(6, 4)}, tmp_path / "softmax_fc_gpu_0.pt")
+    result = run("split", tmp_path, tmp_path / "out", "--basket", "a=3", "--subcenters", "2")
+    assert result.exit_code == 1
+    assert "allowed is 1: insightface's files hold one centre per class" in result.output
+
+
+def test_a_run_folder_was_refused(tmp_path: Path) -> None:
+    """bbs overlaps takes one: its last checkpoint counts, and one that a crash left half-written does not."""
+    for step in (90, 100):
+        loss = head()
+        bs.checkpoint.save(tmp_path / "run" / "checkpoints" / f"step-{step:08d}", loss)
+    (tmp_path / "run" / "checkpoints" / "step-00000110" / "data-1").mkdir(parents=True)
+    result = run("inspect", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert f"the last checkpoint of {tmp_path / 'run'}: checkpoints/step-00000100\n" in result.output
+    assert run("merge", tmp_path / "run", tmp_path / "head.pt").exit_code == 0
+    assert torch.equal(torch.load(tmp_path / "head.pt", weights_only=True)["weight"], loss.weight)
+
+
+def test_merge_into_no_folder_was_an_errno_after_reading_all(saved: tuple, tmp_path: Path) -> None:
+    result = run("merge", saved[0], tmp_path / "none" / "head.pt")
+    assert result.exit_code == 1
+    assert result.output == f"Error: {tmp_path / 'none'} is no folder: make it, or choose another OUTPUT\n"
+
+
 @pytest.mark.parametrize("as_dict", [True, False])
 def test_split_a_tensor(tmp_path: Path, as_dict: bool) -> None:
     weight = torch.randn(49, 6)
@@ -124,7 +166,10 @@ def test_split_insightface_files(tmp_path: Path) -> None:
         (["--basket", "a=-1"], "'a=-1' is not NAME=SIZE"),
         (["--basket", "a=1", "--basket", "a=2"], "'a' is given twice"),
         ([], "the source does not know its baskets"),
-        (["--basket", "a=48"], "the source holds 49 classes, Baskets({'a': 48}) have 48"),
+        (["--basket", "a=7"], "have 7 classes; if a class has 7 centres, say so with --subcenters"),
+        (["--basket", "a=7", "--subcenters", "3"], "have 7 classes with 3 centres each"),
+        (["--basket", "a=1", "--subcenters", "49"], "subcenters is 49, allowed are 1 to 16"),
+        (["--basket", "a=48"], "the source holds 49 rows, Baskets({'a': 48}) have 48 classes"),
     ],
 )
 def test_split_errors(tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,23 @@ def test_centres_are_searched_without_images(trained, tmp_path):
         assert float(row["cosine"]) == pytest.approx(float(unit[a] @ unit[120 + b]), abs=2e-6)
 
 
+def test_centres_of_a_head_with_subcentres_were_refused(folder, tmp_path):
+    train(config(folder, tmp_path / "run", loss__subcenters=2, epochs=1))
+    result = run(
+        tmp_path / "run", "--output", tmp_path / "out", "--from", "centres", "--min-confidence", 0,
+        "--page-pairs", 1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    loaded = load_run(tmp_path / "run")
+    unit = torch.nn.functional.normalize(loaded.head.weight.detach().double()).unflatten(0, (240, 2))
+    pairs = rows(tmp_path / "out" / "overlaps.csv")
+    assert len(pairs) > 20
+    for row in pairs[:5]:
+        a, b = (loaded.baskets[i].identities.index(row[f"identity_{'ab'[i]}"]) for i in (0, 1))
+        cosine = float((unit[a] @ unit[120 + b].T).max())
+        assert float(row["cosine"]) == pytest.approx(cosine, abs=2e-6)
+
+
 def test_accepted_pairs_train_on(found, trained, folder, tmp_path):
     pairs = [row for row in rows(found / "overlaps.csv") if same_person(row)]
     decisions = decide(tmp_path / "decisions.csv", pairs, "accept")
@@ -199,3 +218,85 @@ def test_accepting_pairs_that_are_not_listed_took_another_threshold(tmp_path):
     result = run(tmp_path, "--output", tmp_path / "report", "--accept-above", 0.1)
     assert result.exit_code == 2
     assert "--accept-above is 0.1, allowed is --min-confidence, 0.5, or more" in result.output
+
+
+def test_the_report_of_another_run_was_accepted(trained, found, folder, tmp_path):
+    none = decide(tmp_path / "none.csv", [], "")
+    other = folder / "other"
+    train(config(folder, other, seed=1, epochs=1))
+    result = run(other, "--output", found, "--apply", none, "--accept-above", 0.9)
+    assert result.exit_code == 1
+    of = f"overlaps.csv is of another checkpoint, step 20 of {trained}, and --accept-above takes its confidences"
+    assert of in result.output
+    assert "Traceback" not in result.output
+    assert run(trained, "--output", found, "--apply", none, "--accept-above", 0.9).exit_code == 0
+    for text in ("{}", "[1]", "no JSON"):
+        copy = shutil.copytree(found, tmp_path / "copy", dirs_exist_ok=True)
+        (copy / "overlaps.json").write_text(text)
+        result = run(trained, "--output", copy, "--apply", none, "--accept-above", 0.9)
+        assert result.exit_code == 1
+        assert "overlaps.json does not say which checkpoint a report is of" in result.output
+    (copy / "overlaps.json").unlink()
+    result = run(trained, "--output", copy, "--apply", none, "--accept-above", 0.9)
+    assert "overlaps.json does not exist: run bbs overlaps without --apply first" in result.output
+
+
+def test_applying_accepted_below_what_the_report_lists(trained, found, tmp_path):
+    copy = shutil.copytree(found, tmp_path / "copy")
+    origin = json.loads((copy / "overlaps.json").read_text())
+    (copy / "overlaps.json").write_text(json.dumps({**origin, "min_confidence": 0.5}))
+    none = decide(tmp_path / "none.csv", [], "")
+    result = run(trained, "--output", copy, "--apply", none, "--accept-above", 0.1)
+    assert result.exit_code == 2
+    assert "--accept-above is 0.1, allowed is --min-confidence, 0.5, or more" in result.output
+
+
+def test_two_versions_of_one_dataset_were_refused_after_the_pass(folder, tmp_path):
+    """All classes are in a pair, so no neighbour is left that shows what chance makes across baskets."""
+    shutil.copytree(folder / "basket0", tmp_path / "again")
+    train(config(folder, tmp_path / "run", baskets__two__path=tmp_path / "again", epochs=1))
+    output = tmp_path / "out"
+    result = run(tmp_path / "run", "--output", output, "--accept-above", 0.9, "--workers", 0)
+    assert result.exit_code == 0, result.output
+    assert "240 identities in 2 baskets: 120 mutual pairs\n" in result.output
+    assert (
+        "240 of 240 nearest neighbours across baskets are mutual, as if the baskets were versions"
+        in result.output
+    )
+    assert "overlaps.csv: 120 pairs without a confidence" in result.output
+    assert "the pairs have no confidence: --accept-above accepts none of them" in result.output
+    assert "aliases.csv: no identities are one person" in result.output
+    pairs = rows(output / "overlaps.csv")
+    assert {row["confidence"] for row in pairs} == {"n/a"}
+    assert all(row["identity_a"] == row["identity_b"] for row in pairs)
+    decisions = decide(tmp_path / "decisions.csv", pairs, "accept")
+    result = run(tmp_path / "run", "--output", output, "--apply", decisions, "--accept-above", 0.9)
+    assert "240 identities are 120 persons; 120 pairs accepted by hand, 0 by confidence" in result.output
+
+
+def test_one_basket_is_refused_before_its_images_are_embedded(folder, tmp_path):
+    train(config(folder, tmp_path / "run", baskets={"only": folder / "basket0"}, epochs=1))
+    result = run(tmp_path / "run", "--output", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "run was trained on one basket, 'only': overlaps are between baskets" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_person_was_to_be_trained_with(trained, found, tmp_path):
+    pairs = rows(found / "overlaps.csv")
+    for decisions in (decide(tmp_path / "none.csv", [], ""), decide(tmp_path / "all.csv", pairs, "reject")):
+        result = run(trained, "--output", tmp_path, "--apply", decisions)
+        assert result.exit_code == 0, result.output
+        assert (
+            "aliases.csv: no identities are one person; 0 pairs accepted by hand, 0 by conf" in result.output
+        )
+        assert "train with them" not in result.output
+    result = run(trained, "--output", tmp_path, "--apply", decide(tmp_path / "one.csv", pairs[:1], "accept"))
+    assert "2 identities are 1 person; 1 pair accepted by hand" in result.output
+
+
+@pytest.mark.parametrize("option", ["--accept-above", "--min-confidence"])
+def test_nan_was_a_probability(option, tmp_path):
+    result = run(tmp_path, option, "nan")
+    assert result.exit_code == 2
+    assert "nan is not in the range 0<=x<=1" in result.output

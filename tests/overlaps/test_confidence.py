@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from basket_softmax.overlaps import find_overlaps, mutual_nearest
+from basket_softmax.overlaps import NoConfidence, find_overlaps, mutual_nearest
 from basket_softmax.overlaps.confidence import Chance, chance, confidence
 from basket_softmax.overlaps.search import neighbours
 from overlaps.people import people
@@ -90,6 +90,25 @@ def test_errors_say_what_is_allowed():
         find_overlaps(torch.randn(8, 5), [0, 4, 8])
     with pytest.raises(ValueError, match="allowed are at least two baskets with classes"):
         find_overlaps(torch.randn(8, 5), [0, 8])
+
+
+def test_pairs_without_a_confidence_are_not_lost():
+    """Baskets that share everybody leave no neighbour that is not mutual; tiny ones leave hardly any of either."""
+    x, offsets, _ = people((150, 150), 1.0, noise=0.0, domain=0.0)
+    with pytest.raises(
+        NoConfidence, match=r"300 of 300 nearest .* versions of one dataset, .* 0, needed are 20"
+    ) as error:
+        find_overlaps(x, offsets)
+    found = error.value.overlaps
+    assert np.array_equal(found.first + 150, found.second)
+    assert len(found.first) == 150
+    assert np.isnan(found.confidence).all()
+    x, offsets, _ = people((6, 5), 0.6)
+    with pytest.raises(NoConfidence, match="baskets of 6, 5 classes are too small") as error:
+        find_overlaps(x, offsets)
+    pairs = mutual_nearest(x, offsets)
+    assert all(np.array_equal(a, b) for a, b in zip(error.value.overlaps[:3], pairs, strict=True))
+    assert len(pairs.first) > 1
 
 
 @pytest.mark.parametrize("small", [(1, 1), (1, 0), (0, 1, 1)])

@@ -91,6 +91,8 @@ def test_decisions_file(names, tmp_path):
     ("text", "message"),
     [
         ("basket_a,identity_a\n", "has no column basket_b, identity_b, decision, it has basket_a, identity_a"),
+        (HEAD.replace(",", ";") + "a;x;b;x;accept\n", "separated by semicolons, allowed are commas"),
+        (HEAD.replace(",", "\t"), "separated by tabs, allowed are commas"),
         (HEAD + "a,x,b,x,maybe\n", "line 2: decision is 'maybe', allowed are accept, reject and nothing"),
         (HEAD + "a,x,d,x,accept\n", "line 2: basket 'd' is unknown, allowed are 'a', 'b', 'c'"),
         (HEAD + "a,x,b,n,accept\n", "line 2: basket 'b' has no identity 'n'"),
@@ -105,6 +107,27 @@ def test_bad_decisions(names, tmp_path, text, message):
         read_decisions(path, names)
 
 
+def test_a_decision_typed_in_a_spreadsheet_was_refused(names, tmp_path):
+    path = tmp_path / "decisions.csv"
+    path.write_text(HEAD + "a,x,b,x,Accept\nb,x,c,1,REJECT \nb,x,c,2, \n", encoding="utf-8")
+    x, other, one = names.find("a", "x"), names.find("b", "x"), names.find("c", "1")
+    assert read_decisions(path, names) == {(x, other): True, (other, one): False}
+
+
+def test_leading_zeros_that_a_spreadsheet_dropped_are_named(tmp_path):
+    for identity in ("0041", "41x", "7"):
+        (tmp_path / "a" / identity).mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / "a" / identity / "0.png")
+    names = ClassNames([open_basket(tmp_path / "a")])
+    with pytest.raises(
+        ValueError, match=r"has no identity '41', but '0041': a spreadsheet drops leading zeros"
+    ):
+        names.find("a", "41")
+    for identity in ("42", "x", "70"):
+        with pytest.raises(ValueError, match=f"has no identity '{identity}'$"):
+            names.find("a", identity)
+
+
 def test_report_comes_back(names, tmp_path):
     table = overlaps((0, 3, 0.99996), (1, 4, 0.9), (2, 6, 0.123456))
     write_report(tmp_path / "overlaps.csv", table, names)
@@ -115,6 +138,15 @@ def test_report_comes_back(names, tmp_path):
     assert back.confidence.tolist() == [0.9999, 0.9, 0.1234]  # rounded down: never 1
     write_report(tmp_path / "empty.csv", table.select(np.zeros(3, bool)), names)
     assert len(read_report(tmp_path / "empty.csv", names).first) == 0
+
+
+def test_a_report_without_confidences_comes_back(names, tmp_path):
+    table = overlaps((0, 3, 0.5), (1, 4, np.nan))
+    write_report(tmp_path / "overlaps.csv", table, names)
+    assert "n/a\n" in (tmp_path / "overlaps.csv").read_text(encoding="utf-8")
+    back = read_report(tmp_path / "overlaps.csv", names)
+    assert back.confidence == pytest.approx([0.5, np.nan], nan_ok=True)
+    assert persons(OFFSETS, {}, back, accept_above=0.0).aliases.tolist() == [0, -1, -1, 0, -1, -1, -1]
 
 
 def test_aliases_are_what_the_loss_takes(baskets, tmp_path):

@@ -76,7 +76,7 @@ def test_holds_bounded_thumbnails_and_no_link_to_anywhere(baskets, pairs, tmp_pa
             assert kind == "data:image/jpeg;base64"
             assert max(Image.open(io.BytesIO(base64.b64decode(encoded))).size) <= 112
     assert data["pairs"][0]["confidence"] == 0.99
-    assert "more" not in data["about"]
+    assert data["more"] == ""
 
 
 def data_text(text: str) -> str:
@@ -87,7 +87,7 @@ def test_says_what_it_leaves_out(baskets, pairs, tmp_path):
     assert write_page(tmp_path / "page.html", pairs, baskets, max_pairs=2, images_per_class=1) == 2
     data = data_of(tmp_path / "page.html")
     assert len(data["pairs"]) == 2
-    assert "The other 1 pairs are in the CSV" in data["about"]
+    assert data["more"] == "The other pair is in the CSV."
     assert all(len(shown["images"]) == 1 for shown in data["classes"].values())
     with pytest.raises(ValueError, match="max_pairs is 0, allowed is a positive int"):
         write_page(tmp_path / "page.html", pairs, baskets, max_pairs=0)
@@ -111,30 +111,80 @@ def test_keys_decide_and_the_csv_is_read_back(baskets, pairs, tmp_path, keys, wa
     assert got == want
 
 
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+def test_a_pair_without_a_confidence_is_shown(baskets, pairs, tmp_path):
+    """JSON has no NaN: a page that held one would show nothing."""
+    write_page(tmp_path / "page.html", pairs._replace(confidence=np.array([0.9, np.nan, np.nan])), baskets)
+    dom = browse(tmp_path / "page.html", "")
+    assert re.findall("cosine 0.[79]00, confidence ([^<]*)", dom) == ["0.900", "n/a"]
+
+
 def press(folder, baskets, pairs, keys: str) -> str:
     """Open the page, press keys as a person would, and return what the save button would download."""
     page = folder / "page.html"
     write_page(page, pairs, baskets)
-    script = f"""<script>
-    for (const key of {json.dumps(list(keys))}) dispatchEvent(new KeyboardEvent("keydown", {{ key }}));
+    dom = browse(
+        page,
+        f"""for (const key of {json.dumps(list(keys))}) dispatchEvent(new KeyboardEvent("keydown", {{ key }}));
+        out.textContent = table();""",
+    )
+    assert dom.count('class="pair') == 3
+    return shown_by(dom)
+
+
+def browse(page, script: str, before: str = "") -> str:
+    """The page as the browser leaves it after `script`, which may fill `out`; `before` runs before the page does."""
+    text = page.read_text("utf-8")
+    script = f"""<script>{{
     const out = document.createElement("pre");
     out.id = "out";
-    out.textContent = table();
     document.body.append(out);
-    </script></body>"""
-    page.write_text(page.read_text("utf-8").replace("</body>", script), encoding="utf-8")
+    {script}
+    }}</script></body>"""
+    text = text.replace("</body>", script).replace("<main", f"<script>{before}</script><main", 1)
+    (page.parent / "opened.html").write_text(text, encoding="utf-8")
     options = [
         "--headless",
         "--no-sandbox",
         "--disable-gpu",
-        f"--user-data-dir={folder / 'profile'}",
+        f"--user-data-dir={page.parent / 'profile'}",
         "--dump-dom",
     ]
-    command = [BROWSER, *options, page.as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    assert dom.count('class="pair') == 3
+    command = [BROWSER, *options, (page.parent / "opened.html").as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def shown_by(dom: str) -> str:
     (out,) = re.findall(r'<pre id="out">(.*?)</pre>', dom, re.DOTALL)
     return html.unescape(out)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+@pytest.mark.parametrize(("kept", "want"), [('[[1,"accept"]]', True), ("[]", False)])
+def test_a_reload_forgot_that_decisions_are_not_saved(baskets, pairs, tmp_path, kept, want):
+    """They come back from the browser's storage, and so does the warning before the page is closed."""
+    write_page(tmp_path / "page.html", pairs, baskets)
+    number = data_of(tmp_path / "page.html")["id"]
+    dom = browse(
+        tmp_path / "page.html",
+        """const event = new Event("beforeunload", { cancelable: true });
+        dispatchEvent(event);
+        out.textContent = event.defaultPrevented + "; " + document.getElementById("count").textContent;""",
+        before=f"localStorage.setItem('bbs-overlaps-{number}', '{kept}');",
+    )
+    decided = "1 of 3 decided, 1 accepted, not saved" if want else "0 of 3 decided, 0 accepted"
+    assert shown_by(dom) == f"{str(want).lower()}; {decided}"
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_page_without_pairs_showed_only_how_to_decide(baskets, pairs, tmp_path, count):
+    write_page(tmp_path / "page.html", pairs.select(np.arange(count)), baskets)
+    dom = browse(tmp_path / "page.html", "out.textContent = document.body.innerText;")
+    text = " ".join(shown_by(dom).split())
+    assert ("There is nothing to decide" in text) == (count == 0)
+    for instruction in ("Accept those that", "Save decisions", "0 accepted"):
+        assert (instruction in text) == (count > 0)
 
 
 def test_thumbnails_show_what_the_network_sees(tmp_path):

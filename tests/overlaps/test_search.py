@@ -26,9 +26,9 @@ SEARCHES = {
 }
 
 
-def agree(x, offsets, kind="each", minimum=-1.0) -> None:
-    got = as_dict(SEARCHES[kind](x, offsets, minimum=minimum))
-    want = dense(x, offsets, kind, minimum)
+def agree(x, offsets, kind="each", minimum=-1.0, subcenters=1) -> None:
+    got = as_dict(SEARCHES[kind](x, offsets, minimum=minimum, subcenters=subcenters))
+    want = dense(x, offsets, kind, minimum, subcenters)
     assert got.keys() == want.keys()
     for pair, cosine in want.items():
         assert got[pair] == pytest.approx(cosine, abs=2e-7)
@@ -57,16 +57,15 @@ def test_autocast_around_the_search_changes_nothing(monkeypatch, kind, dtype, co
     """With fp16 it was an error inside torch."""
     monkeypatch.setattr(cosines, "fastest_dtype", lambda: coarse)
     x, offsets = centres(SIZES, 24)
-    x = torch.cat(
-        (x[:-40], x[-40:-39] + 1e-4 * x[-40:])
-    )  # near one another: the fine screen is taken as well
+    near = x[-40:-39] + 1e-4 * x[-40:]  # so near one another that the fine screen is taken
+    x = torch.cat((x[:-40], near))
     want = SEARCHES[kind](x, offsets)
     with torch.autocast("cpu", dtype):
         found = SEARCHES[kind](x, offsets)
     assert all(torch.equal(a, b) for a, b in zip(found, want, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["each", "all"])
+@pytest.mark.parametrize("kind", SEARCHES)
 @pytest.mark.parametrize("subcenters", [1, 2, 3, 5])
 @pytest.mark.parametrize(("zeros", "minimum"), [(0.0, -1.0), (0.4, -1.0), (0.2, 0.5)])
 def test_of_classes_with_subcenters_the_nearest_centres_count(kind, subcenters, zeros, minimum):
@@ -87,11 +86,14 @@ def test_of_classes_with_subcenters_the_nearest_centres_count(kind, subcenters, 
     st.sampled_from([0.0, 3.0, 300.0]),
     st.sampled_from([-1.0, 0.0, 0.7, 1.0]),
     st.sampled_from(list(SEARCHES)),
+    st.integers(1, 4),
     st.integers(0, 99),
 )
-def test_any_baskets(sizes, depth, copies, zeros, common, minimum, kind, seed):
-    x, offsets = centres(tuple(sizes), depth, copies=copies, zeros=zeros, common=common, seed=seed)
-    agree(x, offsets, kind, minimum)
+def test_any_baskets(sizes, depth, copies, zeros, common, minimum, kind, subcenters, seed):
+    x, offsets = centres(
+        tuple(subcenters * n for n in sizes), depth, copies=copies, zeros=zeros, common=common, seed=seed
+    )
+    agree(x, [edge // subcenters for edge in offsets], kind, minimum, subcenters)
 
 
 @pytest.mark.parametrize("kind", SEARCHES)
@@ -111,6 +113,32 @@ def test_a_collapsed_network_takes_the_fine_screen(monkeypatch):
     agree(x, offsets)
     assert fine
     assert sum(rescored) < 0.15 * comparisons(offsets)
+
+
+@pytest.mark.parametrize("subcenters", [2, 3])
+@pytest.mark.parametrize(
+    ("tile", "sizes"), [(1, (9, 1, 8)), (7, (31, 1, 20)), (40, (31, 1, 20)), (4096, (97, 31))]
+)
+def test_the_nearest_centre_within_a_basket_was_one_of_the_same_class(monkeypatch, subcenters, tile, sizes):
+    """Centres of a class are nearly alike, and a class may lie in two tiles or more."""
+    monkeypatch.setattr(scan, "TILE", tile)
+    x, offsets = centres(sizes, 16, copies=0.0)
+    torch.manual_seed(0)
+    each = (
+        x.repeat_interleave(subcenters, 0) * (1 + 1e-3 * torch.rand(len(x) * subcenters, 16))
+    ).contiguous()
+    agree(each, offsets, "within", subcenters=subcenters)
+    got, want = (
+        as_dict(mutual_nearest_within(each, offsets, subcenters=subcenters)),
+        dense(x, offsets, "within"),
+    )
+    assert got.keys() == want.keys()  # as if a class had the one centre that they are close to
+    assert len(want) > 2
+
+
+def test_a_collapsed_basket_of_subcentres_takes_the_fine_screen():
+    x, offsets = centres((200, 150), 32, copies=0.0, common=100.0)
+    agree(x, [edge // 2 for edge in offsets], "within", subcenters=2)
 
 
 def test_equal_classes_pair_by_the_lowest_index():

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bbs_kernels.operands import MAX_SUBCENTERS
 from bbs_kernels.sharding import Sharding
 
 from ..baskets import Baskets
@@ -46,21 +47,31 @@ def merge(folder: Path, output: Path, progress: Progress | None = None) -> Manif
     return manifest
 
 
-def split(sources: Sequence[Path], folder: Path, baskets: Baskets | None) -> Baskets:
+def split(
+    sources: Sequence[Path], folder: Path, baskets: Baskets | None, subcenters: int | None = None
+) -> tuple[Baskets, int]:
     """Write a checkpoint without optimiser state from one `.pt` file or from all of insightface's.
 
     Args:
-        sources: a `.pt` file with a tensor [C, D] or a state_dict that has it as `weight`; or insightface's files of
-            all ranks, or their folder.
+        sources: a `.pt` file with a tensor [C*r, D] or a state_dict that has it as `weight`; or insightface's files
+            of all ranks, or their folder.
         folder: as for `save`.
         baskets: may be None for a file that knows them, as those of `merge` do.
+        subcenters: r, centres of a class, which are adjacent rows. None: 1, or for a file that knows its baskets as
+            many as it has rows for each class.
 
     Returns:
-        The baskets.
+        The baskets, and r.
 
     Raises:
         CheckpointError: the sources hold no centres, or not those of these baskets.
     """
+    if subcenters is not None and not 1 <= subcenters <= MAX_SUBCENTERS:
+        raise CheckpointError(f"subcenters is {subcenters}, allowed are 1 to {MAX_SUBCENTERS}")
+    if subcenters not in (None, 1) and _is_insightface(sources):
+        raise CheckpointError(
+            f"subcenters is {subcenters}, allowed is 1: insightface's files hold one centre per class"
+        )
     weight, small, known = _read(sources)
     if baskets is None:
         if known is None:
@@ -68,15 +79,31 @@ def split(sources: Sequence[Path], folder: Path, baskets: Baskets | None) -> Bas
         baskets = known
     elif known is not None and known != baskets:
         raise CheckpointError(f"the source holds {known}, given are {baskets}")
-    if baskets.num_classes != len(weight):
-        raise CheckpointError(f"the source holds {len(weight)} classes, {baskets} have {baskets.num_classes}")
+    classes, rows = baskets.num_classes, len(weight)
+    each = 1 if subcenters is None else subcenters
+    if subcenters is None and known is not None and classes and rows % classes == 0:
+        each = rows // classes
+    if rows != classes * each:
+        several = f" with {each} centres each" if each > 1 else ""
+        guess = ""
+        if subcenters is None and classes and rows % classes == 0:
+            guess = f"; if a class has {rows // classes} centres, say so with --subcenters"
+        raise CheckpointError(
+            f"the source holds {rows} rows, {baskets} have {classes} classes{several}{guess}"
+        )
+    if each > 1:
+        weight = weight.unflatten(0, (classes, each))
     place = Place(Sharding(baskets.sizes, 1))
     write(folder, place, Contents(baskets, {"weight": weight}, {"head": small, "extra": None}))
-    return baskets
+    return baskets, each
+
+
+def _is_insightface(sources: Sequence[Path]) -> bool:
+    return len(sources) > 1 or sources[0].is_dir() or sources[0].name.startswith(NAMES)
 
 
 def _read(sources: Sequence[Path]) -> tuple[Tensor, dict[str, Any], Baskets | None]:
-    if len(sources) > 1 or sources[0].is_dir() or sources[0].name.startswith(NAMES):
+    if _is_insightface(sources):
         files = RankFiles(sources[0] if sources[0].is_dir() else sources)
         return torch.cat(files.weights), {}, None
     path = sources[0]
@@ -92,7 +119,7 @@ def _read(sources: Sequence[Path]) -> tuple[Tensor, dict[str, Any], Baskets | No
         or weight.dim() != 2
         or weight.dtype not in (torch.float32, torch.float64)
     ):
-        raise CheckpointError(f"{path} holds no tensor [C, D], fp32 or fp64, itself or as 'weight'")
+        raise CheckpointError(f"{path} holds no tensor [rows, D], fp32 or fp64, itself or as 'weight'")
     noted = getattr(found, "_metadata", {}).get("", {}).get("baskets")
     known = None if noted is None else Baskets(dict(zip(noted["names"], noted["sizes"], strict=True)))
     return weight, small, known

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .errors import one_line
+from .words import count
 
 if TYPE_CHECKING:
     from basket_softmax.checkpoint import Manifest
@@ -27,11 +30,15 @@ def checkpoint() -> None:
 @click.argument("folder", type=FOLDER)
 @click.option("--no-check", is_flag=True, help="Do not compare the files with their digests.")
 def inspect(folder: Path, no_check: bool) -> None:
-    """Print the baskets, tensors, ranks and files of the checkpoint in FOLDER, and check the files."""
+    """Print the baskets, tensors, ranks and files of the checkpoint in FOLDER, and check the files.
+
+    FOLDER may be an output folder of bbs train: its last checkpoint is taken.
+    """
     from basket_softmax.checkpoint.folder import verify
     from basket_softmax.checkpoint.manifest import read_manifest
 
     with _plain_errors():
+        folder = _last(folder)
         manifest = read_manifest(folder)
         if not no_check:
             with _bar("checking", manifest) as progress:
@@ -48,14 +55,16 @@ def merge(folder: Path, output: Path, force: bool) -> None:
     """Write the head in FOLDER to OUTPUT, a state_dict with the full weight.
 
     A head in one process loads it with load_state_dict. Optimiser state and extra are left out. The full weight must
-    fit into memory.
+    fit into memory. FOLDER may be an output folder of bbs train: its last checkpoint is taken.
     """
     from basket_softmax.checkpoint.convert import merge as run
     from basket_softmax.checkpoint.manifest import read_manifest
 
     if output.exists() and not force:
         raise click.ClickException(f"{output} exists: choose another name or give --force")
+    _check_writable(output.parent)
     with _plain_errors():
+        folder = _last(folder)
         manifest = read_manifest(folder)
         with _bar("checking", manifest) as progress:
             run(folder, output, progress)
@@ -74,10 +83,15 @@ def merge(folder: Path, output: Path, force: bool) -> None:
     callback=lambda ctx, parameter, values: _baskets(values),
     help="Name and number of classes; once per basket, in the order of the rows.",
 )
-def split(sources: tuple[Path, ...], folder: Path, baskets: dict[str, int]) -> None:
+@click.option(
+    "--subcenters",
+    type=int,
+    help="Centres of a class, adjacent rows; needed for a tensor that has several and does not know its baskets.",
+)
+def split(sources: tuple[Path, ...], folder: Path, baskets: dict[str, int], subcenters: int | None) -> None:
     """Write SOURCES as a checkpoint to FOLDER, to be loaded at any number of ranks.
 
-    SOURCES: a .pt file with a tensor [C, D] or a state_dict that has it as 'weight'; or insightface's
+    SOURCES: a .pt file with a tensor [rows, D] or a state_dict that has it as 'weight'; or insightface's
     checkpoint_gpu_*.pt or softmax_fc_gpu_*.pt files of all ranks, or the folder that holds them. Baskets need not be
     given for a file of `bbs checkpoint merge`.
     """
@@ -88,8 +102,33 @@ def split(sources: tuple[Path, ...], folder: Path, baskets: dict[str, int]) -> N
     if (folder / NAME).exists():
         raise click.ClickException(f"{folder} holds a checkpoint already: choose another folder")
     with _plain_errors():
-        written = run(sources, folder, Baskets(baskets) if baskets else None)
-    click.echo(f"{folder}: {_count(written.num_classes, 'class', 'classes')} in {len(written)} baskets")
+        written, each = run(sources, folder, Baskets(baskets) if baskets else None, subcenters)
+    centres = f", {each} centres each" if each > 1 else ""
+    in_baskets = count(len(written), "basket", "baskets")
+    click.echo(f"{folder}: {count(written.num_classes, 'class', 'classes')} in {in_baskets}{centres}")
+
+
+def _last(folder: Path) -> Path:
+    """The folder itself, or the last complete checkpoint of the run whose output it is."""
+    from basket_softmax.checkpoint.manifest import NAME
+
+    if (folder / NAME).exists():
+        return folder
+    named = [path.parent for path in folder.glob(f"checkpoints/step-*/{NAME}")]
+    steps = {int(path.name[5:]): path for path in named if re.fullmatch(r"step-\d{8,}", path.name)}
+    if not steps:
+        return folder
+    last = steps[max(steps)]
+    click.echo(f"the last checkpoint of {folder}: {last.relative_to(folder)}", err=True)
+    return last
+
+
+def _check_writable(folder: Path) -> None:
+    """Before all files are read, not after."""
+    if not folder.is_dir():
+        raise click.ClickException(f"{folder} is no folder: make it, or choose another OUTPUT")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise click.ClickException(f"{folder}: there is no permission to write in it")
 
 
 def _baskets(values: Sequence[str]) -> dict[str, int]:
@@ -106,8 +145,8 @@ def _baskets(values: Sequence[str]) -> dict[str, int]:
 
 def _show(manifest: Manifest) -> None:
     click.echo(
-        f"{_count(manifest.num_classes, 'class', 'classes')}, width {manifest.embedding_size}, written by "
-        f"{_count(manifest.world, 'rank', 'ranks')} (shard {manifest.kind!r}), torch {manifest.torch}, {manifest.time}"
+        f"{count(manifest.num_classes, 'class', 'classes')}, width {manifest.embedding_size}, written by "
+        f"{count(manifest.world, 'rank', 'ranks')} (shard {manifest.kind!r}), torch {manifest.torch}, {manifest.time}"
     )
     first = 0
     rows: list[tuple[str, ...]] = []
@@ -132,10 +171,6 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         click.echo(
             "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         )
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
 
 
 @contextmanager

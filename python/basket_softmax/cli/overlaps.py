@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import click
 
 from .errors import one_line
 from .extras import need
+from .words import count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,9 +22,23 @@ if TYPE_CHECKING:
     from basket_softmax.training import Run
 
 REPORT, PAGE, ALIASES = "overlaps.csv", "overlaps.html", "aliases.csv"
+ORIGIN = "overlaps.json"  # which checkpoint the report is of
 NEEDS = {"pydantic": "pydantic", "yaml": "pyyaml", "rich": "rich", "PIL": "pillow", "sklearn": "scikit-learn"}
+PAIRS = ("mutual pair", "mutual pairs")
 SURE = 0.9  # for the summary only
-PROBABILITY = click.FloatRange(0, 1)
+
+
+class _Probability(click.FloatRange):
+    """0 to 1; NaN, which passes every comparison of click's, is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not in the range 0<=x<=1.", param, ctx)
+        return number
+
+
+PROBABILITY = _Probability(0, 1)
 
 
 def _device(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -100,11 +116,8 @@ def overlaps(run: Path, output: Path, decisions: Path | None, device: str, **opt
     bbs overlaps runs/first --accept-above 0.95          what is sure enough
     bbs train run.yaml --set loss.aliases=overlaps/aliases.csv
     """
-    least, above = options["min_confidence"], options["accept_above"]
-    if decisions is None and above is not None and above < least:
-        raise click.UsageError(
-            f"--accept-above is {above:g}, allowed is --min-confidence, {least:g}, or more: pairs below are not listed"
-        )
+    if decisions is None:
+        _check_listed(options["accept_above"], options["min_confidence"])
     need("bbs overlaps", "train", *NEEDS, packages=NEEDS)
     from basket_softmax.training import load_run
     from basket_softmax.training.errors import EXPECTED
@@ -115,15 +128,28 @@ def overlaps(run: Path, output: Path, decisions: Path | None, device: str, **opt
                 f"{output} holds a run, whose {REPORT} would be lost", param_hint="--output"
             )
         loaded = load_run(run, device)
+        if decisions is None and len(loaded.head.baskets) < 2:
+            raise ValueError(
+                f"{run} was trained on one basket, {loaded.head.baskets.names[0]!r}: overlaps are between baskets, "
+                "so there is nothing to compare"
+            )
         output.mkdir(parents=True, exist_ok=True)
         if decisions is None:
-            _find(loaded, output, **options)
+            _find(loaded, run, output, **options)
         else:
             _apply(loaded, output, decisions, options["accept_above"])
 
 
+def _check_listed(above: float | None, least: float) -> None:
+    if above is not None and above < least:
+        raise click.UsageError(
+            f"--accept-above is {above:g}, allowed is --min-confidence, {least:g}, or more: pairs below are not listed"
+        )
+
+
 def _find(
     run: Run,
+    path: Path,
     output: Path,
     source: str,
     min_confidence: float,
@@ -134,25 +160,52 @@ def _find(
     workers: int,
 ) -> None:
     """Search, then write the table, the page and, when pairs are accepted by confidence, the aliases."""
-    from basket_softmax.overlaps import ClassNames, find_overlaps, write_page, write_report
+    from basket_softmax.overlaps import (
+        ClassNames,
+        NoConfidence,
+        find_overlaps,
+        write_page,
+        write_report,
+    )
+    from basket_softmax.overlaps.origin import Origin, write_origin
 
     names, known = ClassNames(run.baskets), _known(run)
-    centres = _prototypes(run, batch_size, workers) if source == "prototypes" else _centres(run)
-    with _bar("comparing identities", len(names) * (len(names) - 1) // 2) as progress:
-        found = find_overlaps(centres, run.head.baskets, progress=progress)
-    listed = found.select((found.confidence >= min_confidence) & ~_same(found, known))
-    sure = int((found.confidence >= SURE).sum())
-    click.echo(
-        f"{len(names):,} identities in {len(run.baskets)} baskets: {len(found.first):,} mutual pairs, {sure:,} with "
-        f"confidence {SURE} or more; by their confidences about {found.confidence.sum():,.0f} are one person"
-    )
-    if source == "centres":
+    if source == "prototypes":
+        centres, each = _prototypes(run, batch_size, workers), 1
+    else:
+        centres, each = run.head.full_weight().cpu(), run.head.subcenters
+    confident = True
+    with _bar("comparing identities", len(centres) * (len(centres) - 1) // 2) as progress:
+        try:
+            found = find_overlaps(centres, run.head.baskets, subcenters=each, progress=progress)
+        except NoConfidence as error:
+            found, confident, why = error.overlaps, False, str(error)
+    compared = f"{len(names):,} identities in {len(run.baskets)} baskets: {count(len(found.first), *PAIRS)}"
+    if confident:
+        listed = found.select((found.confidence >= min_confidence) & ~_same(found, known))
+        sure = int((found.confidence >= SURE).sum())
+        click.echo(
+            f"{compared}, {sure:,} with confidence {SURE} or more; by their confidences about "
+            f"{found.confidence.sum():,.0f} are one person"
+        )
+    else:
+        listed = found.select(~_same(found, known))
+        click.echo(compared)
+        click.echo(f"note: {why}. The pairs are listed without a confidence", err=True)
+    if source == "centres" and confident:
         click.echo(
             "confidences from centres are too high, see the documentation: look at the pairs, or use prototypes"
         )
+    (output / ORIGIN).unlink(
+        missing_ok=True
+    )  # first, so that none ever stands beside a report of another run
     write_report(output / REPORT, listed, names)
-    click.echo(f"{output / REPORT}: {len(listed.first):,} pairs with confidence {min_confidence} or more")
-    undecided = listed if accept_above is None else listed.select(listed.confidence < accept_above)
+    write_origin(
+        output / ORIGIN, Origin(run.fingerprint, str(path.resolve()), run.step, source, min_confidence)
+    )
+    of_them = f"with confidence {min_confidence} or more" if confident else "without a confidence"
+    click.echo(f"{output / REPORT}: {count(len(listed.first), 'pair', 'pairs')} {of_them}")
+    undecided = listed if accept_above is None else listed.select(~(listed.confidence >= accept_above))
     shown = write_page(
         output / PAGE, undecided, run.baskets, max_pairs=page_pairs, images_per_class=page_images
     )
@@ -169,10 +222,25 @@ def _apply(run: Run, output: Path, decisions: Path, accept_above: float | None) 
     names = ClassNames(run.baskets)
     table = None
     if accept_above is not None:
-        if not (output / REPORT).exists():
-            raise ValueError(f"{output / REPORT} does not exist: run bbs overlaps without --apply first")
+        for file in (output / REPORT, output / ORIGIN):
+            if not file.exists():
+                raise ValueError(f"{file} does not exist: run bbs overlaps without --apply first")
+        _check_origin(run, output, accept_above)
         table = read_report(output / REPORT, names)
     _write_aliases(run, output, read_decisions(decisions, names), table, accept_above)
+
+
+def _check_origin(run: Run, output: Path, accept_above: float) -> None:
+    """That the report in `output` is of this checkpoint, and lists what is to be accepted."""
+    from basket_softmax.overlaps.origin import read_origin
+
+    origin = read_origin(output / ORIGIN)
+    if origin.checkpoint != run.fingerprint:
+        raise ValueError(
+            f"{output / REPORT} is of another checkpoint, step {origin.step:,} of {origin.run}, and --accept-above "
+            "takes its confidences: run bbs overlaps without --apply first, or give the --output of this run"
+        )
+    _check_listed(accept_above, origin.min_confidence)
 
 
 def _write_aliases(
@@ -186,6 +254,8 @@ def _write_aliases(
     from basket_softmax.overlaps import ClassNames, persons
 
     known, names = _known(run), ClassNames(run.baskets)
+    if table is not None and len(table.confidence) and all(map(math.isnan, table.confidence)):
+        click.echo("note: the pairs have no confidence: --accept-above accepts none of them", err=True)
     found = persons(run.head.baskets.offsets, decisions, table, accept_above, known)
     for first, second in found.twice:
         (basket, a), (_, b) = names.of(first), names.of(second)
@@ -198,18 +268,26 @@ def _write_aliases(
             err=True,
         )
     write_aliases(output / ALIASES, found.aliases, run.baskets)
-    classes, people = (
-        int((found.aliases >= 0).sum()),
-        len(found.aliases.unique()) - int((found.aliases < 0).any()),
-    )
-    parts = [f"{found.by_hand:,} pairs accepted by hand, {found.by_confidence:,} by confidence"]
+    classes = int((found.aliases >= 0).sum())
+    people = len(found.aliases[found.aliases >= 0].unique())
+    parts = [
+        f"{count(found.by_hand, 'pair', 'pairs')} accepted by hand, {found.by_confidence:,} by confidence"
+    ]
     if found.left_out:
         parts.append(
             f"{found.left_out:,} left out, as they contradict surer ones, decisions, or the labels of a basket"
         )
     if known is not None:
-        parts.append(f"{int((known >= 0).sum()):,} identities known before are kept")
-    click.echo(f"{output / ALIASES}: {classes:,} identities are {people:,} persons; {'; '.join(parts)}")
+        known_before = count(
+            int((known >= 0).sum()), "identity known before is", "identities known before are"
+        )
+        parts.append(f"{known_before} kept")
+    if classes == 0:
+        click.echo(f"{output / ALIASES}: no identities are one person; {'; '.join(parts)}")
+        return
+    click.echo(
+        f"{output / ALIASES}: {classes:,} identities are {count(people, 'person', 'persons')}; {'; '.join(parts)}"
+    )
     click.echo(f"train with them: --set loss.aliases={output / ALIASES}")
 
 
@@ -237,16 +315,6 @@ def _prototypes(run: Run, batch_size: int, workers: int) -> Tensor:
             run.backbone, run.baskets, run.config.image.build(),
             device=run.device, batch_size=batch_size, workers=workers, progress=progress,
         )  # fmt: skip
-
-
-def _centres(run: Run) -> Tensor:
-    weight = run.head.full_weight().cpu()
-    if len(weight) != run.head.num_classes:
-        each = len(weight) // run.head.num_classes
-        raise ValueError(
-            f"--from centres: the head has {each} centres for each class, allowed is 1; use prototypes"
-        )
-    return weight
 
 
 @contextmanager

@@ -31,6 +31,7 @@ def read_table(
             if missing:
                 raise ValueError(
                     f"{path} has no column {listed(missing)}, it has {listed(list(found)) or 'none'}"
+                    f"{_other_separator(found)}"
                 )
             for row in rows:
                 yield f"{path}, line {rows.line_num}", {column: row[column] for column in columns}
@@ -38,6 +39,14 @@ def read_table(
             raise ValueError(f"{path}, line {rows.reader.line_num}: no CSV: {error}") from None
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8: {error.reason}") from None
+
+
+def _other_separator(header: Sequence[str]) -> str:
+    """What to do about a header that another character than the comma separates, as spreadsheets write it."""
+    if len(header) != 1:
+        return ""
+    used = [name for character, name in ((";", "semicolons"), ("\t", "tabs")) if character in header[0]]
+    return f": its columns are separated by {used[0]}, allowed are commas" if used else ""
 
 
 def csv_line(cells: Iterable[Any]) -> str:

@@ -8,7 +8,7 @@
 """
 
 from .decisions import Persons, persons, read_decisions
-from .find import Overlaps, find_overlaps
+from .find import NoConfidence, Overlaps, find_overlaps
 from .names import ClassNames
 from .page import write_page
 from .prototypes import class_prototypes
@@ -18,6 +18,7 @@ from .search import MutualPairs, comparisons, mutual_nearest, mutual_nearest_wit
 __all__ = [
     "ClassNames",
     "MutualPairs",
+    "NoConfidence",
     "Overlaps",
     "Persons",
     "class_prototypes",

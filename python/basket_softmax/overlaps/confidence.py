@@ -51,16 +51,11 @@ def chance(within: Sequence[Neighbours], across: Sequence[Neighbours], sizes: Se
         sizes: classes of each basket.
 
     Raises:
-        ValueError: fewer than 20 chance pairs or neighbours: the baskets are too small for a confidence.
+        ValueError: fewer than 20 chance pairs or neighbours: the baskets are too small for a confidence, or nearly all
+            of their classes are in a pair across, so that nothing shows what chance makes there.
     """
     pairs = [found.pairs.cosine.double().numpy() for found in within]
-    counts = [sum(map(len, pairs)), *(sum(len(found.alone) for found in side) for side in (within, across))]
-    if min(counts) < ENOUGH:
-        raise ValueError(
-            f"baskets of {', '.join(f'{size:,}' for size in sizes)} classes are too small for a confidence: they give "
-            f"{counts[0]} mutual pairs within baskets, {counts[1]} other neighbours within and {counts[2]} across, "
-            f"needed are {ENOUGH} of each"
-        )
+    _check_enough(pairs, within, across, sizes)
     among = float(np.median(np.concatenate([found.among.numpy() for found in within])))
     inside, outside = _median_and_spread(within, among), _median_and_spread(across, among)
     shift, stretch = outside[0] - inside[0], outside[1] / inside[1] if inside[1] > 0 else 1.0
@@ -70,6 +65,32 @@ def chance(within: Sequence[Neighbours], across: Sequence[Neighbours], sizes: Se
         for cosine, found in zip(pairs, within, strict=True)
     ]
     return Chance(moved, np.concatenate(weight), shift, stretch)
+
+
+def _check_enough(
+    pairs: Sequence[np.ndarray],
+    within: Sequence[Neighbours],
+    across: Sequence[Neighbours],
+    sizes: Sequence[int],
+) -> None:
+    inside, alone, outside = (
+        sum(map(len, pairs)),
+        *(sum(len(found.alone) for found in side) for side in (within, across)),
+    )
+    if min(inside, alone, outside) >= ENOUGH:
+        return
+    baskets = f"baskets of {', '.join(f'{size:,}' for size in sizes)} classes"
+    matched = 2 * sum(len(found.pairs.first) for found in across)
+    if min(inside, alone) >= ENOUGH and matched >= ENOUGH:
+        raise ValueError(
+            f"{baskets} have no confidence: {matched:,} of {matched + outside:,} nearest neighbours across baskets are "
+            "mutual, as if the baskets were versions of one dataset, and too few are left to show what chance makes "
+            f"across baskets: {outside}, needed are {ENOUGH}"
+        )
+    raise ValueError(
+        f"{baskets} are too small for a confidence: they give {inside} mutual pairs within baskets, {alone} other "
+        f"neighbours within and {outside} across, needed are {ENOUGH} of each"
+    )
 
 
 def confidence(cosine: np.ndarray, null: Chance) -> np.ndarray:

@@ -20,7 +20,7 @@ Decision = Literal["accept", "reject"]
 def read_decisions(path: Path, names: ClassNames) -> dict[tuple[int, int], bool]:
     """{(class, class): accepted}, the lower class first, from the CSV that the page saves.
 
-    Rows whose decision is empty are skipped.
+    Rows whose decision is empty are skipped; blanks around it and capitals do not count.
 
     Raises:
         ValueError: a missing column, an unknown class, another decision than accept and reject, or a pair that is
@@ -28,12 +28,12 @@ def read_decisions(path: Path, names: ClassNames) -> dict[tuple[int, int], bool]
     """
     decisions: dict[tuple[int, int], bool] = {}
     for line, row in table(path, COLUMNS):
-        decision = row["decision"]
+        decision = row["decision"].strip().casefold()
         if not decision:
             continue
         try:
             if decision not in ("accept", "reject"):
-                raise ValueError(f"decision is {decision!r}, allowed are accept, reject and nothing")
+                raise ValueError(f"decision is {row['decision']!r}, allowed are accept, reject and nothing")
             pair = pair_of(row, names)
             if decisions.setdefault(pair, decision == "accept") != (decision == "accept"):
                 raise ValueError("the pair has the other decision in an earlier line")

@@ -17,7 +17,7 @@ from .search import MutualPairs, comparisons, joined, neighbours, offsets_of
 class Overlaps(NamedTuple):
     """first, second: [P] int64 global classes, first < second; cosine: [P] fp32; confidence: [P] fp64 in [0, 1).
 
-    Larger cosines come first, and so do larger confidences.
+    Larger cosines come first, and so do larger confidences. A confidence of NaN is none: see `NoConfidence`.
     """
 
     first: np.ndarray
@@ -30,10 +30,22 @@ class Overlaps(NamedTuple):
         return Overlaps(*(column[chosen] for column in self))
 
 
+class NoConfidence(ValueError):
+    """The pairs were found, but the baskets do not show what chance makes of neighbours; the message says why.
+
+    overlaps: the pairs, each with a confidence of NaN.
+    """
+
+    def __init__(self, message: str, overlaps: Overlaps) -> None:
+        super().__init__(message)
+        self.overlaps = overlaps
+
+
 def find_overlaps(
     centres: Tensor,
     baskets: Baskets | Tensor | Sequence[int],
     *,
+    subcenters: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Overlaps:
     """Pairs of classes of different baskets that may be one identity, each with a confidence.
@@ -41,19 +53,27 @@ def find_overlaps(
     A class may be in a pair with every other basket: someone in three baskets is three pairs.
 
     Args:
-        centres: [C, D], as for `mutual_nearest`; best `class_prototypes`.
+        centres: [C*r, D], as for `mutual_nearest`; best `class_prototypes`.
         baskets: a `Baskets`, or offsets [K + 1].
-        progress: called with the number of pairs of classes done since the last call, C (C - 1) / 2 in all.
+        subcenters: r, centres of a class, of which the nearest count.
+        progress: called with the number of pairs of centres done since the last call; N (N - 1) / 2 in all for N = C*r
+            (less where centres have no direction).
 
     Raises:
-        TypeError, ValueError: as for `mutual_nearest`; fewer than two baskets; baskets too small for a confidence.
+        NoConfidence: the baskets are too small for a confidence, or nearly all of their classes are in pairs, as with
+            two versions of one dataset. A ValueError that holds the pairs.
+        TypeError, ValueError: as for `mutual_nearest`; fewer than two baskets.
     """
     edges = offsets_of(baskets)
     if comparisons(edges) == 0:
         raise ValueError(f"baskets has offsets {edges}, allowed are at least two baskets with classes")
-    across = list(neighbours(centres, edges, progress=progress))
-    within = list(neighbours(centres, edges, within=True, progress=progress))
-    null = chance(within, across, [b - a for a, b in pairwise(edges)])
+    across = list(neighbours(centres, edges, subcenters=subcenters, progress=progress))
+    within = list(neighbours(centres, edges, within=True, subcenters=subcenters, progress=progress))
     pairs: MutualPairs = joined(found.pairs for found in across)
     first, second, cosine = (column.numpy() for column in pairs)
+    try:
+        null = chance(within, across, [b - a for a, b in pairwise(edges)])
+    except ValueError as error:
+        found = Overlaps(first, second, cosine, np.full(len(first), np.nan))
+        raise NoConfidence(str(error), found) from None
     return Overlaps(first, second, cosine, confidence(cosine, null))

@@ -29,5 +29,19 @@ class ClassNames:
                 f"basket {basket!r} is unknown, allowed are {', '.join(map(repr, self.baskets))}"
             )
         if (basket, identity) not in self._classes:
-            raise ValueError(f"basket {basket!r} has no identity {identity!r}")
+            raise ValueError(
+                f"basket {basket!r} has no identity {identity!r}{self._longer(basket, identity)}"
+            )
         return self._classes[basket, identity]
+
+    def _longer(self, basket: str, identity: str) -> str:
+        """A hint when there is the same number with zeros before it, which spreadsheets drop."""
+        if not identity.isdecimal():
+            return ""
+        number = identity.lstrip("0")
+        same = [
+            name for b, name in self._names if b == basket and name.isdecimal() and name.lstrip("0") == number
+        ]
+        if not same:
+            return ""
+        return f", but {same[0]!r}: a spreadsheet drops leading zeros unless the column is imported as text"

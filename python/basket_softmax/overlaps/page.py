@@ -62,13 +62,18 @@ def write_page(
         b = int(np.searchsorted(offsets, c, side="right")) - 1
         classes[str(c)] = _class(baskets[b], c - int(offsets[b]), images_per_class)
     pairs = [
-        {"a": str(a), "b": str(b), "cosine": float(cosine), "confidence": float(confidence)}
+        {
+            "a": str(a),
+            "b": str(b),
+            "cosine": float(cosine),
+            "confidence": None if np.isnan(confidence) else float(confidence),  # JSON has no NaN
+        }
         for a, b, cosine, confidence in zip(*shown, strict=True)
     ]
     data: dict[str, Any] = {
         "pairs": pairs,
         "classes": classes,
-        "about": _about(len(pairs), len(overlaps.first)),
+        "more": _more(len(overlaps.first) - len(pairs)),
     }
     data["id"] = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
     # Inside a script element only "</" could end the data early; JSON may escape the slash.
@@ -79,13 +84,10 @@ def write_page(
     return len(pairs)
 
 
-def _about(shown: int, all_pairs: int) -> str:
-    more = f" The other {all_pairs - shown:,} pairs are in the CSV." if shown < all_pairs else ""
-    return (
-        "Each pair shows two identities of different datasets that the trained network finds alike. Accept those that "
-        "are one person, reject those that are not, leave out what cannot be told. Decisions stay in this browser "
-        f"until you save them as a CSV for bbs overlaps --apply.{more}"
-    )
+def _more(left: int) -> str:
+    if left == 0:
+        return ""
+    return "The other pair is in the CSV." if left == 1 else f"The other {left:,} pairs are in the CSV."
 
 
 def _class(basket: ImageBasket, label: int, number: int) -> dict[str, Any]:

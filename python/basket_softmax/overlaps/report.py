@@ -14,16 +14,21 @@ from .names import ClassNames
 
 PAIR = ("basket_a", "identity_a", "basket_b", "identity_b")
 COLUMNS = (*PAIR, "cosine", "confidence")
+NONE = "n/a"  # where there is no confidence
 
 Path = str | os.PathLike[str]
 
 
 def write_report(path: Path, overlaps: Overlaps, names: ClassNames) -> None:
-    """Write `overlaps`; a file that is there is replaced. Confidences are rounded down, so that none reads as 1."""
+    """Write `overlaps`; a file that is there is replaced. Confidences are rounded down, so that none reads as 1.
+
+    A confidence of NaN is written as n/a.
+    """
     with replacing(path) as file:
         file.write(csv_line(COLUMNS))
         for first, second, cosine, confidence in zip(*overlaps, strict=True):
-            numbers = f"{cosine:.6f}", f"{np.floor(confidence * 1e4) / 1e4:.4f}"
+            sure = NONE if np.isnan(confidence) else f"{np.floor(confidence * 1e4) / 1e4:.4f}"
+            numbers = f"{cosine:.6f}", sure
             file.write(csv_line((*names.of(int(first)), *names.of(int(second)), *numbers)))
 
 
@@ -37,7 +42,8 @@ def read_report(path: Path, names: ClassNames) -> Overlaps:
     for line, row in table(path, COLUMNS):
         try:
             first, second = pair_of(row, names)
-            rows.append((first, second, float(row["cosine"]), float(row["confidence"])))
+            sure = np.nan if row["confidence"] == NONE else float(row["confidence"])
+            rows.append((first, second, float(row["cosine"]), sure))
         except ValueError as error:
             raise ValueError(f"{line}: {error}") from None
     first, second, cosine, confidence = np.array(rows, dtype=np.float64).reshape(-1, 4).T

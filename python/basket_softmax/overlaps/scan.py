@@ -19,12 +19,21 @@ class Scan:
     """Offers every pair of classes to both classes' `Nearest`.
 
     Args:
-        cosines: of all classes.
+        cosines: of all classes, or of all centres where a class has several.
+        class_of: [rows of `cosines`] int64, rising: whose centre each is. Centres of one class are never offered to
+            each other; None when each is a class of its own.
         progress: called with the number of pairs of every tile.
     """
 
-    def __init__(self, cosines: Cosines, progress: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        cosines: Cosines,
+        class_of: Tensor | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
         self.cosines = cosines
+        self.class_of = torch.arange(len(cosines.centres)) if class_of is None else class_of
+        self.each = int(self.class_of.bincount().max()) if len(self.class_of) else 1
         self.progress = progress
         side = min(TILE, len(cosines.centres))
         self.memory = torch.empty(side * side, dtype=cosines.coarse.dtype)
@@ -60,18 +69,31 @@ class Scan:
     ) -> bool:
         """False, and no more than begun, when more than `limit` pairs would have to be computed exactly."""
         _, _, rows, columns = sides[0]
-        if rows == columns:
-            tile.fill_diagonal_(-math.inf)
+        same = self._leave_out_same(tile, rows, columns)
         for dim, nearest, mine, theirs in sides:
             for of, entry in candidates(tile, dim, nearest.cosine, error):
                 limit -= len(of)
                 if limit < 0:
                     return False
                 index, other = of + mine.start, entry + theirs.start
-                if rows == columns:
-                    index, other, of = (part[index != other] for part in (index, other, of))
+                if same:  # of a row without any other entry they may be offered all the same
+                    others = self.class_of[index] != self.class_of[other]
+                    index, other, of = (part[others] for part in (index, other, of))
                 nearest.offer(of, other, self.cosines.exact(index, other))
         return True
+
+    def _leave_out_same(self, tile: Tensor, rows: slice, columns: slice) -> bool:
+        """Set pairs of one class to -inf; whether there are any. They lie near the diagonal: a class's rows adjoin."""
+        found = False
+        for ahead in range(self.each):
+            first, last = max(rows.start, columns.start - ahead), min(rows.stop, columns.stop - ahead)
+            i = torch.arange(first, max(first, last))
+            i = i[self.class_of[i] == self.class_of[i + ahead]]
+            tile[i - rows.start, i + ahead - columns.start] = -math.inf
+            if rows == columns:
+                tile[i + ahead - rows.start, i - columns.start] = -math.inf
+            found = found or len(i) > 0
+        return found
 
 
 def _tiles(classes: slice) -> list[slice]:

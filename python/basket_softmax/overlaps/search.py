@@ -64,7 +64,7 @@ def mutual_nearest(
         found = neighbours(centres, baskets, minimum=minimum, subcenters=subcenters, progress=progress)
         return joined(one.pairs for one in found)
     kept, cosines, parts = _prepare(centres, baskets, minimum, subcenters)
-    scan = Scan(cosines, progress)
+    scan = Scan(cosines, kept // subcenters, progress)
     nearest = Nearest(len(kept), minimum)
     for a in parts:
         b = slice(a.stop, len(kept))
@@ -83,14 +83,17 @@ def mutual_nearest_within(
     baskets: Baskets | Tensor | Sequence[int],
     *,
     minimum: float = -1.0,
+    subcenters: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> MutualPairs:
     """The same within each basket: classes of one basket that are each other's nearest of that basket.
 
     A basket's own labels are trusted, so these are different identities: what chance makes of a nearest neighbour.
-    Arguments, result and errors as for `mutual_nearest`; progress adds up to the pairs within the baskets.
+    Arguments, result and errors as for `mutual_nearest`; progress adds up to the pairs of centres within the baskets.
     """
-    found = neighbours(centres, baskets, within=True, minimum=minimum, progress=progress)
+    found = neighbours(
+        centres, baskets, within=True, minimum=minimum, subcenters=subcenters, progress=progress
+    )
     return joined(one.pairs for one in found)
 
 
@@ -118,13 +121,10 @@ def neighbours(
     subcenters: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Neighbours]:
-    """The search behind `mutual_nearest` and `mutual_nearest_within`, one pair of baskets after another.
-
-    `subcenters` is for the search across baskets: within one, the nearest centre is one of the same class.
-    """
+    """The search behind `mutual_nearest` and `mutual_nearest_within`, one pair of baskets after another."""
     kept, cosines, parts = _prepare(centres, baskets, minimum, subcenters)
-    scan = Scan(cosines, progress)
     edges, class_of = offsets_of(baskets), kept // subcenters
+    scan = Scan(cosines, class_of, progress)
     classes = torch.arange(edges[-1])
     numbered = list(enumerate(parts))
     for (i, a), (j, b) in zip(numbered, numbered, strict=True) if within else combinations(numbered, 2):
@@ -136,7 +136,7 @@ def neighbours(
         else:
             one, other = (slice(*edges[at : at + 2]) for at in (i, j))
             of_one = _of_classes(of_a, a, class_of, one, minimum)
-            of_other = _of_classes(of_b, b, class_of, other, minimum)
+            of_other = of_one if within else _of_classes(of_b, b, class_of, other, minimum)
             yield _found((i, j), classes, one, of_one, other, of_other)
 
 

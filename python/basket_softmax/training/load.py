@@ -32,6 +32,7 @@ class Run:
     step: of the checkpoint.
     device: of both.
     identities: `identities_fingerprint` of what was trained; None in a checkpoint that does not hold it.
+    fingerprint: of the checkpoint, as `bs.checkpoint.inspect` gives it.
     """
 
     config: Config
@@ -40,6 +41,7 @@ class Run:
     step: int
     device: torch.device
     identities: str | None = None
+    fingerprint: str = ""
 
     @cached_property
     def baskets(self) -> list[ImageBasket]:
@@ -99,4 +101,5 @@ def load_run(path: str | PathLike[str], device: torch.device | str = "cpu") -> R
         extra["step"],
         device,
         extra.get("identities"),
+        manifest.fingerprint,
     )
