@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .rules import MAX_SLOTS, Rule, TopK
+from .scalars import is_number
 
 MAX_SUBCENTERS = 16  # kMaxSubcenters of csrc/common/rule.h
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -97,7 +98,7 @@ def check_optional(
 
 def check_scale(scale: float) -> None:
     """Raise TypeError or ValueError unless `scale` is a number above 0 and at most `LARGEST_SCALE`."""
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)):
+    if not is_number(scale):
         raise TypeError(f"scale must be a number, got {scale!r}")
     if not 0 < scale <= LARGEST_SCALE:  # not isfinite: torch.compile makes a scale that changes symbolic
         raise ValueError(f"scale is {scale}, allowed are values above 0, up to {LARGEST_SCALE:g}")
