@@ -90,14 +90,16 @@ class _MappedLse(torch.autograd.Function):
         # total == 0 and not > 0: a NaN that came out of the map must not pass for "no negatives", loss 0.
         lse = torch.where(total == 0, -torch.inf, top.double() + total.log()).to(dtype)
         lse = torch.where(blocks.broken, torch.nan, lse)
-        ctx.save_for_backward(x, w, lse, *parameters)
+        ctx.save_for_backward(
+            blocks.aliases, x, w, lse, *parameters
+        )  # aliases: torch then sees a change in place
         ctx.blocks = blocks
         return lse, blocks.cos_t.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_lse: Tensor, grad_cos_t: Tensor) -> tuple[Tensor | None, ...]:
-        x, w, lse, *parameters = ctx.saved_tensors
+        _, x, w, lse, *parameters = ctx.saved_tensors
         blocks: Blocks = ctx.blocks
         _, need_dx, need_dw, *need_parameters = ctx.needs_input_grad
         dtype = lse.dtype

@@ -114,6 +114,16 @@ def check_labels(labels: Any, rows: int) -> None:
         raise ValueError(f"labels has shape {tuple(labels.shape)}, allowed is ({rows},)")
 
 
+def check_sample_weight(sample_weight: Any, shape: tuple[int, ...]) -> None:
+    """Raise TypeError or ValueError unless `sample_weight` is None or a tensor of this shape."""
+    if sample_weight is None:
+        return
+    if not isinstance(sample_weight, Tensor):
+        raise TypeError(f"sample_weight must be a tensor or None, got {type(sample_weight).__name__}")
+    if sample_weight.shape != shape:
+        raise ValueError(f"sample_weight has shape {tuple(sample_weight.shape)}, allowed is {shape}")
+
+
 def check_listed(mining: Rule, sizes: Sequence[int]) -> None:
     """Raise ValueError when a rule would list more classes of a row than the kernels hold."""
     if not isinstance(mining, TopK):

@@ -28,6 +28,22 @@ def new_aliases(group: dist.ProcessGroup, kind: str) -> None:
     assert torch.equal(together.aliases, together._parallel.own_part(wanted))
     check_step(pair, pair.step_together(together), pair.step_alone(alone))
 
+    def gradient(change: bool, in_place: bool = False) -> torch.Tensor:
+        x = pair.problem.x[pair.own].clone().requires_grad_()
+        together.set_aliases(wanted)
+        value = together(x, pair.problem.labels[pair.own])
+        if change:
+            together.set_aliases(torch.zeros_like(wanted), in_place=in_place)
+        return torch.autograd.grad(value, x)[0]
+
+    assert torch.equal(gradient(True), gradient(False)), "backward with other aliases than forward"
+    try:
+        gradient(True, in_place=True)
+    except RuntimeError as error:
+        assert "modified by an inplace operation" in str(error)
+    else:
+        raise AssertionError("backward with other aliases than forward")
+
 
 class People:
     """Classes of several baskets that show the same people, and batches of their embeddings in two halves of the space:
