@@ -144,7 +144,8 @@ class IdentityLinker(nn.Module):
         full = gathered(self.prototypes, loss._parallel)
         found = torch.empty((2, loss.num_classes), dtype=torch.int64, device="cpu")
         if full is not None:  # one process, or rank 0
-            found = torch.stack(self._identities(full, loss.baskets.offsets))
+            with torch.device("cpu"):  # whatever torch's default device is
+                found = torch.stack(self._identities(full, loss.baskets.offsets))
         found = found.to(self.excluded.device)
         if loss._parallel is not None:
             found = loss._parallel.ranks.broadcast(found, 0)
