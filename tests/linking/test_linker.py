@@ -246,6 +246,8 @@ def test_links_are_written_in_place_where_a_captured_step_needs_it() -> None:
     people = People()
     loss = head(None, aliases=torch.full((sum(SIZES),), -1))
     there = loss.aliases.data_ptr()
-    after(20, bs.IdentityLinker(loss, in_place=True, **SETTINGS), people)
+    linker = bs.IdentityLinker(loss, **SETTINGS)
+    linker.in_place = True
+    after(20, linker, people)
     assert (loss.aliases >= 0).any()
     assert loss.aliases.data_ptr() == there

@@ -46,8 +46,6 @@ class IdentityLinker(nn.Module):
         momentum: share of a prototype that one embedding leaves, in [0, 1).
         centred: subtract each basket's mean from its prototypes; what tells baskets apart then no longer hides who is
             the same.
-        in_place: hand the links over by `set_aliases(..., in_place=True)`, as a step captured in a CUDA graph needs
-            it; the head then needs `aliases` from the start.
         seed: of the exchanged labels. The same seed, step and batch give the same labels, also after a restart.
 
     Attributes:
@@ -55,6 +53,8 @@ class IdentityLinker(nn.Module):
         excluded, shared: [C] int64 of all classes on every rank, identities found so far: classes with the same
             non-negative value are linked.
         step: calls so far.
+        in_place: False. Assign True to hand links over by `set_aliases(..., in_place=True)`, as a step captured in a
+            CUDA graph needs it; the head must then have `aliases` from the start.
 
     The state_dict holds all of them; the first one after `add_basket` under a process group is for every rank to ask.
     Memory: C x D numbers (divided by the ranks) and some 48 bytes a class;
@@ -80,7 +80,6 @@ class IdentityLinker(nn.Module):
         start: int = 0,
         momentum: float = 0.8,
         centred: bool = True,
-        in_place: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -93,7 +92,7 @@ class IdentityLinker(nn.Module):
             if not is_integer(value) or value < least:
                 raise ValueError(f"{name} is {value!r}, allowed is an int >= {least}")
         self.every, self.start, self.seed = int(every), int(start), int(seed)
-        self.centred, self.in_place = bool(centred), bool(in_place)
+        self.centred, self.in_place = bool(centred), False
         self._loss = [loss]  # in a list: its centres are not parameters of this module
         parallel = loss._parallel
         classes = loss.num_classes if parallel is None else parallel.shard.num_local

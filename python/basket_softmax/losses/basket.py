@@ -150,8 +150,9 @@ class BasketSoftmaxLoss(nn.Module):
         Under a process group seed all ranks alike: the shards are then those of what one process draws on the CPU.
         """
         self._draw_centres()
-        if isinstance(self.margin, nn.Module) and hasattr(self.margin, "reset_parameters"):
-            self.margin.reset_parameters()
+        reset = getattr(self.margin, "reset_parameters", None)
+        if isinstance(self.margin, nn.Module) and reset is not None:
+            reset()
 
     def _draw_centres(self) -> None:
         if self._parallel is None:
