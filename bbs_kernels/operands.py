@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .rules import MAX_SLOTS, Rule, TopK
-from .scalars import is_number
+from .scalars import is_integer, is_number
 
 MAX_SUBCENTERS = 16  # kMaxSubcenters of csrc/common/rule.h
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -71,7 +71,7 @@ def check_operands(
 
 def check_subcenters(subcenters: int, w: Tensor) -> int:
     """The number of classes; TypeError or ValueError unless `subcenters` is allowed and divides the rows of `w`."""
-    if isinstance(subcenters, bool) or not isinstance(subcenters, int):
+    if not is_integer(subcenters):
         raise TypeError(f"subcenters must be an int, got {subcenters!r}")
     if not 1 <= subcenters <= MAX_SUBCENTERS:
         raise ValueError(f"subcenters is {subcenters}, allowed are 1 to {MAX_SUBCENTERS}")
