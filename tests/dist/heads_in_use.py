@@ -249,11 +249,11 @@ def refused_together(group: dist.ProcessGroup) -> None:
         call = {**fine, **arguments} if pair.rank == last else fine
         message = refusal(kind, lambda call=call: head(**call))
         assert f"rank {last} of {pair.world}: {text}" in message, message
-    linker = bs.IdentityLinker(head)
-    for kind, text, arguments in wrong[:5]:
-        call = {**fine, **arguments} if pair.rank == last else fine
-        message = refusal(kind, lambda call=call: linker(**call))
-        assert f"rank {last} of {pair.world}: {text}" in message, message
+    for linker in (bs.IdentityLinker(head), bs.IdentityLinker(pair.head(True, equal_batches=True))):
+        for kind, text, arguments in wrong[:5]:
+            call = {**fine, **arguments} if pair.rank == last else fine
+            message = refusal(kind, lambda call=call, linker=linker: linker(**call))
+            assert f"rank {last} of {pair.world}: {text}" in message, message
 
     promised = pair.head(True, equal_batches=True)  # no exchange before the labels: there they are found
     local = torch.tensor([0, 777, 1, 2]) if pair.rank == last else labels

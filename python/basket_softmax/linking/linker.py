@@ -175,7 +175,7 @@ class IdentityLinker(nn.Module):
         self, parallel: ClassParallel, embeddings: Tensor, labels: Tensor, basket: Tensor | int | str | None
     ) -> Tensor:
         """Every rank's rows to the ranks that keep their classes; this rank's labels as global classes."""
-        x, own, problem = parallel.checked(self._loss[0], embeddings, labels, basket, operands=False)
+        x, own, problem = parallel.checked(self._loss[0], embeddings, labels, basket, for_loss=False)
         ranks, shard = parallel.ranks, parallel.shard
         counts = ranks.row_counts(len(own), False, own.device, problem).counts
         every, classes = ranks.gather_rows(x.detach(), counts), ranks.gather_rows(own, counts)

@@ -70,25 +70,24 @@ class ClassParallel:
         basket: Tensor | int | str | None,
         sample_weight: Tensor | None = None,
         *,
-        operands: bool,
+        for_loss: bool,
     ) -> tuple[Tensor, Tensor, Exception | None]:
         """Embeddings, global labels, and what is wrong with them on this rank, for `row_counts` to raise on every rank.
 
-        With `equal_batches` there is no such exchange: a wrong label becomes a class that does not exist, which every
-        rank finds in the labels of all, and anything else is raised here.
-
         Args:
-            operands: the embeddings go into the kernels, so that their dtype and device count.
+            for_loss: the embeddings go into the kernels, so that their dtype and device count; and with `equal_batches`
+                there is no such exchange: a wrong label becomes a class that does not exist, which every rank finds in
+                the labels of all, and anything else is raised here.
         """
-        baskets = head.baskets
-        to_global = baskets.global_or_none if self.equal_batches else baskets.to_global
+        baskets, promised = head.baskets, for_loss and self.equal_batches
+        to_global = baskets.global_or_none if promised else baskets.to_global
         try:
             labels = head._global_labels(embeddings, labels, basket, sample_weight, to_global)
-            if operands:
+            if for_loss:
                 x = core.autocast(embeddings)
                 check_operands(x, head.weight, labels, self.shard.offsets, NAMES)
         except (TypeError, ValueError, KeyError) as error:
-            if self.equal_batches:
+            if promised:
                 raise
             nothing = head.weight.detach()[:0]
             return nothing, torch.empty(0, dtype=torch.int64, device=nothing.device), error
@@ -148,7 +147,7 @@ def parallel_loss(
     refuse_wrappers(head.weight, parallel.shard, head.subcenters)
     ranks, shard = parallel.ranks, parallel.shard
     embeddings, labels, problem = parallel.checked(
-        head, embeddings, labels, basket, sample_weight, operands=True
+        head, embeddings, labels, basket, sample_weight, for_loss=True
     )
     batch = core_parallel.gather_batch(
         embeddings, labels, shard, ranks, ignore_index=head.ignore_index, equal_batches=parallel.equal_batches,
