@@ -49,10 +49,20 @@ __device__ __forceinline__ void begin_class(const DenseParams& p, ClassState& s,
   const uint32_t begin = real ? pairs.begin : 0, end = real ? pairs.end : 0;
   float inverse = 0.0f, dot = 0.0f;
   if (!positions.empty()) {
+    constexpr int kLoads = 8;  // in flight
     const int at = blockIdx.x * kTileN + column;
     inverse = p.dense.class_inverse[at];
-    for (int block = positions.begin / kTileM; block * kTileM < positions.end; ++block)
-      dot += p.dense.class_dot[block * static_cast<int64_t>(p.run.columns) + at];
+    const int first_block = positions.begin / kTileM;
+    const int64_t step = p.run.columns;
+    const float* from = p.dense.class_dot + first_block * step + at;
+#pragma unroll 1
+    for (int left = (positions.end + kTileM - 1) / kTileM - first_block; left > 0; left -= kLoads) {
+      float parts[kLoads];
+#pragma unroll
+      for (int n = 0; n < kLoads; ++n, from += step) parts[n] = n < left ? *from : 0.0f;
+#pragma unroll
+      for (int n = 0; n < kLoads; ++n) dot += parts[n];
+    }
   } else if (begin < end) {
     inverse = p.rows.sorted[begin].class_inverse;
     if (inverse != inverse) inverse = 0.0f;
