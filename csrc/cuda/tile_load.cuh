@@ -11,15 +11,21 @@ namespace bbs::cuda {
 
 constexpr int kPassBytes = kThreads * 16;  // of shared memory between the passes of a thread, in every layout
 
+// How many of the four copies of fp32 elements the compiler may write out: more would spill.
+template <class Types>
+constexpr int kUnrolledCopies = !Types::Op::kTensorCore ? 4
+                                : Types::kConverts      ? 1
+                                                        : 2;
+
 // The 16 bytes of a thread in a pass, to tile + lane: a chunk, or, where `step` bytes lie between them, four words, so
 // that neighbouring lanes copy neighbouring words. `real`: whether any of it exists; `elements`: how many elements of
 // the row do, for copies one by one.
-template <bool vectors, int element_bytes, int step = 4>
+template <bool vectors, int element_bytes, int step, int unrolled>
 __device__ __forceinline__ void load_chunk(uint32_t tile, uint32_t lane, const char* from, bool real, int elements) {
   if constexpr (vectors) {
     cp_async16(tile + lane, from, real);
   } else if constexpr (element_bytes == 4) {
-#pragma unroll
+#pragma unroll(unrolled)
     for (int e = 0; e < 4; ++e)
       cp_async4(tile + (lane ^ (e * step)), from + e * step, real && e * (step / 4) < elements);
   } else {
@@ -65,8 +71,8 @@ struct XLoader {
   __device__ __forceinline__ void load(uint32_t tile) const {
 #pragma unroll
     for (int n = 0; n < kPasses; ++n)
-      load_chunk<vectors, kElement, kWords ? 16 : 4>(tile + n * kPassBytes, lane,
-                                                     from + static_cast<uint64_t>(row[n]) * kUnit, left > 0, left);
+      load_chunk<vectors, kElement, kWords ? 16 : 4, kUnrolledCopies<Types>>(
+          tile + n * kPassBytes, lane, from + static_cast<uint64_t>(row[n]) * kUnit, left > 0, left);
   }
 
   // To the k-tile `count` after this one.
@@ -116,7 +122,7 @@ struct WLoader {
     const int real = along > 0 ? rows : 0;
 #pragma unroll
     for (int n = 0; n < kPasses; ++n)
-      load_chunk<vectors, kElement, kWords ? kChunks * 4 : 4>(
+      load_chunk<vectors, kElement, kWords ? kChunks * 4 : 4, kUnrolledCopies<Types>>(
           tile + n * kPassBytes, lane, from + static_cast<uint64_t>(pass) * n, n * kStep < real, along);
   }
 
