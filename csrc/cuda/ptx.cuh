@@ -17,6 +17,13 @@ __device__ __forceinline__ void cp_async16(uint32_t to, const void* from, bool r
       : "memory");
 }
 
+// The same of 4 bytes.
+__device__ __forceinline__ void cp_async4(uint32_t to, const void* from, bool real) {
+  asm volatile("{.reg .pred skip; setp.eq.u32 skip, %2, 0; cp.async.ca.shared.global [%0], [%1], 4, skip;}" ::"r"(to),
+               "l"(from), "r"(static_cast<uint32_t>(real))
+               : "memory");
+}
+
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 // Returns when at most `pending` of this thread's groups are still in flight.
