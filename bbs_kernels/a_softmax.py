@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from .margin_call import MarginContext
-from .margins import SphereFace, _finite
+from .margins import SphereFace
 from .negative_map import NegativeMap
+from .scalars import finite
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class ASoftmax:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_psi", SphereFace(self.margin))
         object.__setattr__(self, "margin", self._psi.margin)
-        object.__setattr__(self, "annealing", _finite("ASoftmax", "annealing", self.annealing))
+        object.__setattr__(self, "annealing", finite("ASoftmax", "annealing", self.annealing))
         if self.annealing < 0.0:
             raise ValueError(f"ASoftmax: annealing is {self.annealing}, allowed is >= 0")
 

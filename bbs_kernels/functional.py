@@ -23,6 +23,7 @@ from .operands import (
     check_operands,
     check_optional,
     check_rule_size,
+    check_sample_weight,
     check_scale,
     check_subcenters,
 )
@@ -306,11 +307,8 @@ def reduce_rows(
         TypeError, ValueError: another `reduction`, or a `sample_weight` that is no tensor or of another shape.
     """
     check_reduction(reduction)
+    check_sample_weight(sample_weight, tuple(losses.shape))
     weight = torch.ones_like(losses) if sample_weight is None else sample_weight
-    if not isinstance(weight, Tensor):
-        raise TypeError(f"sample_weight must be a tensor or None, got {type(weight).__name__}")
-    if weight.shape != losses.shape:
-        raise ValueError(f"sample_weight has shape {tuple(weight.shape)}, allowed is {tuple(losses.shape)}")
     weight = torch.where(valid, weight.to(losses.dtype), 0.0)
     weighted = torch.where(valid, losses, 0.0) * weight
     if reduction == "none":

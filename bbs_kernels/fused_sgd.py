@@ -67,7 +67,7 @@ class _CosLseWithSgd(torch.autograd.Function):
         ctx: Any, x: Tensor, w: Tensor, call: functional.CoreCall, step: Callable[[], SgdSettings]
     ) -> tuple[Tensor, ...]:
         outputs = call.run(x, w)
-        ctx.save_for_backward(x, w, *outputs)
+        ctx.save_for_backward(x, w, *outputs, call.aliases)  # aliases: torch then sees a change in place
         ctx.call, ctx.step = call, step
         lse, cos_t, mined_idx, mined_cos, _ = outputs
         classes = call.classes_of(mined_idx)
@@ -76,7 +76,7 @@ class _CosLseWithSgd(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        *saved, mined_idx, mined_cos, stash = ctx.saved_tensors
+        *saved, mined_idx, mined_cos, stash, _ = ctx.saved_tensors
         if not ctx.call.mined_in_lse:
             mined_idx = torch.full_like(mined_idx, -1)
         return _update(ctx, grads[0], grads[1], *saved, mined_idx, mined_cos, stash), None, None, None
@@ -93,7 +93,7 @@ class _MarginSoftmaxWithSgd(torch.autograd.Function):
         step: Callable[[], SgdSettings],
     ) -> tuple[Tensor, ...]:
         losses, grad_lse, grad_cos_t, *outputs = call.run_margin(x, w, margin)
-        ctx.save_for_backward(grad_lse, grad_cos_t, x, w, *outputs)
+        ctx.save_for_backward(grad_lse, grad_cos_t, x, w, *outputs, call.aliases)
         ctx.call, ctx.step = call, step
         _, cos_t, mined_idx, mined_cos, _ = outputs
         classes = call.classes_of(mined_idx)
@@ -102,7 +102,7 @@ class _MarginSoftmaxWithSgd(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_lse, grad_cos_t, *saved = ctx.saved_tensors
+        grad_lse, grad_cos_t, *saved, _ = ctx.saved_tensors
         return _update(ctx, grads[0] * grad_lse, grads[0] * grad_cos_t, *saved), None, None, None, None
 
 

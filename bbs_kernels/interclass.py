@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from .margin_call import MarginContext
-from .margins import ArcFace, _CombinedFamily, _finite
+from .margins import ArcFace, _CombinedFamily
 from .negative_map import NegativeMap
+from .scalars import finite
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class InterclassFilter:
     margin: _CombinedFamily = field(default_factory=ArcFace)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "threshold", _finite("InterclassFilter", "threshold", self.threshold))
+        object.__setattr__(self, "threshold", finite("InterclassFilter", "threshold", self.threshold))
         if self.threshold <= 0.0:
             raise ValueError(f"InterclassFilter: threshold is {self.threshold}, allowed is > 0")
         if not isinstance(self.margin, _CombinedFamily):

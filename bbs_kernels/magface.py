@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from .margin_call import MarginContext
-from .margins import BOUNDARIES, SIN_FLOOR, _check_dtype, _finite, _sin_theta
+from .margins import BOUNDARIES, SIN_FLOOR, _check_dtype, _sin_theta
+from .scalars import finite, radians_hint
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,13 @@ class MagFace:
 
     def __post_init__(self) -> None:
         for name in ("l_margin", "u_margin", "l_a", "u_a", "lambda_g"):
-            object.__setattr__(self, name, _finite("MagFace", name, getattr(self, name)))
+            object.__setattr__(self, name, finite("MagFace", name, getattr(self, name)))
         for name in ("l_margin", "u_margin"):
-            if not 0.0 <= getattr(self, name) < math.pi:
-                raise ValueError(f"MagFace: {name} is {getattr(self, name)}, allowed is [0, pi)")
+            value = getattr(self, name)
+            if not 0.0 <= value < math.pi:
+                raise ValueError(
+                    f"MagFace: {name} is {value}, allowed is [0, pi), radians{radians_hint(value)}"
+                )
         if not 0.0 < self.l_a < self.u_a:
             raise ValueError(f"MagFace: l_a and u_a are {self.l_a} and {self.u_a}, allowed is 0 < l_a < u_a")
         if self.lambda_g < 0.0:

@@ -18,9 +18,9 @@ from torch.autograd.function import once_differentiable
 
 from . import functional
 from ._layout import sampled_gradient
-from ._unit import through_norm, unit
 from .mapped_blocks import Blocks
 from .negative_map import NegativeMap, checked_map
+from .unit import through_norm, unit
 
 
 @torch.compiler.disable
@@ -52,10 +52,6 @@ def cos_lse(
             f"subcenters is {subcenters} with a margin that changes the negatives, allowed is 1 there"
         )
     call = functional.prepare(x, w, labels, offsets, **arguments)
-    if call.subcenters > 1:
-        raise ValueError(
-            f"subcenters is {call.subcenters}, allowed is 1 with a margin that maps the negatives"
-        )
     with torch.no_grad():
         found, cos_t, mined_idx, mined_cos, _ = call._replace(stash_bytes=0).run(call.x.detach(), w.detach())
     with torch.autocast(x.device.type, enabled=False):
@@ -83,7 +79,7 @@ class _MappedLse(torch.autograd.Function):
             z = torch.where(negative, z, -torch.inf)
             before = top[rows]
             now = torch.maximum(before, z.amax(dim=1))
-            safe = torch.where(now == -torch.inf, 0.0, now)  # or -inf - -inf would be NaN
+            safe = torch.where(now.isinf(), 0.0, now)  # or inf - inf would be NaN
             part = torch.exp(z - safe[:, None]).sum(dim=1, dtype=torch.float64)
             total[rows] = total[rows] * torch.exp((before - safe).double()) + part
             top[rows] = now
@@ -91,16 +87,19 @@ class _MappedLse(torch.autograd.Function):
             top, total = blocks.pairs.add_to(
                 top, total, x_hat, lambda at: blocks.centres(w, x, at), list(parameters)
             )
-        lse = torch.where(total > 0, top.double() + total.log(), -torch.inf).to(dtype)
+        # total == 0 and not > 0: a NaN that came out of the map must not pass for "no negatives", loss 0.
+        lse = torch.where(total == 0, -torch.inf, top.double() + total.log()).to(dtype)
         lse = torch.where(blocks.broken, torch.nan, lse)
-        ctx.save_for_backward(x, w, lse, *parameters)
+        ctx.save_for_backward(
+            blocks.aliases, x, w, lse, *parameters
+        )  # aliases: torch then sees a change in place
         ctx.blocks = blocks
         return lse, blocks.cos_t.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_lse: Tensor, grad_cos_t: Tensor) -> tuple[Tensor | None, ...]:
-        x, w, lse, *parameters = ctx.saved_tensors
+        _, x, w, lse, *parameters = ctx.saved_tensors
         blocks: Blocks = ctx.blocks
         _, need_dx, need_dw, *need_parameters = ctx.needs_input_grad
         dtype = lse.dtype

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ._unit import through_norm, unit
+from .unit import through_norm, unit
 
 BLOCK = 1 << 19  # numbers of gathered centres at a time
 
@@ -41,7 +41,7 @@ class MinedPairs:
             return top, total
         z = torch.cat(logits)
         now = top.scatter_reduce(0, self.rows, z, "amax")
-        safe = torch.where(now == -torch.inf, 0.0, now)  # or -inf - -inf would be NaN
+        safe = torch.where(now.isinf(), 0.0, now)  # or inf - inf would be NaN
         total = total * torch.exp((top - safe).double())
         return now, total.index_add(0, self.rows, torch.exp(z - safe[self.rows]).double())
 

@@ -39,6 +39,8 @@ def takes_context(margin: Callable[..., Any]) -> bool:
     Raises:
         TypeError: not callable, or neither of the two forms fits.
     """
+    if isinstance(margin, type):
+        raise TypeError(f"margin is the class {margin.__name__}, allowed is an object such as ArcFace(0.5)")
     if not callable(margin):
         raise TypeError(f"margin must be callable as margin(cos_t) or margin(cos_t, ctx), got {margin!r}")
     target = margin.forward if isinstance(margin, torch.nn.Module) else margin

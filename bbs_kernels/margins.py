@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .scalars import finite, radians_hint
+
 SIN_FLOOR = 1e-3  # d arccos(c)/dc = -1/sin(theta) is cut here: one constant on every backend
 BOUNDARIES = ("hard", "easy", "none")  # in the order of csrc/common/combined_margin.h
 TARGET_GRADS = ("exact", "straight_through")
@@ -61,12 +63,14 @@ class _CombinedFamily:
         owner = type(self).__name__
         for field in ("m1", "m2", "m3", "margin"):
             if hasattr(self, field):
-                object.__setattr__(self, field, _finite(owner, field, getattr(self, field)))
+                object.__setattr__(self, field, finite(owner, field, getattr(self, field)))
         m1, m2, _ = self.coefficients()
         if m1 <= 0.0:
             raise ValueError(f"{owner}: the factor of the angle must be > 0, got {m1}")
         if not 0.0 <= m2 < math.pi:
-            raise ValueError(f"{owner}: the angular margin is in radians and must lie in [0, pi), got {m2}")
+            raise ValueError(
+                f"{owner}: the angular margin is in radians and must lie in [0, pi), got {m2}{radians_hint(m2)}"
+            )
         for name, allowed in (("boundary", BOUNDARIES), ("target_grad", TARGET_GRADS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{owner}: {name} must be one of {allowed}, got {getattr(self, name)!r}")
@@ -271,11 +275,3 @@ class _Arccos(torch.autograd.Function):
 def _check_dtype(cos_t: Tensor) -> None:
     if cos_t.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"margin: cos_t must be float32 or float64, got {cos_t.dtype}")
-
-
-def _finite(owner: str, name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{owner}: {name} must be a number, got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{owner}: {name} must be finite, got {value}")
-    return float(value)

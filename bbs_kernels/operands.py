@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .rules import MAX_SLOTS, Rule, TopK
+from .scalars import is_integer, is_number
 
 MAX_SUBCENTERS = 16  # kMaxSubcenters of csrc/common/rule.h
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -70,7 +71,7 @@ def check_operands(
 
 def check_subcenters(subcenters: int, w: Tensor) -> int:
     """The number of classes; TypeError or ValueError unless `subcenters` is allowed and divides the rows of `w`."""
-    if isinstance(subcenters, bool) or not isinstance(subcenters, int):
+    if not is_integer(subcenters):
         raise TypeError(f"subcenters must be an int, got {subcenters!r}")
     if not 1 <= subcenters <= MAX_SUBCENTERS:
         raise ValueError(f"subcenters is {subcenters}, allowed are 1 to {MAX_SUBCENTERS}")
@@ -97,7 +98,7 @@ def check_optional(
 
 def check_scale(scale: float) -> None:
     """Raise TypeError or ValueError unless `scale` is a number above 0 and at most `LARGEST_SCALE`."""
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)):
+    if not is_number(scale):
         raise TypeError(f"scale must be a number, got {scale!r}")
     if not 0 < scale <= LARGEST_SCALE:  # not isfinite: torch.compile makes a scale that changes symbolic
         raise ValueError(f"scale is {scale}, allowed are values above 0, up to {LARGEST_SCALE:g}")
@@ -111,6 +112,16 @@ def check_labels(labels: Any, rows: int) -> None:
         raise TypeError(f"labels is {labels.dtype}, allowed is int64")
     if labels.shape != (rows,):
         raise ValueError(f"labels has shape {tuple(labels.shape)}, allowed is ({rows},)")
+
+
+def check_sample_weight(sample_weight: Any, shape: tuple[int, ...]) -> None:
+    """Raise TypeError or ValueError unless `sample_weight` is None or a tensor of this shape."""
+    if sample_weight is None:
+        return
+    if not isinstance(sample_weight, Tensor):
+        raise TypeError(f"sample_weight must be a tensor or None, got {type(sample_weight).__name__}")
+    if sample_weight.shape != shape:
+        raise ValueError(f"sample_weight has shape {tuple(sample_weight.shape)}, allowed is {shape}")
 
 
 def check_listed(mining: Rule, sizes: Sequence[int]) -> None:

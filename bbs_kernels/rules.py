@@ -9,9 +9,10 @@ scores as the clue to mining negative classes from other datasets); the default 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
+
+from .scalars import finite, is_integer
 
 # Codes of the op arguments `rule` and `guard_kind`; csrc/common uses the same numbers.
 RULE_ALL, RULE_OWN, RULE_BELOW, RULE_TOPK = 0, 1, 2, 3
@@ -47,7 +48,7 @@ class Absolute:
     t: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "t", _finite("Absolute", "t", self.t))
+        object.__setattr__(self, "t", finite("Absolute", "t", self.t))
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Relative:
     d: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "d", _finite("Relative", "d", self.d))
+        object.__setattr__(self, "d", finite("Relative", "d", self.d))
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Ema:
     r: float
 
     def __post_init__(self) -> None:
-        value = _finite("Ema", "r", self.r)
+        value = finite("Ema", "r", self.r)
         if value <= 0.0:
             raise ValueError(f"Ema: r must be > 0, got {value}")
         object.__setattr__(self, "r", value)
@@ -160,10 +161,11 @@ class TopK:
     def __post_init__(self) -> None:
         for name in ("k", "skip"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
+            if not is_integer(value):
                 raise TypeError(f"TopK: {name} must be an int, got {value!r}")
             if value < 0:
                 raise ValueError(f"TopK: {name} must be >= 0, got {value}")
+            object.__setattr__(self, name, int(value))
         if self.k + self.skip > MAX_LIST:
             raise ValueError(f"TopK: k + skip must be <= {MAX_LIST}, got k={self.k}, skip={self.skip}")
         if self.guard is not None and not isinstance(self.guard, (Absolute, Relative, Ema)):
@@ -199,11 +201,3 @@ def _guard_arguments(guard: Guard | None) -> tuple[int, float]:
     if isinstance(guard, Relative):
         return GUARD_RELATIVE, guard.d
     return GUARD_ROWS, 0.0
-
-
-def _finite(owner: str, name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{owner}: {name} must be a number, got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{owner}: {name} must be finite, got {value}")
-    return float(value)

@@ -120,7 +120,8 @@ class _CosLse(torch.autograd.Function):
             Found(lse, cos_t, idx, cos, s.mates, s.call.classes_of(idx)), s.shard, s.batch, s.ranks,
             scale=s.call.scale, k=s.k, skip=s.skip,
         )  # fmt: skip
-        ctx.save_for_backward(w, merged.lse, merged.cos_t, merged.kept, cos, stash)
+        # s.call has the aliases; saved as well, so that torch sees a change in place.
+        ctx.save_for_backward(w, merged.lse, merged.cos_t, merged.kept, cos, stash, s.call.aliases)
         ctx.step, ctx.dtype = s, x.dtype
         ctx.mark_non_differentiable(merged.mined_idx, merged.mined_cos, merged.totals)
         ctx.set_materialize_grads(False)
@@ -132,7 +133,7 @@ class _CosLse(torch.autograd.Function):
             raise RuntimeError(
                 "a class-parallel loss has no second derivative: call backward without create_graph=True"
             )
-        w, lse, cos_t, kept, cos, stash = ctx.saved_tensors
+        w, lse, cos_t, kept, cos, stash, _ = ctx.saved_tensors
         s: _Step = ctx.step
         call, need_dx, need_dw = s.call, s.batch.wanted, ctx.needs_input_grad[1]
         upstream = [torch.zeros_like(lse) if grad is None else grad for grad in grads[:2]]

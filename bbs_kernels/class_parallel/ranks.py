@@ -20,6 +20,9 @@ _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_t
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
 
+_PROBLEM = 2  # in the flags of a rank, beside 1 for "wants the gradient"
+
+
 class Pending:
     """A result on its way: `wait()` returns it."""
 
@@ -80,14 +83,37 @@ class Ranks:
             "a class-parallel head cannot be pickled, its process group belongs to this process: save state_dict()"
         )
 
+    def row_counts(
+        self, rows: int, wanted: bool, device: torch.device, problem: Exception | None = None
+    ) -> RowCounts:
+        """What every rank brings. Reading it waits for the device: the one host synchronisation of a step.
+
+        Args:
+            problem: what is wrong with this rank's arguments. It is then raised on every rank, or the others would go
+                on to a collective that this one never joins.
+        """
+        flags = int(wanted) + _PROBLEM * (problem is not None)
+        found = self._exchanged(torch.tensor([rows, flags], device=device))
+        source = next((rank for rank, (_, flags) in enumerate(found) if flags & _PROBLEM), None)
+        if source is not None:
+            kind, text = self._told(problem, source)
+            raise kind(f"rank {source} of {self.world}: {text}") from problem
+        return RowCounts(tuple(n for n, _ in found), any(flags for _, flags in found))
+
     @explained("the exchange of batch sizes")
-    def row_counts(self, rows: int, wanted: bool, device: torch.device) -> RowCounts:
-        """What every rank brings. Reading it waits for the device: the one host synchronisation of a step."""
-        mine = torch.tensor([rows, int(wanted)], device=device)
-        every = mine.new_empty(2 * self.world)
+    def _exchanged(self, mine: Tensor) -> list[list[int]]:
+        every = mine.new_empty(len(mine) * self.world)
         _all_gather(every, mine, group=self.group)
-        found = every.view(self.world, 2).tolist()
-        return RowCounts(tuple(n for n, _ in found), any(w for _, w in found))
+        return every.view(self.world, len(mine)).tolist()
+
+    @explained("the exchange of an error")
+    def _told(self, problem: Exception | None, source: int) -> tuple[type[Exception], str]:
+        """Type and text of the problem of rank `source`, on every rank."""
+        told: list[Any] = [None]
+        if problem is not None and self.rank == source:
+            told = [(type(problem), str(problem.args[0]))]  # str(KeyError) would put it in quotes
+        dist.broadcast_object_list(told, group=self.group, group_src=source)
+        return told[0]
 
     @explained("the gathering of rows")
     def gather_rows(self, rows: Tensor, counts: Sequence[int]) -> Tensor:

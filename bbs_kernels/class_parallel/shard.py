@@ -20,9 +20,9 @@ class ClassShard:
     def __init__(self, sharding: Sharding, rank: int) -> None:
         self.sharding, self.rank = sharding, rank
         self.num_classes, self.num_local = sharding.num_classes, sharding.num_local(rank)
-        self.offsets = torch.tensor(sharding.local_offsets(rank))
-        self._global_offsets = torch.tensor(sharding.offsets)
-        self._first = torch.tensor([start for start, _ in sharding.ranges(rank)])  # [K] global
+        self.offsets = torch.tensor(sharding.local_offsets(rank), device="cpu")
+        self._global_offsets = torch.tensor(sharding.offsets, device="cpu")
+        self._first = torch.tensor([start for start, _ in sharding.ranges(rank)], device="cpu")  # [K] global
         self._tables: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
 
     def basket_of(self, labels: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ def draw_rows(rows: Tensor, ranges: list[tuple[tuple[int, int], int]], total: in
     if len(edges) > 2 and edges[-1] - edges[-2] < 16:
         edges.pop(-2)
     for first, last in pairwise(edges):
-        drawn = torch.empty((last - first, depth), dtype=rows.dtype).normal_(std=std)
+        drawn = torch.empty((last - first, depth), dtype=rows.dtype, device="cpu").normal_(std=std)
         for (start, stop), at in ranges:
             low, high = max(start, first), min(stop, last)
             if low < high:

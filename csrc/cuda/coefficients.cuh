@@ -1,7 +1,8 @@
 // Backward, block (x, y): the dense coefficients p_ij = exp(scale c_ij - lse_i) of row block x and the y-th tile of the
 // run, from cosines with the bits of the forward, since the same main loop makes them.
 //   out: p_rows and p_classes, operands of the two products to come, and the sums that the Jacobians of the norms need,
-//   all in units of kOne, and from the rounded p: what rounding adds to a gradient then stays orthogonal to the row or centre.
+//   all in units of kOne, and from the rounded p: what rounding adds to a gradient then stays orthogonal to the row or
+//   centre.
 #pragma once
 
 #include "cos_lse_sweep.cuh"

@@ -89,7 +89,7 @@ struct SweepRing {
 template <class S>
 struct Reader {
   uint32_t stage, x_tile, w_tile;
-  uint32_t stored;  // offset of its buffer as stored
+  uint32_t stored;          // offset of its buffer as stored
   uint32_t x_begin, x_end;  // of a resident x
 
   __device__ __forceinline__ void start(const SweepRing<S>& ring, uint32_t resident) {
@@ -179,7 +179,8 @@ __global__ void __launch_bounds__(kThreads) cos_lse_sweep(const __grid_constant_
   const int share = (needed + static_cast<int>(gridDim.y) - 1) / static_cast<int>(gridDim.y);
   const int begin = share * static_cast<int>(blockIdx.y);
   const int end = begin + share < needed ? begin + share : needed;
-  TopkKey* pending = p.sweep.pending + (static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) * kTileM * kPendingCapacity;
+  TopkKey* pending =
+      p.sweep.pending + (static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) * kTileM * kPendingCapacity;
 
   if (begin < end) {
     const uint32_t resident = shared_address(shared);

@@ -1,5 +1,6 @@
 // The last step of dx, a block per sorted position: the dense partials in order, the sparse part, the projection off
-// x-hat, 1 / norm, and the only rounding to the type of x (none on a shard). Every row is written, exact zeros where none is owed.
+// x-hat, 1 / norm, and the only rounding to the type of x (none on a shard). Every row is written, exact zeros where
+// none is owed.
 #pragma once
 
 #include "lane_row.cuh"

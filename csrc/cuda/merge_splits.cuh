@@ -13,7 +13,7 @@ constexpr int kMergeWarps = kMergeThreads / 32;
 // Blocks per multiprocessor that are enough: left to itself the compiler aims at more on sm_120, and spills for it.
 constexpr int kMergeBlocks = 4;
 
-// The pair of what one lane kept, then of the warp: a fixed tree.
+// The pair of the lanes of a warp, by a fixed tree; lane 0 has it.
 __device__ __forceinline__ LsePair merge_warp(LsePair pair, float scale_log2e) {
 #pragma unroll
   for (int d = 16; d > 0; d /= 2) {
@@ -23,6 +23,25 @@ __device__ __forceinline__ LsePair merge_warp(LsePair pair, float scale_log2e) {
   return pair;
 }
 
+// The pair of a row over the splits, in every lane: lane l takes the splits l, l + 32, ... in order, then the tree. No
+// load waits for another, and the last bit depends on the number of splits, not on timing.
+__device__ __forceinline__ LsePair merge_pairs(const Sweep& w, int rows, int position, float scale_log2e, int lane) {
+  constexpr int kLoads = 8;  // in flight: enough for 256 splits
+  const int64_t step = int64_t{32} * rows;
+  const float2* from = reinterpret_cast<const float2*>(w.pairs) + static_cast<int64_t>(lane) * rows + position;
+  LsePair pair = {-__int_as_float(0x7f800000), 0.0f};
+#pragma unroll 1
+  for (int left = w.splits - lane; left + lane > 0; left -= 32 * kLoads) {
+    float2 loaded[kLoads];
+#pragma unroll
+    for (int n = 0; n < kLoads; ++n, from += step) loaded[n] = n * 32 < left ? *from : make_float2(0.0f, 0.0f);
+#pragma unroll
+    for (int n = 0; n < kLoads; ++n) pair = merge(pair, {loaded[n].x, loaded[n].y}, scale_log2e, PlainExp2());
+  }
+  pair = merge_warp(pair, scale_log2e);
+  return {__shfl_sync(kAllLanes, pair.max, 0), __shfl_sync(kAllLanes, pair.sum, 0)};
+}
+
 // `finish(row, lse, cos_t)` is called once, by one thread, when the row is known.
 template <class Finish>
 __device__ __forceinline__ void merge_row(const ForwardParams& p, Finish finish) {
@@ -30,16 +49,14 @@ __device__ __forceinline__ void merge_row(const ForwardParams& p, Finish finish)
   const Problem& q = p.problem;
   const Sweep& w = p.sweep;
   const int position = blockIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const float scale_log2e = q.scale * kLog2E, infinity = __int_as_float(0x7f800000);
   const int i = p.row.order[position], own = p.row.basket[i];
   const bool active = own < NoBasket::ignored;
-  const float scale_log2e = q.scale * kLog2E, infinity = __int_as_float(0x7f800000);
   const float c_t = p.row.cos_target[i], guard = p.row.guard[i];
   const int k = mines_lists(q.rule, q.k) ? q.k : 0;
 
-  LsePair total = {-infinity, 0.0f};
-  if (active)
-    for (int split = 0; split < w.splits; ++split)
-      total = merge(total, w.pairs[static_cast<int64_t>(split) * q.rows + position], scale_log2e, PlainExp2());
+  LsePair total = merge_pairs(w, q.rows, position, scale_log2e, lane);  // does not wait for the basket
+  if (!active) total = {-infinity, 0.0f};
   const bool nan = active ? total.sum != total.sum || c_t != c_t || guard != guard : own == NoBasket::bad_label;
 
   const int share = (w.tiles + w.splits - 1) / w.splits;
@@ -51,12 +68,17 @@ __device__ __forceinline__ void merge_row(const ForwardParams& p, Finish finish)
     TopkKey best[kKeys] = {kNoKey, kNoKey, kNoKey, kNoKey};
     int skip = q.skip;
     if (mines) {
-      for (int split = begin / share; split <= (end - 1) / share; ++split) {
-        const int64_t at = (static_cast<int64_t>(split) + b) * q.rows + position;
+      const int last = (end - 1) / share;
+      int64_t at = (static_cast<int64_t>(begin / share) + b) * q.rows + position;
+      TopkKey next[kKeys];  // the list of the split to come is loaded while another is merged
+      load_keys(next, w.lists + at * w.list_length, w.list_length, lane);
+      for (int split = begin / share; split <= last; ++split, at += q.rows) {
         TopkKey other[kKeys];
-        load_keys(other, w.lists + at * w.list_length, w.list_length, lane);
-        merge_best(best, other, lane);
+#pragma unroll
+        for (int n = 0; n < kKeys; ++n) other[n] = next[n];
         if (w.mates) skip -= w.mates[at];
+        if (split < last) load_keys(next, w.lists + (at + q.rows) * w.list_length, w.list_length, lane);
+        merge_best(best, other, lane);
       }
     }
     skip = skip < 0 ? 0 : skip;

@@ -84,6 +84,13 @@ struct MmaLoop {
     }
   }
 
+  // Who this thread is, found again: what follows from it is then not kept in registers through the products.
+  __device__ __forceinline__ void find_thread() {
+    const int t = thread_again(), warp = t / 32;
+    warp_m = warp / kWarpColumns;
+    warp_n = warp % kWarpColumns;
+    lane = t % 32;
+  }
   __device__ __forceinline__ int row(int i) const { return warp_m * 64 + (i >> 1) * 16 + (i & 1) * 8 + (lane >> 2); }
   __device__ __forceinline__ int column(int j) const {
     return warp_n * 64 + (((j >> 1) ^ warp_m) * 8) + (lane & 3) * 2 + (j & 1);

@@ -9,17 +9,10 @@
 
 namespace bbs::cuda {
 
-// The rows that the threads of a block hold as their i-th have slots: 0 to 7 are rows 8 i ..., and the warps of the lower
-// half of a tensor-core tile hold 8 to 15, 64 rows on.
+// The rows that the threads of a block hold as their i-th have slots: 0 to 7 are rows 8 i ..., and the warps of the
+// lower half of a tensor-core tile hold 8 to 15, 64 rows on.
 template <class Loop>
 constexpr int kNearestSlots = kTileM / Loop::kThreadRows;
-// threadIdx.x, read again each time: what follows from it is not kept in registers from one step to the next.
-__device__ __forceinline__ int thread_again() {
-  int t;
-  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t));
-  return t;
-}
-
 __device__ __forceinline__ int row_of_slot(int i, int slot) { return slot / 8 * 64 + 8 * i + slot % 8; }
 
 // Thread by thread, a column: the masks of the rows of one step.

@@ -1,4 +1,5 @@
-// Before the sweep: the rows in the order of their baskets, so that a block meets few baskets and, under `own`, few tiles.
+// Before the sweep: the rows in the order of their baskets, so that a block meets few baskets and, under `own`, few
+// tiles.
 #pragma once
 
 #include "params.h"

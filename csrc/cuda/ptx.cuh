@@ -11,10 +11,16 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
 
 // Copies 16 bytes, or writes 16 zeros and reads nothing.
 __device__ __forceinline__ void cp_async16(uint32_t to, const void* from, bool real) {
-  asm volatile(
-      "{.reg .pred skip; setp.eq.u32 skip, %2, 0; cp.async.cg.shared.global [%0], [%1], 16, skip;}" ::"r"(to), "l"(from),
-      "r"(static_cast<uint32_t>(real))
-      : "memory");
+  asm volatile("{.reg .pred skip; setp.eq.u32 skip, %2, 0; cp.async.cg.shared.global [%0], [%1], 16, skip;}" ::"r"(to),
+               "l"(from), "r"(static_cast<uint32_t>(real))
+               : "memory");
+}
+
+// The same of 4 bytes.
+__device__ __forceinline__ void cp_async4(uint32_t to, const void* from, bool real) {
+  asm volatile("{.reg .pred skip; setp.eq.u32 skip, %2, 0; cp.async.ca.shared.global [%0], [%1], 4, skip;}" ::"r"(to),
+               "l"(from), "r"(static_cast<uint32_t>(real))
+               : "memory");
 }
 
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
@@ -54,12 +60,11 @@ __device__ __forceinline__ float4 load_shared_float4(uint32_t address) {
   return v;
 }
 
-__device__ __forceinline__ void store_shared(uint32_t address, uint32_t v) {
-  asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(v) : "memory");
-}
-
-__device__ __forceinline__ void store_shared(uint32_t address, uint16_t v) {
-  asm volatile("st.shared.b16 [%0], %1;" ::"r"(address), "h"(v) : "memory");
+// threadIdx.x, read again each time: what follows from it is not kept in registers from one step to the next.
+__device__ __forceinline__ int thread_again() {
+  int t;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t));
+  return t;
 }
 
 __device__ __forceinline__ void store_shared2(uint32_t address, uint32_t a, uint32_t b) {

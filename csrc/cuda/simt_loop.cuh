@@ -27,6 +27,11 @@ struct SimtLoop {
     for (int e = 0; e < 4; ++e) squares[e] = 0.0f;
   }
 
+  __device__ __forceinline__ void find_thread() {
+    const int t = thread_again();
+    thread_m = t / 16;
+    thread_n = t % 16;
+  }
   __device__ __forceinline__ int row(int i) const { return thread_m + i * 8; }
   __device__ __forceinline__ int column(int j) const { return thread_n + j * 16; }
   __device__ __forceinline__ float& product(int i, int j) { return acc[i][j]; }

@@ -98,7 +98,8 @@ __device__ __forceinline__ bool prepare_epilogue(const ForwardParams& p, SweepSt
 // Adds a thread's share of one row to the row's pair. All lanes of the warp come here together; `dense` and the row
 // are the same for the kRowLanes lanes of a row.
 template <class Loop>
-__device__ __forceinline__ void add_dense(SweepState& s, Loop& loop, int i, bool dense, float limit, float scale_log2e) {
+__device__ __forceinline__ void add_dense(SweepState& s, Loop& loop, int i, bool dense, float limit,
+                                          float scale_log2e) {
   const int r = loop.row(i);
   LsePair& pair = s.pair[loop.column_group()][r];
   float top = -__int_as_float(0x7f800000);
@@ -146,6 +147,7 @@ __device__ __forceinline__ void offer(SweepState& s, Loop& loop, int i, const Ro
 template <bool with_norms, bool several, bool neighbours, class Loop>
 __device__ __forceinline__ void finish_products(const ForwardParams& p, SweepState& s, Loop& loop, const Tile& tile,
                                                 TopkKey* pending, float* nearest) {
+  loop.find_thread();
   const bool masked = prepare_epilogue<with_norms, several>(p, s, tile, loop, nearest);
   const bool dense_everywhere = dense_in_other_baskets(p.problem.rule);
   const bool touches_everything = reads_other_baskets(p.problem.rule, p.problem.k);

@@ -12,8 +12,8 @@ __device__ __forceinline__ int bloom_bit(int64_t alias) {
   return static_cast<int>((static_cast<uint64_t>(alias) * 0x9e3779b97f4a7c15ull) >> 52);
 }
 
-// Looks up tile `at` of the block's own count, on one thread, which asks for them in order. `align`: classes that start a
-// 16-byte chunk of a transposed w, else 1.
+// Looks up tile `at` of the block's own count, on one thread, which asks for them in order. `align`: classes that start
+// a 16-byte chunk of a transposed w, else 1.
 template <int align, bool several>
 __device__ __forceinline__ void look_up_tile(const ForwardParams& p, SweepState& s, int at) {
   int segment = s.walk_segment, basket = s.walk_basket;
@@ -48,7 +48,8 @@ __device__ __forceinline__ void fill_rows(const ForwardParams& p, SweepState& s,
     const int i = position < q.rows ? p.row.order[position] : kNoRow;
     const int basket = i < 0 ? NoBasket::ignored : p.row.basket[i];
     const bool active = basket < NoBasket::ignored;
-    s.row[r] = {active ? p.row.inverse_norm[i] : 0.0f, active ? p.row.guard[i] : 0.0f, __int_as_float(0x7f800000), basket};
+    s.row[r] = {active ? p.row.inverse_norm[i] : 0.0f, active ? p.row.guard[i] : 0.0f, __int_as_float(0x7f800000),
+                basket};
     s.source[r] = active ? i : kNoRow;
     s.label[r] = active && q.labels[i] >= 0 ? static_cast<int>(q.labels[i]) * q.subcenters : kNoRow;
     s.alias[r] = active ? alias_of(q, i) : -1;

@@ -11,7 +11,9 @@ namespace bbs::cuda {
 // 64-byte rows: two rows share the 128 bytes that the banks span, hence row >> 1.
 struct NarrowRows {
   static constexpr int kRow = 64;
-  static __device__ __forceinline__ int offset(int row, int chunk) { return row * kRow + ((chunk ^ ((row >> 1) & 3)) << 4); }
+  static __device__ __forceinline__ int offset(int row, int chunk) {
+    return row * kRow + ((chunk ^ ((row >> 1) & 3)) << 4);
+  }
 };
 
 // Transposed: one row per k, 128 classes of 16 bits; eight consecutive k of an ldmatrix.
@@ -35,8 +37,8 @@ struct Choose<false, A, B> {
   using Type = B;
 };
 
-// What a main loop multiplies: x by w, both of type Op. `stored`: bytes of an element of w in memory, 4 with a 16-bit Op
-// where fp32 centres are rounded on the way in.
+// What a main loop multiplies: x by w, both of type Op. `stored`: bytes of an element of w in memory, 4 with a 16-bit
+// Op where fp32 centres are rounded on the way in.
 template <class Operand, int stored, bool transposed>
 struct TileTypes {
   using Op = Operand;

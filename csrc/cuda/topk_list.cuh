@@ -8,8 +8,8 @@
 
 namespace bbs::cuda {
 
-constexpr int kKeys = 4;                    // registers of a lane: 128 keys a warp
-constexpr int kListKeys = 32 * kKeys;       // the longest list
+constexpr int kKeys = 4;               // registers of a lane: 128 keys a warp
+constexpr int kListKeys = 32 * kKeys;  // the longest list
 constexpr unsigned kAllLanes = 0xffffffffu;
 
 __device__ __forceinline__ TopkKey larger(TopkKey a, TopkKey b) { return a > b ? a : b; }

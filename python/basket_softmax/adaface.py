@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bbs_kernels import MarginContext, arccos
+from bbs_kernels.scalars import finite, radians_hint
 
 
 class AdaFace(nn.Module):
@@ -35,19 +36,26 @@ class AdaFace(nn.Module):
 
     def __init__(self, margin: float = 0.4, h: float = 0.333, momentum: float = 0.01) -> None:
         super().__init__()
-        for name, value, allowed in (
-            ("margin", margin, 0 <= margin < math.pi / 2),
-            ("h", h, h > 0),
-            ("momentum", momentum, 0 < momentum <= 1),
-        ):
-            if not allowed:
-                bounds = {"margin": "[0, pi/2)", "h": "above 0", "momentum": "(0, 1]"}[name]
-                raise ValueError(f"AdaFace: {name} is {value}, allowed is {bounds}")
-        self.margin = margin
-        self.h = h
-        self.momentum = momentum
-        self.register_buffer("mean", torch.tensor(20.0))
-        self.register_buffer("std", torch.tensor(100.0))
+        self.margin = finite("AdaFace", "margin", margin)
+        self.h = finite("AdaFace", "h", h)
+        self.momentum = finite("AdaFace", "momentum", momentum)
+        if not 0 <= margin < math.pi / 2:
+            raise ValueError(
+                f"AdaFace: margin is {margin}, allowed is [0, pi/2), radians{radians_hint(self.margin)}"
+            )
+        if h <= 0:
+            raise ValueError(f"AdaFace: h is {h}, allowed is above 0")
+        if not 0 < momentum <= 1:
+            raise ValueError(f"AdaFace: momentum is {momentum}, allowed is (0, 1]")
+        self.register_buffer("mean", torch.empty((), dtype=torch.float32))
+        self.register_buffer("std", torch.empty((), dtype=torch.float32))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """The running statistics start over, at a mean of 20 and a deviation of 100."""
+        self.mean.fill_(20.0)
+        self.std.fill_(100.0)
 
     def forward(self, cos_t: Tensor, ctx: MarginContext) -> Tensor:
         """psi [B] for cos_t [B]; updates the running statistics when `ctx.training`."""

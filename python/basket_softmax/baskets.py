@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from bbs_kernels import functional as core
+from bbs_kernels.scalars import is_integer
 
 
 class LocalLabels(NamedTuple):
@@ -47,7 +47,7 @@ class Baskets:
         for name, size in baskets.items():
             if not isinstance(name, str):
                 raise TypeError(f"baskets: a name must be a string, got {name!r}")
-            if isinstance(size, bool) or not isinstance(size, Integral):  # NumPy's integers too
+            if not is_integer(size):
                 raise TypeError(f"baskets[{name!r}] must be an int, the number of classes, got {size!r}")
             if size < 0:
                 raise ValueError(f"baskets[{name!r}] must be >= 0, got {size}")
@@ -56,7 +56,7 @@ class Baskets:
             raise ValueError("baskets is empty, allowed is at least one basket")
         self.names: tuple[str, ...] = tuple(checked)
         self.sizes: tuple[int, ...] = tuple(checked.values())
-        self.offsets: Tensor = torch.tensor([0, *accumulate(self.sizes)])  # [K + 1] int64, always on the CPU
+        self.offsets: Tensor = torch.tensor([0, *accumulate(self.sizes)], device="cpu")  # [K + 1] int64
 
     @property
     def num_classes(self) -> int:
@@ -81,28 +81,56 @@ class Baskets:
             raise KeyError(f"basket {name!r} is unknown, allowed are {', '.join(map(repr, self.names))}")
         return self.names.index(name)
 
+    def check_ignore_index(self, ignore_index: int) -> None:
+        """Raise ValueError when `ignore_index` is a global class: rows of that class would pass for ignored ones."""
+        if 0 <= ignore_index < self.num_classes:
+            raise ValueError(
+                f"ignore_index is {ignore_index}, which is a class; allowed are numbers below 0 and from "
+                f"{self.num_classes}, the number of classes"
+            )
+
     def to_global(self, labels: Tensor, basket: Tensor | int | str, *, ignore_index: int = -1) -> Tensor:
         """Global class indices of labels that start at 0 in each basket.
 
         Args:
             labels: [B] int64 in [0, size of the basket), or `ignore_index`, which is kept.
             basket: [B] int64 indices of baskets, or one index or name for the whole batch.
-            ignore_index: label of rows that take no part.
+            ignore_index: label of rows that take no part; no global class.
 
         Returns:
             [B] int64.
 
         Raises:
             TypeError, ValueError, KeyError: wrong dtype or shape, an unknown basket, a label that its
-                basket does not have. On CUDA and under torch.compile a wrong label or basket becomes a
-                class that does not exist, which the loss reports without a synchronisation.
+                basket does not have, an `ignore_index` that is a class. On CUDA and under torch.compile a wrong
+                label or basket becomes a class that does not exist, which the loss reports without a synchronisation.
         """
+        basket = self._basket_of_rows(labels, basket)
+        classes = self.global_or_none(labels, basket, ignore_index=ignore_index)
+        if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+            self._refuse_wrong(labels, basket, classes, ignore_index)
+        return classes
+
+    def global_or_none(self, labels: Tensor, basket: Tensor | int | str, *, ignore_index: int = -1) -> Tensor:
+        """As `to_global`, but a wrong label or basket becomes a class that does not exist, on the CPU too.
+
+        So ranks that must go on to their next collective find it together.
+        """
+        self.check_ignore_index(ignore_index)
+        basket = self._basket_of_rows(labels, basket)
+        known = (basket >= 0) & (basket < len(self))
+        slot = torch.where(known, basket, 0)
+        first = core.first_class(slot, self.offsets)
+        exists = known & (labels >= 0) & (labels < core.first_class(slot + 1, self.offsets) - first)
+        no_class = self.num_classes + (ignore_index == self.num_classes)
+        return torch.where(labels != ignore_index, torch.where(exists, labels + first, no_class), labels)
+
+    def _basket_of_rows(self, labels: Tensor, basket: Tensor | int | str) -> Tensor:
+        """`basket` as a tensor [B], checked beside `labels` but for its values."""
         _check_labels(labels)
         if isinstance(basket, str):
             basket = self.index(basket)
-        if isinstance(basket, bool):
-            raise TypeError(f"basket must be an int64 tensor, an int or a name, got {basket}")
-        if isinstance(basket, Integral):
+        if is_integer(basket):
             if not 0 <= basket < len(self):
                 raise ValueError(f"basket is {basket}, allowed are 0 to {len(self) - 1}")
             basket = torch.full_like(labels, int(basket))
@@ -111,33 +139,33 @@ class Baskets:
             raise TypeError(f"basket must be an int64 tensor, an int or a name, got {kind}")
         if basket.shape != labels.shape:
             raise ValueError(f"basket has shape {tuple(basket.shape)}, allowed is {tuple(labels.shape)}")
-        valid = labels != ignore_index
-        known = (basket >= 0) & (basket < len(self))
-        slot = torch.where(known, basket, 0)
-        first = core.first_class(slot, self.offsets)
-        exists = known & (labels >= 0) & (labels < core.first_class(slot + 1, self.offsets) - first)
-        wrong = valid & ~exists
-        if labels.device.type == "cpu" and not torch.compiler.is_compiling() and bool(wrong.any()):
-            i = int(wrong.nonzero()[0])
-            if not bool(known[i]):
-                raise ValueError(f"basket[{i}] is {int(basket[i])}, allowed are 0 to {len(self) - 1}")
-            b = int(basket[i])
-            raise ValueError(
-                f"labels[{i}] is {int(labels[i])}, allowed in basket {self.names[b]!r} are 0 to "
-                f"{self.sizes[b] - 1} and ignore_index = {ignore_index}"
-            )
-        return torch.where(valid, torch.where(exists, labels + first, self.num_classes), labels)
+        return basket
+
+    def _refuse_wrong(self, labels: Tensor, basket: Tensor, classes: Tensor, ignore_index: int) -> None:
+        """Raise ValueError for the first row that `global_or_none` gave no class; it waits for the device."""
+        wrong = (labels != ignore_index) & (classes >= self.num_classes)
+        if not bool(wrong.any()):
+            return
+        i = int(wrong.nonzero()[0])
+        b = int(basket[i])
+        if not 0 <= b < len(self):
+            raise ValueError(f"basket[{i}] is {b}, allowed are 0 to {len(self) - 1}")
+        raise ValueError(
+            f"labels[{i}] is {int(labels[i])}, allowed in basket {self.names[b]!r} are 0 to "
+            f"{self.sizes[b] - 1} and ignore_index = {ignore_index}"
+        )
 
     def to_local(self, labels: Tensor, *, ignore_index: int = -1) -> LocalLabels:
         """The inverse of `to_global`: labels from 0 in each basket, and the basket of each.
 
         Args:
             labels: [B] int64 global classes, or `ignore_index`, which is kept, with basket -1.
-            ignore_index: label of rows that take no part.
+            ignore_index: label of rows that take no part; no global class.
 
         Returns:
             LocalLabels(labels [B], basket [B]), int64.
         """
+        self.check_ignore_index(ignore_index)
         _check_labels(labels)
         valid = labels != ignore_index
         basket = core.basket_of(labels, self.offsets)

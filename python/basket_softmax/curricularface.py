@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bbs_kernels import ArcFace, MarginContext, NegativeMap
+from bbs_kernels.scalars import finite
 
 
 class CurricularFace(nn.Module):
@@ -36,12 +37,16 @@ class CurricularFace(nn.Module):
     def __init__(self, margin: float = 0.5, momentum: float = 0.01) -> None:
         super().__init__()
         self._psi = ArcFace(margin)
-        if isinstance(momentum, bool) or not isinstance(momentum, (int, float)):
-            raise TypeError(f"CurricularFace: momentum must be a number in (0, 1], got {momentum!r}")
+        self.momentum = finite("CurricularFace", "momentum", momentum)
         if not 0 < momentum <= 1:
             raise ValueError(f"CurricularFace: momentum is {momentum}, allowed is (0, 1]")
-        self.momentum = momentum
-        self.register_buffer("t", torch.tensor(0.0))
+        self.register_buffer("t", torch.empty((), dtype=torch.float32))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """t starts over, at 0."""
+        self.t.zero_()
 
     @property
     def margin(self) -> float:
@@ -60,7 +65,10 @@ class CurricularFace(nn.Module):
         inside = cos_t.clamp(-1.0, 1.0)
         sin_theta = torch.sqrt((1.0 - inside) * (1.0 + inside))
         threshold = inside * math.cos(self.margin) - sin_theta * math.sin(self.margin)
-        return NegativeMap(_curriculum, (threshold, self.t.expand(len(cos_t))))
+        t = self.t.clone().expand(
+            len(cos_t)
+        )  # the next forward moves the buffer, maybe before this one's backward
+        return NegativeMap(_curriculum, (threshold, t))
 
     def _update(self, cos_t: Tensor, valid: Tensor) -> None:
         used = valid & cos_t.isfinite()

@@ -15,7 +15,9 @@ from .losses import BasketSoftmaxLoss
 
 __all__ = ["FusedSGD"]
 
-LARGEST_FACTOR = 128.0  # a weight of the loss may be large; a GradScaler starts at 65536
+LARGEST_FACTOR = (
+    1.0 + 1e-5
+)  # means, weights and accumulation give up to 1, and rounding; a GradScaler gives more
 
 
 class FusedSGD(torch.optim.Optimizer):
@@ -26,10 +28,11 @@ class FusedSGD(torch.optim.Optimizer):
     happened in `backward()`, with the learning rate that stood in `param_groups` then. With `sample_rate` < 1
     only the sampled rows move; momentum and decay of the others are left alone.
 
-    `weight.grad` stays None, so nothing else may need it: fp16 autocast, a loss that a GradScaler has multiplied,
-    hooks on `weight`, two backward passes in one step and torch.compile of the head are refused. Gradient
-    clipping sees the backbone's gradients only. Every pass through the loss counts as its backward, also a
-    `torch.autograd.grad` for the embeddings alone.
+    `weight.grad` stays None, so nothing else may need it: fp16 autocast, a loss multiplied by more than 1 (as a
+    GradScaler does), hooks on `weight`, two backward passes in one step and torch.compile of the head are refused.
+    Weights up to 1 are fine; where this loss shall count more than others, divide those. Gradient clipping sees the
+    backbone's gradients only. Every pass through the loss counts as its backward, also a `torch.autograd.grad` for
+    the embeddings alone.
 
     Args:
         loss: a `BasketSoftmaxLoss` or one of its kind, on the CPU.
@@ -109,11 +112,13 @@ class FusedSGD(torch.optim.Optimizer):
         return margin_softmax_with_sgd(x, w, *args, step=step, **kwargs)
 
     def refuse_scaled(self, gradient: Tensor) -> None:
-        """A hook on the loss: the factor of a GradScaler would become part of the update, and nothing could undo it."""
-        if bool((gradient.detach().abs() > LARGEST_FACTOR).any()):
+        """A hook on the loss: a GradScaler's factor would become part of the update, and nothing could undo it."""
+        factor = gradient.detach().abs()
+        if not bool((factor <= LARGEST_FACTOR).all()):  # NaN too
             raise RuntimeError(
-                f"the loss reaches backward multiplied by {float(gradient.detach().abs().max()):g}, as by a "
-                f"GradScaler: FusedSGD would apply it to the centres; allowed are factors up to {LARGEST_FACTOR:g}"
+                f"the loss reaches backward multiplied by {float(factor.max()):g}, as by a GradScaler: FusedSGD would "
+                "apply that to the centres; allowed are factors up to 1. Leave the GradScaler out (bfloat16 autocast "
+                "needs none); to weigh this loss by more than other terms divide those, or use torch.optim.SGD here"
             )
 
     def step(self, closure: Any = None) -> Any:

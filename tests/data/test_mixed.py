@@ -32,6 +32,15 @@ def baskets(tmp_path_factory):
     return [open_basket(root / "web"), open_basket(root / "film")]
 
 
+def test_under_another_default_device(baskets):
+    """What belongs to the data stays on the CPU; "meta" stands for any other device."""
+    with torch.device("meta"):
+        mixed = MixedBaskets(baskets, FORMAT)
+        mixed.set_epoch(3)
+        assert (mixed.epoch, len(mixed), mixed.locate(13)) == (3, 22, (1, 1))
+        assert mixed.basket.tolist() == [0] * 12 + [1] * 10
+
+
 def whole(dataset, **options):
     """(images, labels, baskets) of a pass in the dataset's order."""
     with warnings.catch_warnings():

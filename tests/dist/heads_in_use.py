@@ -227,6 +227,41 @@ def refused(group: dist.ProcessGroup) -> None:
     )
 
 
+def refused_together(group: dist.ProcessGroup) -> None:
+    """What is wrong on one rank is the same error on every rank, and nobody waits in a collective for the others."""
+    pair = Pair(group, Case(sizes=(11, 230), mining=bs.Own(), rows=(4, 4, 4, 4)))
+    last = pair.world - 1
+    x, labels = pair.problem.x[pair.own], torch.arange(4)
+    fine = {"embeddings": x, "labels": labels, "basket": 1}
+    wrong = [
+        (ValueError, "labels[1] is 777, allowed in basket '0' are 0 to 10 and ignore_index = -1",
+         {"labels": torch.tensor([0, 777, 1, 2]), "basket": 0}),
+        (KeyError, "basket 'c' is unknown, allowed are '0', '1'", {"basket": "c"}),
+        (ValueError, "basket[2] is 9, allowed are 0 to 1", {"basket": torch.tensor([0, 1, 9, 0])}),
+        (TypeError, "labels is torch.int32, allowed is int64", {"labels": labels.int()}),
+        (ValueError, "embeddings has shape (4, 3), allowed is [B, 24]", {"embeddings": x[:, :3]}),
+        (TypeError, "embeddings is torch.int64, allowed are float64, float32, float16 and bfloat16",
+         {"embeddings": x.long()}),
+        (ValueError, "sample_weight has shape (5,), allowed is (4,)", {"sample_weight": torch.ones(5)}),
+    ]  # fmt: skip
+    head = pair.head(True)
+    for kind, text, arguments in wrong:
+        call = {**fine, **arguments} if pair.rank == last else fine
+        message = refusal(kind, lambda call=call: head(**call))
+        assert f"rank {last} of {pair.world}: {text}" in message, message
+    for linker in (bs.IdentityLinker(head), bs.IdentityLinker(pair.head(True, equal_batches=True))):
+        for kind, text, arguments in wrong[:5]:
+            call = {**fine, **arguments} if pair.rank == last else fine
+            message = refusal(kind, lambda call=call, linker=linker: linker(**call))
+            assert f"rank {last} of {pair.world}: {text}" in message, message
+
+    promised = pair.head(True, equal_batches=True)  # no exchange before the labels: there they are found
+    local = torch.tensor([0, 777, 1, 2]) if pair.rank == last else labels
+    message = refusal(RuntimeError, lambda: promised(x, local, basket=0))
+    assert f"labels[1] of rank {last} = 241 is out of range" in message
+    check_step(pair, pair.step_together(), pair.step_alone())
+
+
 class WithHead(nn.Module):
     def __init__(self, head: nn.Module) -> None:
         super().__init__()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -27,6 +28,18 @@ def new_aliases(group: dist.ProcessGroup, kind: str) -> None:
         head.set_aliases(wanted)
     assert torch.equal(together.aliases, together._parallel.own_part(wanted))
     check_step(pair, pair.step_together(together), pair.step_alone(alone))
+
+    def gradient(change: bool, in_place: bool = False) -> torch.Tensor:
+        x = pair.problem.x[pair.own].clone().requires_grad_()
+        together.set_aliases(wanted)
+        value = together(x, pair.problem.labels[pair.own])
+        if change:
+            together.set_aliases(torch.zeros_like(wanted), in_place=in_place)
+        return torch.autograd.grad(value, x)[0]
+
+    assert torch.equal(gradient(True), gradient(False)), "backward with other aliases than forward"
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        gradient(True, in_place=True)
 
 
 class People:

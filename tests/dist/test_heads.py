@@ -16,7 +16,9 @@ def test_weights(workers, shard: str, dtype: torch.dtype) -> None:
     workers.run(3, "heads_in_use.weights", shard, dtype)
 
 
-@pytest.mark.parametrize("body", ["evaluation", "averaged", "mesh", "learnable_margin", "refused", "copied"])
+@pytest.mark.parametrize(
+    "body", ["evaluation", "averaged", "mesh", "learnable_margin", "refused", "refused_together", "copied"]
+)
 @pytest.mark.parametrize(
     "world", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow)]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 
 import pytest
 import torch
@@ -166,7 +167,7 @@ def test_its_parameters_are_not_the_heads() -> None:
     linker = bs.IdentityLinker(loss)
     assert list(linker.parameters()) == []
     assert set(linker.state_dict()) == {"prototypes", "excluded", "shared", "_extra_state"}
-    assert "start=0" in repr(copy.copy(linker))
+    assert "start=0" in repr(linker)
 
 
 @pytest.mark.parametrize(
@@ -202,3 +203,51 @@ def test_prototypes_are_of_classes_not_of_sub_centres() -> None:
     assert torch.equal(linkers[0].prototypes, linkers[1].prototypes)
     x, labels = people.batch(50)
     linkers[1]._loss[0](x, labels).backward()
+
+
+def test_a_new_basket_is_there_before_the_next_batch() -> None:
+    """match() and state_dict() right after add_basket still had the old sizes."""
+    people = People()
+    loss = head(None)
+    linker = bs.IdentityLinker(loss, **SETTINGS)
+    after(10, linker, people)
+    loss.add_basket("new", 4)
+    state = copy.deepcopy(linker.state_dict())
+    assert len(state["prototypes"]) == len(state["excluded"]) == loss.num_classes
+    linker.match()
+    assert len(loss.aliases) == loss.num_classes
+    twin = head(None)
+    behind = bs.IdentityLinker(twin, **SETTINGS)
+    twin.add_basket("new", 4)
+    behind.load_state_dict(state)
+    assert torch.equal(behind.prototypes, linker.prototypes)
+
+
+def test_means_stay_fp32_and_tables_move_along() -> None:
+    linker = bs.IdentityLinker(head(None), **SETTINGS)
+    means = linker.prototypes.clone()
+    assert linker.to(torch.bfloat16).prototypes.dtype == torch.float32
+    assert torch.equal(linker.prototypes, means)
+    assert linker.double().prototypes.dtype == torch.float32
+    linker.to("meta")  # stands for any other device
+    assert {buffer.device.type for buffer in linker.buffers()} == {"meta"}
+    assert linker._labels.members.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deepcopy", "pickle"]
+)
+def test_a_copy_with_a_hidden_head_is_refused(copied) -> None:
+    with pytest.raises(TypeError, match="an IdentityLinker belongs to its loss"):
+        copied(bs.IdentityLinker(head(None)))
+
+
+def test_links_are_written_in_place_where_a_captured_step_needs_it() -> None:
+    people = People()
+    loss = head(None, aliases=torch.full((sum(SIZES),), -1))
+    there = loss.aliases.data_ptr()
+    linker = bs.IdentityLinker(loss, **SETTINGS)
+    linker.in_place = True
+    after(20, linker, people)
+    assert (loss.aliases >= 0).any()
+    assert loss.aliases.data_ptr() == there

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import pickle
 
+import pytest
 import torch
 
+import basket_softmax as bs
 from basket_softmax import Baskets
 
 NAMED = Baskets({"web": 3, "none": 0, "glint": 5})
@@ -25,8 +27,7 @@ def test_one_basket_for_the_batch() -> None:
     assert NAMED.to_global(labels, 2).tolist() == [3, 7, -1]
 
 
-def test_ignore_index_is_kept_even_where_it_is_a_label() -> None:
-    assert NAMED.to_global(torch.tensor([1, 2]), "glint", ignore_index=1).tolist() == [1, 5]
+def test_ignore_index_is_kept() -> None:
     assert NAMED.to_global(torch.tensor([255, 2]), torch.tensor([9, 2]), ignore_index=255).tolist() == [
         255,
         5,
@@ -34,6 +35,30 @@ def test_ignore_index_is_kept_even_where_it_is_a_label() -> None:
     local = NAMED.to_local(torch.tensor([255, 5]), ignore_index=255)
     assert local.labels.tolist() == [255, 2]
     assert local.basket.tolist() == [-1, 2]
+
+
+def test_an_ignore_index_that_is_a_class_is_refused() -> None:
+    """Row 1 of "glint" with ignore_index=4 is class 4: it was dropped without a word."""
+    allowed = "which is a class; allowed are numbers below 0 and from 8"
+    with pytest.raises(ValueError, match=f"ignore_index is 4, {allowed}"):
+        NAMED.to_global(torch.tensor([1, 2]), "glint", ignore_index=4)
+    with pytest.raises(ValueError, match=f"ignore_index is 4, {allowed}"):
+        NAMED.to_local(torch.tensor([1, 2]), ignore_index=4)
+    with pytest.raises(ValueError, match=f"ignore_index is 0, {allowed}"):
+        bs.BasketSoftmaxLoss(NAMED, 4, ignore_index=0)
+    head = bs.BasketSoftmaxLoss(NAMED, 4, ignore_index=8, reduction="none")
+    rows = head(torch.randn(3, 4), torch.tensor([8, 0, 2]), basket="web")
+    assert rows[0] == 0
+    assert (rows[1:] > 0).all()
+    with pytest.raises(ValueError, match="ignore_index is 8, which is a class"):
+        head.add_basket("new", 2)
+    assert head.num_classes == 8
+
+
+def test_a_wrong_label_is_never_the_ignored_one() -> None:
+    """C marks a class that does not exist, where nothing may wait for values; ignore_index may be C."""
+    marked = NAMED.global_or_none(torch.tensor([8, 3]), 0, ignore_index=8)
+    assert marked.tolist() == [8, 9]
 
 
 def test_compiled_form_marks_a_wrong_label_instead_of_raising() -> None:

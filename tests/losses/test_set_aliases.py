@@ -66,18 +66,61 @@ def test_a_captured_step_sees_the_new_ones() -> None:
     head, _ = planted(aliases=some_aliases(1))
     there = head.aliases.data_ptr()
     given = some_aliases(2)
-    head.set_aliases(given)
+    head.set_aliases(given, in_place=True)
     assert head.aliases.data_ptr() == there
     given.fill_(7)
     assert torch.equal(head.aliases, some_aliases(2))
 
 
-def test_between_forward_and_backward_is_refused() -> None:
-    head, batch = planted(bs.TopK(5, 1), aliases=some_aliases(1))
-    value = head(*batch)
-    head.set_aliases(some_aliases(2))
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+MARGINS = {
+    "in the kernels": lambda: bs.CosFace(0.3),
+    "outside": lambda: lambda cos_t: cos_t - 0.3,
+    "mapped": lambda: bs.InterclassFilter(0.9),
+}
+PATHS = [*((margin, False) for margin in MARGINS), ("in the kernels", True), ("outside", True)]
+
+
+@pytest.mark.parametrize(("margin", "fused"), PATHS)
+def test_a_step_ends_with_the_aliases_that_it_began_with(margin: str, fused: bool) -> None:
+    """Some paths once used the new ones in backward, others raised: now none does, and in place all raise."""
+
+    def step(change: bool, in_place: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        head, batch = planted(bs.All(), aliases=some_aliases(1), margin=MARGINS[margin]())
+        optimizer = bs.optim.FusedSGD(head, lr=0.1) if fused else torch.optim.SGD(head.parameters(), lr=0.1)
+        value = head(*batch)
+        if change:
+            head.set_aliases(some_aliases(2), in_place=in_place)
         value.backward()
+        optimizer.step()
+        return batch.x.grad, head.weight.detach()
+
+    for got, want in zip(step(True), step(False), strict=True):
+        assert torch.equal(got, want)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        step(True, in_place=True)
+
+
+def test_in_place_needs_something_to_overwrite() -> None:
+    head, _ = planted()
+    with pytest.raises(ValueError, match="in_place needs aliases before and after"):
+        head.set_aliases(some_aliases(1), in_place=True)
+    assert head.aliases is None
+
+
+def test_a_linker_with_two_views_before_one_backward() -> None:
+    """The second call matched and overwrote the aliases that the first view's backward needs."""
+    head, batch = planted(bs.All())
+    linker = bs.IdentityLinker(head, exclude=-1.0, every=1)
+    linker(*batch)
+    views = [head(batch.x, linker(*batch)) for _ in range(2)]
+    sum(views).backward()
+    assert batch.x.grad.isfinite().all()
+
+
+def test_aliases_on_the_meta_device_are_refused() -> None:
+    """to_empty() would leave any numbers in their place."""
+    with pytest.raises(ValueError, match=r"call set_aliases\(\) after to_empty\(\)"):
+        bs.BasketSoftmaxLoss(SIZES, 8, aliases=some_aliases(1), device="meta")
 
 
 def test_a_basket_that_joins_later_knows_nobody() -> None:

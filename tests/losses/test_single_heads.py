@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+
+import numpy as np
 import pytest
 import torch
 
@@ -57,3 +60,56 @@ def test_adaface_hands_its_arguments_on() -> None:
     default = bs.AdaFaceLoss(7, 8)
     assert (default.margin.margin, default.margin.h, default.margin.momentum) == (0.4, 0.333, 0.01)
     assert list(default.state_dict()) == ["weight", "margin.mean", "margin.std"]
+
+
+@pytest.mark.parametrize("build", [bs.ArcFaceLoss, bs.CosFaceLoss, bs.CombinedMarginLoss])
+def test_boundary_and_target_grad_are_those_of_the_margin(build) -> None:
+    head = build(7, 8, boundary="easy", target_grad="straight_through")
+    assert (head.margin.boundary, head.margin.target_grad) == ("easy", "straight_through")
+    assert (build(7, 8).margin.boundary, build(7, 8).margin.target_grad) == ("hard", "exact")
+    with pytest.raises(ValueError, match="boundary must be one of"):
+        build(7, 8, boundary="soft")
+
+
+@pytest.mark.parametrize(
+    "build",
+    [bs.ArcFaceLoss, bs.CosFaceLoss, bs.CombinedMarginLoss, bs.SphereFaceLoss, bs.AdaFaceLoss, bs.MagFaceLoss,
+     bs.CurricularFaceLoss],
+)  # fmt: skip
+def test_a_rule_for_one_dataset_is_refused(build) -> None:
+    """It was "got multiple values for argument 'mining'"."""
+    with pytest.raises(
+        TypeError, match=rf"{build.__name__} is for one dataset and takes no mining: BasketSoftmaxLoss"
+    ):
+        build(7, 8, mining=bs.All())
+
+
+def test_a_second_dataset_under_own_is_said() -> None:
+    head = bs.ArcFaceLoss(7, 8)
+    with pytest.warns(
+        UserWarning, match=r"mining is still Own\(\): classes of the other basket are no negatives"
+    ):
+        head.add_basket("new", 3)
+    for quiet in (bs.ArcFaceLoss(7, 8), bs.BasketSoftmaxLoss([7], 8, mining=bs.Own())):
+        if isinstance(quiet, bs.ArcFaceLoss):
+            quiet.mining = bs.TopK()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            quiet.add_basket("new", 3)
+
+
+def test_numpy_scalars_are_settings() -> None:
+    head = bs.BasketSoftmaxLoss(
+        [5, 4], np.int64(8), bs.ArcFace(np.float32(0.5)), np.float32(16), bs.TopK(np.int64(2), np.int32(1)),
+        sample_rate=np.float32(0.5), subcenters=np.int64(2), ignore_index=np.int64(-7),
+    )  # fmt: skip
+    assert (head.scale, head.sample_rate, head.mining) == (16.0, 0.5, bs.TopK(2, 1))
+    assert type(head.mining.k) is int
+    head(X, torch.tensor([0, 1, 2, 3, 4, 5, 6, 2, -7])).backward()
+    with pytest.raises(TypeError, match="scale must be a number, got True"):
+        head.scale = True
+
+
+def test_the_class_of_a_margin_is_refused_when_the_head_is_made() -> None:
+    with pytest.raises(TypeError, match="margin is the class ArcFace, allowed is an object such as"):
+        bs.BasketSoftmaxLoss([5], 8, margin=bs.ArcFace)

@@ -77,9 +77,9 @@ def test_the_fixed_scale_has_the_same_psi() -> None:
 
 
 def test_arguments() -> None:
-    head = bs.SphereFaceLoss(29, 5, reduction="sum", ignore_index=9)
+    head = bs.SphereFaceLoss(29, 5, reduction="sum", ignore_index=99)
     assert (head.margin, head.scale) == (bs.ASoftmax(4.0, 0.0), 1.0)
-    assert (head.reduction, head.ignore_index) == ("sum", 9)
+    assert (head.reduction, head.ignore_index) == ("sum", 99)
     assert repr(bs.ASoftmax(3)) == "ASoftmax(margin=3.0, annealing=0.0)"
     with pytest.raises(ValueError, match=r"ASoftmax: annealing is -1.0, allowed is >= 0"):
         bs.ASoftmax(annealing=-1.0)

@@ -6,16 +6,28 @@ import copy
 import dataclasses
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
+from basket_softmax import AdaFace, CurricularFace, MagFace
+from bbs_kernels.margin_call import takes_context
 from bbs_kernels.margins import ArcFace, CombinedMargin, CosFace, SphereFace
 
 
 @pytest.mark.parametrize(
     ("build", "error", "message"),
     [
-        (lambda: ArcFace(28.6), ValueError, r"radians and must lie in \[0, pi\), got 28.6"),
+        (
+            lambda: ArcFace(28.6),
+            ValueError,
+            r"radians and must lie in \[0, pi\), got 28.6; .* math.radians\(28.6\)",
+        ),
+        (lambda: MagFace(u_margin=45.0), ValueError, r"u_margin is 45.0, .* math.radians\(45\)"),
+        (lambda: AdaFace(22.9), ValueError, r"margin is 22.9, .* math.radians\(22.9\)"),
+        (lambda: AdaFace("0.4"), TypeError, "AdaFace: margin must be a number, got '0.4'"),
+        (lambda: CurricularFace(28.6), ValueError, r"math.radians\(28.6\)"),
+        (lambda: CurricularFace(momentum=0.0), ValueError, r"momentum is 0.0, allowed is \(0, 1\]"),
         (lambda: ArcFace(-0.1), ValueError, r"\[0, pi\)"),
         (lambda: ArcFace("0.5"), TypeError, "margin must be a number, got '0.5'"),
         (lambda: ArcFace(True), TypeError, "margin must be a number"),
@@ -49,3 +61,18 @@ def test_frozen_value_objects(margin) -> None:
 def test_integers_become_floats() -> None:
     assert SphereFace(4).margin == 4.0
     assert isinstance(SphereFace(4).margin, float)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, np.float16])
+def test_numpy_scalars_are_numbers(kind) -> None:
+    for margin in (CosFace(kind(2)), SphereFace(kind(2)), ArcFace(kind(2)), CurricularFace(kind(2))):
+        assert margin.margin == 2.0
+        assert type(margin.margin) is float
+    assert AdaFace(kind(1), kind(1), kind(1)).momentum == 1.0
+
+
+def test_the_class_in_place_of_an_object() -> None:
+    with pytest.raises(
+        TypeError, match=r"margin is the class CosFace, allowed is an object such as ArcFace\(0.5\)"
+    ):
+        takes_context(CosFace)

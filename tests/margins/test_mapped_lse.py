@@ -246,3 +246,36 @@ def test_no_second_derivative() -> None:
     (dx,) = torch.autograd.grad(head(*batch), batch.x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         dx.sum().backward()
+
+
+class OneRowTimes:
+    """CosFace, with the negatives of row 3 multiplied by `value`."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __call__(self, cos_t):
+        return cos_t - 0.35
+
+    def negatives(self, cos_t, ctx) -> bs.NegativeMap:
+        factor = torch.ones_like(cos_t)
+        factor[3] = self.value
+        return bs.NegativeMap(lambda cos, f: f * cos, (factor,))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("mining", [bs.Own(), bs.All(), bs.TopK(5, 1), bs.Below(bs.Absolute(0.3))], ids=str)
+@pytest.mark.parametrize("way", ["cpu", "other devices"])
+def test_a_map_that_breaks_a_row_is_not_loss_zero(value: float, mining, way: str, monkeypatch) -> None:
+    """NaN is not > 0, and so was once "no negatives": loss 0.0. The other rows keep their losses."""
+    if way != "cpu":
+        monkeypatch.setattr(mapped_blocks, "SORTED_OUT", ())
+    head, batch = planted(mining, torch.float64, margin=OneRowTimes(value), reduction="none")
+    assert batch.labels[3] >= 0
+    rows = head(*batch)
+    want, _, _ = exact(head, batch)
+    assert not want[3].isfinite()
+    torch.testing.assert_close(rows.detach(), want, rtol=1e-12, atol=1e-13, equal_nan=True)
+    (dx,) = torch.autograd.grad(rows.sum(), batch.x)
+    assert dx[3].isnan().all()
+    assert dx[torch.arange(len(dx)) != 3].isfinite().all()

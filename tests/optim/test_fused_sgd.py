@@ -190,12 +190,27 @@ def test_misuse_is_refused_before_anything_moves():
         bs.optim.FusedSGD(make(), lr=float("nan"))
 
 
-def test_a_loss_multiplied_by_a_grad_scaler_is_refused():
+@pytest.mark.parametrize("scale", [65536.0, 128.0, 2.0])
+def test_a_loss_multiplied_by_a_grad_scaler_is_refused(scale):
+    """Up to 128 it once passed for a weight, and multiplied the step of the centres."""
     loss = make()
     bs.optim.FusedSGD(loss, lr=0.1)
     x, labels = next(batches(1))
     before = loss.weight.detach().clone()
-    scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
-    with pytest.raises(RuntimeError, match="multiplied by 65536, as by a GradScaler"):
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    with pytest.raises(
+        RuntimeError, match=f"multiplied by {scale:g}, as by a GradScaler.* allowed are factors up to 1"
+    ):
         scaler.scale(loss(x, labels)).backward()
+    with pytest.raises(RuntimeError, match="multiplied by nan"):
+        (loss(x, labels) * float("nan")).backward()
     assert torch.equal(loss.weight, before)
+
+
+def test_a_weight_that_rounds_to_one_is_not_a_grad_scaler():
+    loss = make()
+    optimizer = bs.optim.FusedSGD(loss, lr=0.1)
+    x, labels = next(batches(1))
+    value = loss(x, labels)
+    sum((value * (1 / 7) for _ in range(7)), torch.zeros(())).backward()
+    optimizer.step()

@@ -26,6 +26,7 @@ SWEEPS = {
     "bf16-streaming": ("bf16", True),
     "bf16-w32-streaming": ("bf16-w32", True),
     "fp32-streaming": ("fp32", True),
+    "tf32-word-by-word": ("tf32", True),
     "bf16-subcenters": ("bf16", True),
 }
 FORWARD = [*((variant, "cos_lse_sweep") for variant in SWEEPS), ("bf16-resident", "merge_splits")]
@@ -53,6 +54,8 @@ def forward_call(variant: str, rule: str = "topk") -> Forward:
     kind, streaming = SWEEPS[variant]
     operand, w_bytes = TYPES[kind]
     dim = 160 if operand == "bf16" else 80  # five k-tiles: more than stages
+    if variant.endswith("word-by-word"):
+        dim -= 1
     centres = 3 if variant.endswith("subcenters") else 1
     sizes = [size // centres for size in (140, 33, 300)]
     p = cases.planted(operand, 30, dim, sizes, rule=rule, k=5, skip=1, subcenters=centres)

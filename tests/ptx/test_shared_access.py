@@ -15,15 +15,19 @@ ONCE_A_TILE = ("sweep_state.cuh", "sweep_epilogue.cuh", "topk_list.cuh")  # the 
 @pytest.mark.parametrize("layout", ["rows", "columns"])
 @pytest.mark.parametrize(("operand", "w_bytes"), [("bf16", 2), ("bf16", 4), ("tf32", 4), ("fp32", 4)])
 def test_no_bank_conflicts(operand, w_bytes, layout, keep):
+    check(operand, w_bytes=w_bytes, transposed=layout == "columns", streaming=keep == "streaming")
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+@pytest.mark.parametrize("operand", ["tf32", "fp32"])
+def test_no_bank_conflicts_word_by_word(operand, layout):
+    """Rows of w that do not start on 16 bytes."""
+    check(operand, transposed=layout == "columns", w_padding=1)
+
+
+def check(operand, **options):
     p = cases.planted(operand, 128, 64, [256], rule="own")
-    call = Forward(
-        p,
-        operand,
-        w_bytes=w_bytes,
-        transposed=layout == "columns",
-        streaming=keep == "streaming",
-        multiprocessors=1,
-    )
+    call = Forward(p, operand, multiprocessors=1, **options)
     call.run()
     sites = {
         f"{source}: {instruction}": (mean, ideal)

@@ -35,7 +35,7 @@ def row_losses(
         scale: s > 0.
         class_index: [S] ascending classes that take part (Partial FC), all when None.
     """
-    offsets = torch.tensor([0, w.shape[0] // subcenters])
+    offsets = torch.tensor([0, w.shape[0] // subcenters], device="cpu")
     lse, cos_t, _, _ = functional.cos_lse(
         x, w, labels, offsets, scale=scale, mining=Own(), ignore_index=ignore_index, class_index=class_index,
         subcenters=subcenters,

@@ -59,13 +59,14 @@ class MixedBaskets(Dataset[tuple[Tensor, int, int]]):
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed is {seed!r}, allowed is an int >= 0")
         self.baskets = Baskets({basket.name: len(basket.identities) for basket in self.images})
-        self.offsets: Tensor = torch.tensor([0, *accumulate(len(basket) for basket in self.images)])
+        self.offsets: Tensor = torch.tensor(
+            [0, *accumulate(len(basket) for basket in self.images)], device="cpu"
+        )
         self.image_format = image_format
         self.augment = augment
         self.seed = seed
-        self._epoch = torch.zeros(
-            (), dtype=torch.int64
-        ).share_memory_()  # one number for all worker processes
+        epoch = torch.zeros((), dtype=torch.int64, device="cpu")
+        self._epoch = epoch.share_memory_()  # one number for all worker processes
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose views the next iteration gives."""
@@ -81,7 +82,7 @@ class MixedBaskets(Dataset[tuple[Tensor, int, int]]):
     @property
     def basket(self) -> Tensor:
         """[N] int64, the basket of each image: what `MixedBasketSampler` takes."""
-        return torch.repeat_interleave(torch.arange(len(self.images)), self.offsets.diff())
+        return torch.repeat_interleave(torch.arange(len(self.images), device="cpu"), self.offsets.diff())
 
     def __len__(self) -> int:
         return int(self.offsets[-1])

@@ -44,7 +44,7 @@ class MixedBasketSampler(Sampler[list[int]]):
         seed: int = 0,
         drop_last: bool = False,
     ) -> None:
-        self.basket = torch.as_tensor(basket)
+        self.basket = torch.as_tensor(basket, device="cpu")
         if self.basket.dim() != 1 or len(self.basket) == 0 or self.basket.is_floating_point():
             raise ValueError(
                 f"basket is {self.basket.dtype} of shape {tuple(self.basket.shape)}, allowed are integers [N], N > 0"
@@ -72,14 +72,14 @@ class MixedBasketSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         if self._counts is None:
-            order = torch.randperm(len(self.basket), generator=generator).tolist()
+            order = torch.randperm(len(self.basket), generator=generator, device="cpu").tolist()
             for i in range(len(self)):
                 yield order[i * self.batch_size : (i + 1) * self.batch_size]
             return
         streams = [self._stream(b) for b in range(len(self._members))]
         for _ in range(len(self)):
             batch = [next(streams[b]) for b, count in enumerate(self._counts) for _ in range(count)]
-            yield [batch[i] for i in torch.randperm(len(batch), generator=generator).tolist()]
+            yield [batch[i] for i in torch.randperm(len(batch), generator=generator, device="cpu").tolist()]
 
     def _stream(self, basket: int) -> Iterator[int]:
         """Shuffle after shuffle of a basket's samples, from where the epochs before this one left off."""
@@ -88,7 +88,8 @@ class MixedBasketSampler(Sampler[list[int]]):
         shuffle, start = divmod(self.epoch * len(self) * self._counts[basket], len(members))
         while True:
             seed = random.Random(f"{self.seed}/{basket}/{shuffle}").getrandbits(63)
-            order = torch.randperm(len(members), generator=torch.Generator().manual_seed(seed))
+            generator = torch.Generator().manual_seed(seed)
+            order = torch.randperm(len(members), generator=generator, device="cpu")
             yield from members[order[start:]].tolist()
             shuffle, start = shuffle + 1, 0
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 def as_vector(name: str, values: Any) -> Tensor:
     """`values` as a 1-d tensor on the CPU, detached; ValueError otherwise."""
-    tensor = torch.as_tensor(values).detach().cpu()
+    tensor = torch.as_tensor(values, device="cpu").detach()
     if tensor.dim() != 1:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, allowed is one dimension")
     return tensor
@@ -18,7 +18,7 @@ def as_vector(name: str, values: Any) -> Tensor:
 
 def as_scores(name: str, values: Any, rows: int, columns: int) -> Tensor:
     """`values` as a finite [rows, columns] tensor; ValueError otherwise."""
-    tensor = torch.as_tensor(values).detach().cpu()
+    tensor = torch.as_tensor(values, device="cpu").detach()
     if tuple(tensor.shape) != (rows, columns):
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, allowed is ({rows}, {columns})")
     if not bool(tensor.isfinite().all()):

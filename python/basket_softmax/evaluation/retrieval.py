@@ -63,7 +63,9 @@ def mean_average_precision(
     values = []
     for match in _rankings(scores, probe_ids, gallery_ids, probe_groups, gallery_groups):
         places = torch.nonzero(match).flatten().to(torch.float64) + 1.0
-        values.append(float((torch.arange(1, len(places) + 1, dtype=torch.float64) / places).mean()))
+        values.append(
+            float((torch.arange(1, len(places) + 1, dtype=torch.float64, device="cpu") / places).mean())
+        )
     return sum(values) / len(values)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -26,9 +25,7 @@ class Roc(NamedTuple):
         """The highest TAR whose FAR is at most `far`, a fraction in [0, 1]; no interpolation."""
         if not 0.0 <= far <= 1.0:
             raise ValueError(f"far is {far}, allowed is [0, 1]")
-        return float(
-            self.tar[torch.searchsorted(self.far, torch.tensor(far, dtype=self.far.dtype), right=True) - 1]
-        )
+        return float(self.tar[torch.searchsorted(self.far, far, right=True) - 1])
 
     def area(self) -> float:
         """Area under the curve, ties counted half."""
@@ -63,19 +60,13 @@ def roc(scores: Any, same: Any) -> Roc:
     true_accepts = same[order].cumsum(0)
     del order  # with 10 million pairs each such vector is 80 MB
     last_of_tie = torch.nonzero(scores[1:] != scores[:-1]).flatten()
-    last_of_tie = torch.cat([last_of_tie, torch.tensor([len(scores) - 1])])
+    last_of_tie = torch.cat([last_of_tie, torch.tensor([len(scores) - 1], device="cpu")])
     true_accepts = true_accepts[last_of_tie]
     false_accepts = last_of_tie + 1 - true_accepts  # so many pairs are accepted, these are not genuine
     far, tar = _from_zero(false_accepts.double() / impostors), _from_zero(true_accepts.double() / genuine)
-    threshold = torch.cat([torch.tensor([torch.inf], dtype=torch.float64), scores[last_of_tie]])
+    threshold = torch.cat([torch.tensor([torch.inf], dtype=torch.float64, device="cpu"), scores[last_of_tie]])
     return Roc(threshold, far, tar)
 
 
 def _from_zero(rates: Tensor) -> Tensor:
-    return torch.cat([torch.zeros(1, dtype=torch.float64), rates])
-
-
-def tar_at_far(scores: Any, same: Any, fars: Sequence[float]) -> dict[float, float]:
-    """{far: TAR at that FAR} for several rates at once; see `roc`."""
-    curve = roc(scores, same)
-    return {far: curve.tar_at(far) for far in fars}
+    return torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), rates])

@@ -68,13 +68,14 @@ class Groups:
 
     def aliases(self) -> Tensor:
         """[C] int64: the smallest class of each one's group, -1 for a class that is alone."""
-        aliases = torch.full((int(self.offsets[-1]),), -1)
+        aliases = torch.full((int(self.offsets[-1]),), -1, device="cpu")
         smallest: dict[int, int] = {}
         classes = sorted(self._parent)
         for c in classes:
             smallest.setdefault(self._root(c), c)
         if classes:
-            aliases[torch.tensor(classes)] = torch.tensor([smallest[self._root(c)] for c in classes])
+            found = [smallest[self._root(c)] for c in classes]
+            aliases[torch.tensor(classes, device="cpu")] = torch.tensor(found, device="cpu")
         return aliases
 
     def _root(self, c: int) -> int:

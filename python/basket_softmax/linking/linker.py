@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bbs_kernels.operands import check_labels
+from bbs_kernels.scalars import is_integer
 
 from ..losses import BasketSoftmaxLoss
 from ..losses.grow import growth_here, growth_of_shards
+from ..losses.parallel import ClassParallel
 from . import prototypes
 from .arguments import check_fraction, check_thresholds
 from .groups import Groups
@@ -51,8 +53,11 @@ class IdentityLinker(nn.Module):
         excluded, shared: [C] int64 of all classes on every rank, identities found so far: classes with the same
             non-negative value are linked.
         step: calls so far.
+        in_place: False. Assign True to hand links over by `set_aliases(..., in_place=True)`, as a step captured in a
+            CUDA graph needs it; the head must then have `aliases` from the start.
 
-    The state_dict holds all of them. Memory: C x D numbers (divided by the ranks) and some 48 bytes a class;
+    The state_dict holds all of them; the first one after `add_basket` under a process group is for every rank to ask.
+    Memory: C x D numbers (divided by the ranks) and some 48 bytes a class;
     a matching needs some five times C x D numbers on the CPU of rank 0.
 
     Raises:
@@ -84,9 +89,10 @@ class IdentityLinker(nn.Module):
         self.probability = check_fraction("probability", probability, one=True)
         self.momentum = check_fraction("momentum", momentum, one=False)
         for name, value, least in (("every", every, 1), ("start", start, 0), ("seed", seed, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            if not is_integer(value) or value < least:
                 raise ValueError(f"{name} is {value!r}, allowed is an int >= {least}")
-        self.every, self.start, self.seed, self.centred = every, start, seed, bool(centred)
+        self.every, self.start, self.seed = int(every), int(start), int(seed)
+        self.centred, self.in_place = bool(centred), False
         self._loss = [loss]  # in a list: its centres are not parameters of this module
         parallel = loss._parallel
         classes = loss.num_classes if parallel is None else parallel.shard.num_local
@@ -112,13 +118,16 @@ class IdentityLinker(nn.Module):
             [B] int64 global classes for the loss, in eval mode the given ones (and nothing is learnt).
         """
         loss = self._loss[0]
-        check_labels(labels, embeddings.shape[0])
-        if basket is not None:
-            labels = loss.baskets.to_global(labels, basket, ignore_index=loss.ignore_index)
-        if not self.training:
-            return labels
+        parallel = loss._parallel
+        if parallel is None or not self.training:
+            labels = loss._global_labels(embeddings, labels, basket)
+            if not self.training:
+                return labels
         self._follow_growth()
-        self._update(embeddings, labels)
+        if parallel is None:
+            prototypes.update(self.prototypes, embeddings, labels, self.momentum)
+        else:
+            labels = self._update_together(parallel, embeddings, labels, basket)
         if self.step >= self.start and (self.step - self.start) % self.every == 0:
             self.match()
         if self.share is not None:
@@ -129,11 +138,13 @@ class IdentityLinker(nn.Module):
     @torch.no_grad()
     def match(self) -> None:
         """Find the links anew from the prototypes and hand them to the loss; under a process group on every rank."""
+        self._follow_growth()
         loss = self._loss[0]
         full = gathered(self.prototypes, loss._parallel)
-        found = torch.empty((2, loss.num_classes), dtype=torch.int64)
+        found = torch.empty((2, loss.num_classes), dtype=torch.int64, device="cpu")
         if full is not None:  # one process, or rank 0
-            with torch.autocast("cpu", enabled=False):  # a step under autocast must find the same links
+            # Whatever torch's default device is, and a step under autocast finds the same links.
+            with torch.device("cpu"), torch.autocast("cpu", enabled=False):
                 found = torch.stack(self._identities(full, loss.baskets.offsets))
         found = found.to(self.excluded.device)
         if loss._parallel is not None:
@@ -159,18 +170,20 @@ class IdentityLinker(nn.Module):
         self.excluded.copy_(excluded)
         self.shared.copy_(shared)
         self._labels = SharedLabels(self.shared)
-        self._loss[0].set_aliases(self.excluded)
+        self._loss[0].set_aliases(self.excluded, in_place=self.in_place)
 
-    def _update(self, embeddings: Tensor, labels: Tensor) -> None:
-        parallel = self._loss[0]._parallel
-        if parallel is not None:
-            counts = parallel.ranks.row_counts(len(labels), False, labels.device).counts
-            embeddings = parallel.ranks.gather_rows(embeddings.detach(), counts)
-            labels = parallel.ranks.gather_rows(labels, counts)
-            real = (labels >= 0) & (labels < parallel.shard.num_classes)
-            basket = torch.where(real, parallel.shard.basket_of(labels), -1)
-            labels = parallel.shard.local_labels(labels, basket)
-        prototypes.update(self.prototypes, embeddings, labels, self.momentum)
+    def _update_together(
+        self, parallel: ClassParallel, embeddings: Tensor, labels: Tensor, basket: Tensor | int | str | None
+    ) -> Tensor:
+        """Every rank's rows to the ranks that keep their classes; this rank's labels as global classes."""
+        x, own, problem = parallel.checked(self._loss[0], embeddings, labels, basket, for_loss=False)
+        ranks, shard = parallel.ranks, parallel.shard
+        counts = ranks.row_counts(len(own), False, own.device, problem).counts
+        every, classes = ranks.gather_rows(x.detach(), counts), ranks.gather_rows(own, counts)
+        real = (classes >= 0) & (classes < shard.num_classes)
+        rows = shard.local_labels(classes, torch.where(real, shard.basket_of(classes), -1))
+        prototypes.update(self.prototypes, every, rows, self.momentum)
+        return own
 
     def _generator(self) -> torch.Generator:
         parallel = self._loss[0]._parallel
@@ -198,14 +211,33 @@ class IdentityLinker(nn.Module):
         self._labels = SharedLabels(self.shared)
 
     def get_extra_state(self) -> Tensor:
-        return torch.tensor(self.step)
+        return torch.tensor(self.step, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         self.step = int(state)
 
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        self._follow_growth()
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        self._follow_growth()
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._adopt(self.excluded.clone(), self.shared.clone())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> IdentityLinker:
+        # .half(), .to(torch.bfloat16): running means whose small steps would be lost stay fp32, and move all the same.
+        means = self.prototypes
+        super()._apply(fn, recurse)
+        if self.prototypes.dtype != means.dtype:
+            self.prototypes = means.to(self.prototypes.device)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError(
+            "an IdentityLinker belongs to its loss and cannot be copied or pickled: make a new one for the copied loss "
+            "and use state_dict() and load_state_dict()"
+        )
 
     def extra_repr(self) -> str:
         return (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SMALLEST_NORM = 1e-12  # a shorter embedding has no direction, as in the loss
+from bbs_kernels.unit import ZERO_NORM
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def update(prototypes: Tensor, embeddings: Tensor, rows: Tensor, momentum: float
         return
     x = embeddings.detach().to(prototypes.dtype)
     norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    usable = (norm[:, 0] >= SMALLEST_NORM) & norm[:, 0].isfinite() & (rows >= 0) & (rows < len(prototypes))
+    usable = (norm[:, 0] >= ZERO_NORM) & norm[:, 0].isfinite() & (rows >= 0) & (rows < len(prototypes))
     unit = torch.where(usable[:, None], x / norm, 0.0)
     sorted_rows, order = torch.where(usable, rows, len(prototypes)).sort(stable=True)
     # One segment per class of the batch. There are at most B; those left over, and the one of rows that are not
@@ -56,8 +56,8 @@ def without_basket_mean(prototypes: Tensor, offsets: Tensor) -> Tensor:
         prototypes: [C, D]; offsets: [K + 1] int64.
     """
     norm = torch.linalg.vector_norm(prototypes, dim=1, keepdim=True)
-    seen = norm > SMALLEST_NORM
-    unit = torch.where(seen, prototypes / norm.clamp_min(SMALLEST_NORM), 0.0)
+    seen = norm > ZERO_NORM
+    unit = torch.where(seen, prototypes / norm.clamp_min(ZERO_NORM), 0.0)
     parts = []
     for of_basket, known in zip(
         unit.split(offsets.diff().tolist()), seen.split(offsets.diff().tolist()), strict=True

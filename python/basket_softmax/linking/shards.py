@@ -21,7 +21,11 @@ def gathered(rows: Tensor, parallel: ClassParallel | None) -> Tensor | None:
     if parallel is None:
         return rows.cpu()
     ranks, sharding = parallel.ranks, parallel.shard.sharding
-    full = torch.empty((sharding.num_classes, *rows.shape[1:]), dtype=rows.dtype) if ranks.rank == 0 else None
+    full = (
+        torch.empty((sharding.num_classes, *rows.shape[1:]), dtype=rows.dtype, device="cpu")
+        if ranks.rank == 0
+        else None
+    )
     for source in range(ranks.world):
         part = rows if source == ranks.rank else rows.new_empty((sharding.num_local(source), *rows.shape[1:]))
         part = ranks.broadcast(part.contiguous(), source)

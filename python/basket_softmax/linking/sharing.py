@@ -6,27 +6,38 @@ So the images of an identity meet the negatives of every basket that has it, and
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
-class SharedLabels:
-    """The classes of each group, side by side, and draws among them.
+class SharedLabels(nn.Module):
+    """The classes of each group, side by side, and draws among them; a module, so that the tables move with its owner.
 
     Args:
         aliases: [C] int64, on the device of the labels; classes with the same non-negative alias share.
     """
 
+    members: Tensor
+    first: Tensor
+    count: Tensor
+    place: Tensor
+
     def __init__(self, aliases: Tensor) -> None:
+        super().__init__()
         inside = torch.nonzero(aliases >= 0).flatten()
         order = aliases[inside].sort(stable=True)
-        self.members = inside[order.indices]  # [M] group after group
+        members = inside[order.indices]  # [M] group after group
         _, group, count = torch.unique_consecutive(order.values, return_inverse=True, return_counts=True)
         first = count.cumsum(0) - count
         # Of every class: where its group begins, how many there are, its own place; alone: a group of one.
-        self.first = torch.zeros_like(aliases).index_copy_(0, self.members, first[group])
-        self.count = torch.ones_like(aliases).index_copy_(0, self.members, count[group])
-        place = torch.arange(len(self.members), device=aliases.device) - first[group]
-        self.place = torch.zeros_like(aliases).index_copy_(0, self.members, place)
+        place = torch.arange(len(members), device=aliases.device) - first[group]
+        tables = {
+            "members": members,
+            "first": torch.zeros_like(aliases).index_copy_(0, members, first[group]),
+            "count": torch.ones_like(aliases).index_copy_(0, members, count[group]),
+            "place": torch.zeros_like(aliases).index_copy_(0, members, place),
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, table, persistent=False)
 
     def draw(self, labels: Tensor, probability: float, generator: torch.Generator) -> Tensor:
         """[B] global labels: each with `probability` one of the *other* classes of its group, drawn uniformly.
@@ -38,7 +49,9 @@ class SharedLabels:
             probability: in [0, 1].
             generator: on the CPU; two numbers per row are drawn whatever the labels are.
         """
-        chance, choice = torch.rand((2, len(labels)), generator=generator).to(labels.device)
+        chance, choice = torch.rand(
+            (2, len(labels)), generator=generator, dtype=torch.float32, device="cpu"
+        ).to(labels.device)
         if len(self.members) == 0:
             return labels
         known = (labels >= 0) & (labels < len(self.count))

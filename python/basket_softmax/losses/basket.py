@@ -14,9 +14,10 @@ from bbs_kernels import functional as core
 from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.margin_call import takes_context
 from bbs_kernels.negative_map import NOT_FUSED, negatives_of
-from bbs_kernels.operands import check_labels, check_listed, check_scale
+from bbs_kernels.operands import check_labels, check_listed, check_sample_weight, check_scale
 from bbs_kernels.rules import Rule, check_rule, ema_guard
 from bbs_kernels.sharding import KINDS, Sharding
+from bbs_kernels.unit import ZERO_NORM
 
 from ..baskets import Baskets
 from ..functional import row_results
@@ -54,11 +55,13 @@ class BasketSoftmaxLoss(nn.Module):
         scale: s, above 0 and at most 1e6; may be assigned at any time.
         mining: `TopK(k=64, skip=1)` (default), `All()`, `Own()` or `Below(guard)`; may be assigned.
         reduction: "mean", "sum" or "none".
-        ignore_index: label of rows that take no part.
+        ignore_index: label of rows that take no part; no global class, so below 0 or at least C.
         aliases: [C] int64; classes with the same non-negative alias are known to be one identity; see `set_aliases`.
         sample_rate: Partial FC (An et al. 2022): in training, the classes of the batch and as many others,
-            drawn uniformly, as make up this share of all; (0, 1]. Below 1 the gradient of `weight` is a
-            sparse tensor: use `FusedSGD`, `torch.optim.SGD` without momentum, or `torch.optim.SparseAdam`.
+            drawn uniformly, as make up this share of all; (0, 1]. Below 1 the gradient of `weight` is a sparse
+            tensor, which most optimisers refuse ("Adam does not support sparse gradients", "add(sparse, dense) is
+            not supported"): use `FusedSGD`, which has momentum and weight decay, or `torch.optim.SGD` without
+            either, or `torch.optim.SparseAdam`.
         stash_bytes: CPU only: cosines kept from forward to backward, at most this many bytes; results do not
             depend on it.
         workspace_bytes: CUDA only: how much a backward pass holds at a time beside its gradients, see
@@ -74,7 +77,7 @@ class BasketSoftmaxLoss(nn.Module):
             near one centre (Deng et al., ECCV 2020, who take 3).
         equal_batches: a promise that every rank brings equally many rows in every step; saves the one host
             synchronisation that ragged batches need.
-        device, dtype: of `weight`; dtype fp32 (default) or fp64.
+        device, dtype: of `weight`; dtype fp32 (default, whatever torch's default dtype is) or fp64.
 
     Attributes:
         weight: [C*subcenters, D] class centres, initialised N(0, 0.01); this rank's under a process group. The
@@ -111,7 +114,7 @@ class BasketSoftmaxLoss(nn.Module):
         equal_batches: bool = False,
         subcenters: int = 1,
         device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.baskets = Baskets(baskets)
@@ -124,26 +127,34 @@ class BasketSoftmaxLoss(nn.Module):
             self._parallel = ClassParallel(self.baskets, process_group, shard, grad_average, equal_batches)
         classes = self.num_classes if self._parallel is None else self._parallel.shard.num_local
         rows = classes * self.subcenters
-        self.weight = nn.Parameter(torch.empty(rows, embedding_size, device=device, dtype=dtype))
+        self.weight = nn.Parameter(torch.empty(rows, self.embedding_size, device=device, dtype=dtype))
         check_centres("dtype", self.weight.dtype)
         self.margin = ArcFace(0.5) if margin is None else margin
         self.scale = scale
         self.mining = TopK() if mining is None else mining
         self.reduction = core.check_reduction(reduction)
-        self.ignore_index = check_ignore_index(ignore_index)
+        self.ignore_index = check_ignore_index(ignore_index, self.baskets)
         self.sample_rate = check_sample_rate(sample_rate)
         self.stash_bytes = stash_bytes
         self.workspace_bytes = workspace_bytes
         self.register_buffer("aliases", self._checked_aliases(aliases), persistent=False)
         self._last: LastStep | None = None
         self._fused: FusedSGD | None = None
-        self.reset_parameters()
+        self._draw_centres()
 
     def reset_parameters(self) -> None:
-        """Draw `weight` from N(0, 0.01); running means of an `Ema` guard start over.
+        """Draw `weight` from N(0, 0.01); running means of an `Ema` guard start over, and so does a margin that has
+        `reset_parameters` (`AdaFace`, `CurricularFace`).
 
+        What `to_empty()` leaves undefined is then as in a new head, but for aliases: give them with `set_aliases`.
         Under a process group seed all ranks alike: the shards are then those of what one process draws on the CPU.
         """
+        self._draw_centres()
+        reset = getattr(self.margin, "reset_parameters", None)
+        if isinstance(self.margin, nn.Module) and reset is not None:
+            reset()
+
+    def _draw_centres(self) -> None:
         if self._parallel is None:
             nn.init.normal_(self.weight, std=0.01)
         else:
@@ -217,18 +228,10 @@ class BasketSoftmaxLoss(nn.Module):
             TypeError, ValueError, KeyError, RuntimeError: see `Baskets.to_global` and
                 `bbs_kernels.functional.cos_lse`.
         """
-        if not isinstance(embeddings, Tensor):
-            raise TypeError(f"embeddings must be a tensor, got {type(embeddings).__name__}")
-        if embeddings.dim() != 2 or embeddings.shape[1] != self.embedding_size:
-            raise ValueError(
-                f"embeddings has shape {tuple(embeddings.shape)}, allowed is [B, {self.embedding_size}]"
-            )
-        check_labels(labels, embeddings.shape[0])
-        if basket is not None:
-            labels = self.baskets.to_global(labels, basket, ignore_index=self.ignore_index)
         if self._parallel is not None:
-            value, self._last = parallel_loss(self, self._parallel, embeddings, labels, sample_weight)
+            value, self._last = parallel_loss(self, self._parallel, embeddings, labels, basket, sample_weight)
             return self._hooked(value)
+        labels = self._global_labels(embeddings, labels, basket, sample_weight)
         rows = row_results(
             embeddings, self.weight, labels, self.baskets.offsets, margin=self.margin,
             with_context=self._margin_takes_context, scale=self.scale, mining=self.mining, aliases=self.aliases,
@@ -240,6 +243,27 @@ class BasketSoftmaxLoss(nn.Module):
         return self._hooked(
             core.reduce_rows(rows.losses, labels != self.ignore_index, sample_weight, self.reduction)
         )
+
+    def _global_labels(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        basket: Tensor | int | str | None,
+        sample_weight: Tensor | None = None,
+        to_global: Callable[..., Tensor] | None = None,
+    ) -> Tensor:
+        """The checked labels of a call as global classes; `to_global`: in place of that of the baskets."""
+        if not isinstance(embeddings, Tensor):
+            raise TypeError(f"embeddings must be a tensor, got {type(embeddings).__name__}")
+        if embeddings.dim() != 2 or embeddings.shape[1] != self.embedding_size:
+            raise ValueError(
+                f"embeddings has shape {tuple(embeddings.shape)}, allowed is [B, {self.embedding_size}]"
+            )
+        check_labels(labels, embeddings.shape[0])
+        check_sample_weight(sample_weight, tuple(labels.shape))
+        if basket is None:
+            return labels
+        return (to_global or self.baskets.to_global)(labels, basket, ignore_index=self.ignore_index)
 
     def _hooked(self, value: Tensor) -> Tensor:
         if self._fused is not None and value.requires_grad:
@@ -289,23 +313,30 @@ class BasketSoftmaxLoss(nn.Module):
         self.weight.copy_(weight)
 
     @torch.no_grad()
-    def set_aliases(self, aliases: Tensor | None) -> None:
+    def set_aliases(self, aliases: Tensor | None, *, in_place: bool = False) -> None:
         """Replace what is known about identities in a running head; centres, running means and optimisers stay.
 
-        Call it between two steps: after `backward`, before the next forward. Aliases that were there are overwritten in
-        place, so a step that was captured in a CUDA graph sees the new ones.
+        From the next forward on: a step whose forward has run ends its backward with the aliases that it began with.
 
         Args:
             aliases: [C] int64 of all classes, also under a process group, where every rank gives the same ones and
                 keeps those of its own classes. Classes with the same non-negative alias are one identity. None: nothing
                 is known.
+            in_place: overwrite the aliases that are there, so that a step captured in a CUDA graph sees the new ones.
+                Then call it after `backward` and before the next forward; between them backward raises RuntimeError.
 
         Raises:
-            TypeError, ValueError: another dtype or shape; the old aliases are then still in force.
+            TypeError, ValueError: another dtype or shape, a head on the meta device, or `in_place` without aliases
+                to overwrite; the old aliases are then still in force.
         """
         fresh = self._checked_aliases(aliases)
-        if self.aliases is None or fresh is None or self.aliases.shape != fresh.shape:
+        if not in_place:
             self.aliases = fresh
+        elif self.aliases is None or fresh is None:
+            raise ValueError(
+                "in_place needs aliases before and after, allowed are tensors [C]: make the head with "
+                "aliases=torch.full((C,), -1), and give that for nothing known"
+            )
         else:
             self.aliases.copy_(fresh)
 
@@ -330,11 +361,13 @@ class BasketSoftmaxLoss(nn.Module):
                 `FusedSGD` is known to the loss and need not be given.
 
         Raises:
-            ValueError: the name is taken, `init` is something else, or `mining` would list too many classes.
+            ValueError: the name is taken, `init` is something else, `mining` would list too many classes, or
+                `ignore_index` would become a class.
         """
         if name in self.baskets.names:
             raise ValueError(f"basket {name!r} exists already: {', '.join(map(repr, self.baskets.names))}")
         grown = Baskets({**dict(zip(self.baskets.names, self.baskets.sizes, strict=True)), name: size})
+        grown.check_ignore_index(self.ignore_index)
         check_listed(self.mining, grown.sizes)
         parallel = None if self._parallel is None else self._parallel.grown(grown)
         if parallel is not None:
@@ -410,6 +443,11 @@ class BasketSoftmaxLoss(nn.Module):
         if aliases is None:
             return None
         check_aliases(aliases, self.num_classes)
+        if self.weight.is_meta:
+            raise ValueError(
+                "aliases came with centres on the meta device, where their values would be lost: call set_aliases() "
+                "after to_empty()"
+            )
         if self._parallel is not None:
             aliases = self._parallel.own_part(aliases)
         return aliases.detach().clone().to(self.weight.device)
@@ -437,4 +475,4 @@ class BasketSoftmaxLoss(nn.Module):
 
 def _unit(v: Tensor) -> Tensor:
     norm = torch.linalg.vector_norm(v, dim=1, keepdim=True)
-    return torch.where(norm < 1e-12, 0.0, v / norm.clamp_min(1e-12))
+    return torch.where(norm < ZERO_NORM, 0.0, v / norm.clamp_min(ZERO_NORM))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bbs_kernels.class_parallel import draw_rows
+from bbs_kernels.unit import ZERO_NORM
 
 from .arguments import checked_size
 from .grow import Growth
@@ -84,7 +85,7 @@ class ClassMeans:
             (labels != ignore_index)
             & (local >= 0)
             & (local < rows)
-            & ((norm >= 1e-12) & norm.isfinite())[:, 0]
+            & ((norm >= ZERO_NORM) & norm.isfinite())[:, 0]
         )
         index = torch.where(used, local, rows)
         self._sums.index_add_(0, index, torch.where(used[:, None], x / norm, 0.0))

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from bbs_kernels import class_parallel as core_parallel
 from bbs_kernels import functional as core
 from bbs_kernels.margin_call import call_margin, row_norms, with_penalty
-from bbs_kernels.operands import check_listed
+from bbs_kernels.operands import check_listed, check_operands
 from bbs_kernels.rules import Rule, TopK
 from bbs_kernels.sharding import Sharding
 
@@ -62,6 +62,37 @@ class ClassParallel:
         )
         return twin
 
+    def checked(
+        self,
+        head: BasketSoftmaxLoss,
+        embeddings: Tensor,
+        labels: Tensor,
+        basket: Tensor | int | str | None,
+        sample_weight: Tensor | None = None,
+        *,
+        for_loss: bool,
+    ) -> tuple[Tensor, Tensor, Exception | None]:
+        """Embeddings, global labels, and what is wrong with them on this rank, for `row_counts` to raise on every rank.
+
+        Args:
+            for_loss: the embeddings go into the kernels, so that their dtype and device count; and with `equal_batches`
+                there is no such exchange: a wrong label becomes a class that does not exist, which every rank finds in
+                the labels of all, and anything else is raised here.
+        """
+        baskets, promised = head.baskets, for_loss and self.equal_batches
+        to_global = baskets.global_or_none if promised else baskets.to_global
+        try:
+            labels = head._global_labels(embeddings, labels, basket, sample_weight, to_global)
+            if for_loss:
+                x = core.autocast(embeddings)
+                check_operands(x, head.weight, labels, self.shard.offsets, NAMES)
+        except (TypeError, ValueError, KeyError) as error:
+            if promised:
+                raise
+            nothing = head.weight.detach()[:0]
+            return nothing, torch.empty(0, dtype=torch.int64, device=nothing.device), error
+        return embeddings, labels, None
+
     def check_listed(self, mining: Rule) -> None:
         """Raise ValueError, on every rank alike, when some shard would list more classes of a row than kernels hold."""
         if not isinstance(mining, TopK) or mining.k == 0:
@@ -109,15 +140,19 @@ def parallel_loss(
     parallel: ClassParallel,
     embeddings: Tensor,
     labels: Tensor,
+    basket: Tensor | int | str | None,
     sample_weight: Tensor | None,
 ) -> tuple[Tensor, LastStep]:
     """`BasketSoftmaxLoss.forward` over the batches of all ranks, and what `stats` reports."""
     refuse_wrappers(head.weight, parallel.shard, head.subcenters)
-    _check_weight(sample_weight, labels)
     ranks, shard = parallel.ranks, parallel.shard
-    batch = core_parallel.gather_batch(
-        embeddings, labels, shard, ranks, ignore_index=head.ignore_index, equal_batches=parallel.equal_batches
+    embeddings, labels, problem = parallel.checked(
+        head, embeddings, labels, basket, sample_weight, for_loss=True
     )
+    batch = core_parallel.gather_batch(
+        embeddings, labels, shard, ranks, ignore_index=head.ignore_index, equal_batches=parallel.equal_batches,
+        problem=problem,
+    )  # fmt: skip
     rows = core_parallel.cos_lse(
         embeddings, head.weight, batch, shard, ranks, scale=head.scale, mining=head.mining, aliases=head.aliases,
         ema=head._buffers.get("ema"), training=head.training, sample=_sampler(head, shard.num_local),
@@ -153,17 +188,6 @@ def _sampler(head: BasketSoftmaxLoss, classes: int) -> Callable[[Tensor], Tensor
     if head.sample_rate == 1.0 or not head.training:
         return None
     return lambda labels: sample_classes(labels, classes, head.sample_rate, -1)
-
-
-def _check_weight(sample_weight: Tensor | None, labels: Tensor) -> None:
-    if sample_weight is None:
-        return
-    if not isinstance(sample_weight, Tensor):
-        raise TypeError(f"sample_weight must be a tensor or None, got {type(sample_weight).__name__}")
-    if sample_weight.shape != labels.shape:
-        raise ValueError(
-            f"sample_weight has shape {tuple(sample_weight.shape)}, allowed is {tuple(labels.shape)}"
-        )
 
 
 def refuse_wrappers(weight: Tensor, shard: core_parallel.ClassShard, subcenters: int = 1) -> None:

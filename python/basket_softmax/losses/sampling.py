@@ -21,7 +21,7 @@ def sample_classes(labels: Tensor, num_classes: int, rate: float, ignore_index: 
         rate: share of the classes, in (0, 1].
     """
     size = max(math.ceil(rate * num_classes), min(labels.shape[0], num_classes))
-    score = torch.rand(num_classes + 1, device=labels.device)
+    score = torch.rand(num_classes + 1, device=labels.device, dtype=torch.float32)
     inside = (labels != ignore_index) & (labels >= 0) & (labels < num_classes)
     score.index_fill_(0, torch.where(inside, labels, num_classes), 2.0)  # above every draw
     return score[:-1].topk(size, sorted=False).indices.sort().values

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from bbs_kernels import ArcFace, ASoftmax, CombinedMargin, CosFace, Own
+from bbs_kernels import ArcFace, ASoftmax, CombinedMargin, CosFace
 
-from .basket import BasketSoftmaxLoss
+from .one_dataset import OneDatasetLoss
 
 
-class ArcFaceLoss(BasketSoftmaxLoss):
+class ArcFaceLoss(OneDatasetLoss):
     """ArcFace over one dataset: -log softmax with s * cos(theta + margin) at the target.
 
     Args:
@@ -17,18 +17,28 @@ class ArcFaceLoss(BasketSoftmaxLoss):
         embedding_size: D.
         margin: radians.
         scale: s.
+        boundary, target_grad: as for `ArcFace`, the margin.
         **options: `reduction`, `ignore_index`, `sample_rate`, … as for `BasketSoftmaxLoss`.
 
     Source: Deng et al., "ArcFace", CVPR 2019, eq. 3.
     """
 
     def __init__(
-        self, num_classes: int, embedding_size: int, margin: float = 0.5, scale: float = 64.0, **options: Any
+        self,
+        num_classes: int,
+        embedding_size: int,
+        margin: float = 0.5,
+        scale: float = 64.0,
+        *,
+        boundary: str = "hard",
+        target_grad: str = "exact",
+        **options: Any,
     ) -> None:
-        super().__init__([num_classes], embedding_size, ArcFace(margin), scale, Own(), **options)
+        psi = ArcFace(margin, boundary, target_grad)
+        super().__init__(num_classes, embedding_size, psi, scale, **options)
 
 
-class CosFaceLoss(BasketSoftmaxLoss):
+class CosFaceLoss(OneDatasetLoss):
     """CosFace over one dataset: -log softmax with s * (cos(theta) - margin) at the target.
 
     Args:
@@ -36,18 +46,28 @@ class CosFaceLoss(BasketSoftmaxLoss):
         embedding_size: D.
         margin: subtracted from the cosine.
         scale: s.
+        boundary, target_grad: as for `CosFace`, the margin.
         **options: as for `BasketSoftmaxLoss`.
 
     Source: Wang et al., "CosFace", CVPR 2018, eq. 4.
     """
 
     def __init__(
-        self, num_classes: int, embedding_size: int, margin: float = 0.35, scale: float = 64.0, **options: Any
+        self,
+        num_classes: int,
+        embedding_size: int,
+        margin: float = 0.35,
+        scale: float = 64.0,
+        *,
+        boundary: str = "hard",
+        target_grad: str = "exact",
+        **options: Any,
     ) -> None:
-        super().__init__([num_classes], embedding_size, CosFace(margin), scale, Own(), **options)
+        psi = CosFace(margin, boundary, target_grad)
+        super().__init__(num_classes, embedding_size, psi, scale, **options)
 
 
-class CombinedMarginLoss(BasketSoftmaxLoss):
+class CombinedMarginLoss(OneDatasetLoss):
     """The combined family over one dataset: s * (cos(m1 * theta + m2) - m3) at the target.
 
     Args:
@@ -55,6 +75,7 @@ class CombinedMarginLoss(BasketSoftmaxLoss):
         embedding_size: D.
         m1, m2, m3: factor of the angle, added angle in radians, subtracted from the cosine.
         scale: s.
+        boundary, target_grad: as for `CombinedMargin`.
         **options: as for `BasketSoftmaxLoss`.
 
     Source: Deng et al., "ArcFace", CVPR 2019, eq. 4.
@@ -68,12 +89,16 @@ class CombinedMarginLoss(BasketSoftmaxLoss):
         m2: float = 0.3,
         m3: float = 0.2,
         scale: float = 64.0,
+        *,
+        boundary: str = "hard",
+        target_grad: str = "exact",
         **options: Any,
     ) -> None:
-        super().__init__([num_classes], embedding_size, CombinedMargin(m1, m2, m3), scale, Own(), **options)
+        psi = CombinedMargin(m1, m2, m3, boundary, target_grad)
+        super().__init__(num_classes, embedding_size, psi, scale, **options)
 
 
-class SphereFaceLoss(BasketSoftmaxLoss):
+class SphereFaceLoss(OneDatasetLoss):
     """SphereFace over one dataset as published, A-Softmax: logits ||x|| * cos(theta), psi(theta) at the target.
 
     The embeddings must come with their norms, not normalised. With a fixed scale in place of the norm, as the losses
@@ -99,4 +124,4 @@ class SphereFaceLoss(BasketSoftmaxLoss):
         annealing: float = 0.0,
         **options: Any,
     ) -> None:
-        super().__init__([num_classes], embedding_size, ASoftmax(margin, annealing), scale, Own(), **options)
+        super().__init__(num_classes, embedding_size, ASoftmax(margin, annealing), scale, **options)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from bbs_kernels import MagFace, Own
+from bbs_kernels import MagFace
 
 from ..adaface import AdaFace
 from ..curricularface import CurricularFace
-from .basket import BasketSoftmaxLoss
+from .one_dataset import OneDatasetLoss
 
 
-class AdaFaceLoss(BasketSoftmaxLoss):
+class AdaFaceLoss(OneDatasetLoss):
     """AdaFace over one dataset: the margin follows the quality that the embedding's norm tells.
 
     The embeddings must come with their norms, not normalised.
@@ -36,10 +36,10 @@ class AdaFaceLoss(BasketSoftmaxLoss):
         scale: float = 64.0,
         **options: Any,
     ) -> None:
-        super().__init__([num_classes], embedding_size, AdaFace(margin, h, momentum), scale, Own(), **options)
+        super().__init__(num_classes, embedding_size, AdaFace(margin, h, momentum), scale, **options)
 
 
-class MagFaceLoss(BasketSoftmaxLoss):
+class MagFaceLoss(OneDatasetLoss):
     """MagFace over one dataset: s * cos(theta + m(a)) at the target, and lambda_g * g(a) beside it, a = ||x||.
 
     The embeddings must come with their norms, not normalised.
@@ -68,10 +68,10 @@ class MagFaceLoss(BasketSoftmaxLoss):
         **options: Any,
     ) -> None:
         margin = MagFace(l_margin, u_margin, l_a, u_a, lambda_g, boundary)
-        super().__init__([num_classes], embedding_size, margin, scale, Own(), **options)
+        super().__init__(num_classes, embedding_size, margin, scale, **options)
 
 
-class CurricularFaceLoss(BasketSoftmaxLoss):
+class CurricularFaceLoss(OneDatasetLoss):
     """CurricularFace over one dataset: ArcFace at the target, hard negatives weighed by how far training has come.
 
     Args:
@@ -93,6 +93,4 @@ class CurricularFaceLoss(BasketSoftmaxLoss):
         scale: float = 64.0,
         **options: Any,
     ) -> None:
-        super().__init__(
-            [num_classes], embedding_size, CurricularFace(margin, momentum), scale, Own(), **options
-        )
+        super().__init__(num_classes, embedding_size, CurricularFace(margin, momentum), scale, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-ZERO_NORM = 1e-12
+ZERO_NORM = 1e-12  # a shorter row has no direction: cosine 0, gradient 0
 
 
 def unit(v: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,31 @@
+"""Checks of plain numbers, NumPy's scalars included; each message names the argument, what came and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+
+def is_number(value: Any) -> bool:
+    """An int or a float, also NumPy's, and what torch.compile puts in their place; no bool."""
+    return not isinstance(value, bool) and isinstance(value, (int, float, Real))
+
+
+def is_integer(value: Any) -> bool:
+    """An int, also NumPy's; no bool."""
+    return not isinstance(value, bool) and isinstance(value, Integral)
+
+
+def finite(owner: str, name: str, value: Any) -> float:
+    """`value` as a float; TypeError or ValueError unless it is a finite number."""
+    if not is_number(value):
+        raise TypeError(f"{owner}: {name} must be a number, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{owner}: {name} must be finite, got {value}")
+    return float(value)
+
+
+def radians_hint(value: float) -> str:
+    """What to add to the message about an angle that is too large to be in radians; nothing for others."""
+    return f"; for degrees: math.radians({value:g})" if value > math.pi else ""
