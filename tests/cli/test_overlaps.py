@@ -295,6 +295,13 @@ def test_no_person_was_to_be_trained_with(trained, found, tmp_path):
     assert "2 identities are 1 person; 1 pair accepted by hand" in result.output
 
 
+def test_an_output_that_cannot_be_made_was_an_errno(trained, tmp_path):
+    (tmp_path / "file").touch()
+    result = run(trained, "--output", tmp_path / "file" / "x")
+    assert result.exit_code == 1
+    assert result.output == f"Error: {tmp_path / 'file' / 'x'}: Not a directory\n"
+
+
 @pytest.mark.parametrize("option", ["--accept-above", "--min-confidence"])
 def test_nan_was_a_probability(option, tmp_path):
     result = run(tmp_path, option, "nan")

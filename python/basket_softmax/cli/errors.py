@@ -16,4 +16,11 @@ def one_line(*expected: type[Exception]) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except expected as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(_text(error)) from error
+
+
+def _text(error: Exception) -> str:
+    """The message; of the system's errors without the number: the path and what is wrong with it."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

@@ -29,6 +29,10 @@ ENOUGH = 20  # of each sample: with fewer, quartiles and densities mean nothing
 GUMBEL_IQR = 1.5725  # interquartile range of the standard Gumbel distribution
 
 
+class TooFew(ValueError):
+    """Samples too small for a confidence; the message says which."""
+
+
 @dataclass(frozen=True)
 class Chance:
     """What false pairs across baskets look like.
@@ -51,7 +55,7 @@ def chance(within: Sequence[Neighbours], across: Sequence[Neighbours], sizes: Se
         sizes: classes of each basket.
 
     Raises:
-        ValueError: fewer than 20 chance pairs or neighbours: the baskets are too small for a confidence, or nearly all
+        TooFew: fewer than 20 chance pairs or neighbours: the baskets are too small for a confidence, or nearly all
             of their classes are in a pair across, so that nothing shows what chance makes there.
     """
     pairs = [found.pairs.cosine.double().numpy() for found in within]
@@ -82,12 +86,12 @@ def _check_enough(
     baskets = f"baskets of {', '.join(f'{size:,}' for size in sizes)} classes"
     matched = 2 * sum(len(found.pairs.first) for found in across)
     if min(inside, alone) >= ENOUGH and matched >= ENOUGH:
-        raise ValueError(
+        raise TooFew(
             f"{baskets} have no confidence: {matched:,} of {matched + outside:,} nearest neighbours across baskets are "
             "mutual, as if the baskets were versions of one dataset, and too few are left to show what chance makes "
             f"across baskets: {outside}, needed are {ENOUGH}"
         )
-    raise ValueError(
+    raise TooFew(
         f"{baskets} are too small for a confidence: they give {inside} mutual pairs within baskets, {alone} other "
         f"neighbours within and {outside} across, needed are {ENOUGH} of each"
     )

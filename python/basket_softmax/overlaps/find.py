@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ..baskets import Baskets
-from .confidence import chance, confidence
+from .confidence import TooFew, chance, confidence
 from .search import MutualPairs, comparisons, joined, neighbours, offsets_of
 
 
@@ -73,7 +73,7 @@ def find_overlaps(
     first, second, cosine = (column.numpy() for column in pairs)
     try:
         null = chance(within, across, [b - a for a, b in pairwise(edges)])
-    except ValueError as error:
+    except TooFew as error:
         found = Overlaps(first, second, cosine, np.full(len(first), np.nan))
         raise NoConfidence(str(error), found) from None
     return Overlaps(first, second, cosine, confidence(cosine, null))
