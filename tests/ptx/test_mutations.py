@@ -31,7 +31,7 @@ SWEEPS = {
 }
 FORWARD = [*((variant, "cos_lse_sweep") for variant in SWEEPS), ("bf16-resident", "merge_splits")]
 # Two barriers of the sweep order nothing: a warp enters the baskets of the rows that it has just listed, and the last
-# products are followed by a barrier already. Without both, ptxas spills in the element-wise fp32 sweep on sm_90.
+# products are followed by a barrier already. Without both, ptxas spilled in an element-wise fp32 sweep on sm_90.
 KEPT = 2
 # With several centres to a class the barrier after the masks orders nothing where there are aliases: these have had one
 # since the norms, and the search for the nearest centres has its own before it touches a mask.
@@ -40,7 +40,7 @@ PRODUCTS = ("gradient_rows", "gradient_classes")
 BACKWARD = [
     *(
         ("bf16", kernel)
-        for kernel in ("order_rows", "row_scale", "backward_pairs", "coefficients", *PRODUCTS, "finish_rows")
+        for kernel in ("order_rows", "row_scale", "backward_pairs", "coefficients", *PRODUCTS)
     ),
     ("bf16-wide-columns", "backward_pairs"),
     ("bf16-w32", "coefficients"),
@@ -58,7 +58,8 @@ def forward_call(variant: str, rule: str = "topk") -> Forward:
         dim -= 1
     centres = 3 if variant.endswith("subcenters") else 1
     sizes = [size // centres for size in (140, 33, 300)]
-    p = cases.planted(operand, 30, dim, sizes, rule=rule, k=5, skip=1, subcenters=centres)
+    lists = {"k": 5, "skip": 1} if rule == "topk" else {}
+    p = cases.planted(operand, 30, dim, sizes, rule=rule, **lists, subcenters=centres)
     p = cases.with_aliases(p, 40)
     return Forward(p, operand, w_bytes=w_bytes, streaming=streaming, multiprocessors=1)
 
