@@ -1,4 +1,6 @@
-"""`replacing`: a file that is written aside and renamed into place, so that a crash leaves the old or the new one."""
+"""`replacing`: a file that is written aside and renamed into place, so that a crash leaves the old or the new one.
+`check_writable` asks beforehand whether it could be.
+"""
 
 from __future__ import annotations
 
@@ -32,3 +34,12 @@ def replacing(path: str | os.PathLike[str], mode: Literal["w", "wb"] = "w") -> I
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
+
+
+def check_writable(output: Path) -> None:
+    """An OSError if the folder could not be made or written; nothing is."""
+    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{output} cannot be written: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{output} cannot be written: there is no permission to write in {there}")

@@ -19,6 +19,9 @@ from bbs_kernels.nvrtc import calls
 pytestmark = pytest.mark.ptx
 
 MACHINE = _core.machine_of(90, 132)
+OWN = {  # the numbers of a call without mining
+    "scale": 1.0, "rule": 1, "k": 0, "skip": 0, "guard_kind": 0, "guard_value": 0.0, "ignore_index": -1,
+}  # fmt: skip
 
 
 def by_columns(step: int) -> Problem:
@@ -74,17 +77,8 @@ def test_gradient_of_a_w_whose_columns_overlap(step: int) -> None:
 @pytest.mark.parametrize(("strides", "transposed"), [((1, 12), True), ((8, 1), False), ((0, 1), False)])
 def test_a_dw_of_the_other_order_is_refused(strides: tuple[int, int], transposed: bool) -> None:
     x, w = torch.zeros(5, 8), torch.zeros(100).as_strided((12, 8), strides)
-    numbers = {
-        "scale": 1.0,
-        "rule": 1,
-        "k": 0,
-        "skip": 0,
-        "guard_kind": 0,
-        "guard_value": 0.0,
-        "ignore_index": -1,
-    }
     labels = torch.zeros(5, dtype=torch.int64)
-    call = calls.forward_call(x, w, labels, torch.tensor([0, 12]), None, None, allow_tf32=False, **numbers)
+    call = calls.forward_call(x, w, labels, torch.tensor([0, 12]), None, None, allow_tf32=False, **OWN)
     names = ("offsets", "tile_begin", "grad_lse", "grad_cos_t", "lse", "mined_idx", "mined_cos", "workspace")
 
     def plan(dw: tuple[int, int]) -> dict:
@@ -140,16 +134,5 @@ def test_an_unaligned_x_is_copied_where_that_is_faster(dtype, dim, w_columns, of
     packed, *_ = calls.packed(x, w, labels)
     assert (packed is not x) == copied
     assert torch.equal(packed, x)
-    numbers = {
-        "scale": 1.0,
-        "rule": 1,
-        "k": 0,
-        "skip": 0,
-        "guard_kind": 0,
-        "guard_value": 0.0,
-        "ignore_index": -1,
-    }
-    call = calls.forward_call(
-        packed, w, labels, torch.tensor([0, 100]), None, None, allow_tf32=False, **numbers
-    )
+    call = calls.forward_call(packed, w, labels, torch.tensor([0, 100]), None, None, allow_tf32=False, **OWN)
     assert _core.plan_forward(call, [0, 100], MACHINE)["vectors"] == (dim == w_columns == 64)

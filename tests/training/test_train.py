@@ -17,7 +17,7 @@ from basket_softmax.training.diverged import Diverged
 from basket_softmax.training.meter import Meter
 from basket_softmax.training.model import aliases_of, build_head
 from basket_softmax.training.ranks import joined_ranks
-from basket_softmax.training.run import make_trainer
+from basket_softmax.training.run import known_aliases, make_trainer
 from basket_softmax.training.state import ResumeError, RunFolder, restore
 
 
@@ -73,7 +73,9 @@ def test_known_aliases_reach_the_loss(small, tmp_path):
     config = small(epochs=1, loss__aliases=table)
     data = open_datasets(config)
     with joined_ranks("cpu") as ranks:
-        trainer = make_trainer(config, data, Batches(config, data.training), ranks)
+        trainer = make_trainer(
+            config, data, Batches(config, data.training), ranks, known_aliases(config, data)
+        )
     assert trainer.head.aliases.tolist() == [-1, -1, -1, 0, -1, -1, 0, -1, -1, -1, -1, -1]
     table.write_text("basket,identity,alias\none,nobody,x\n")
     with pytest.raises(DataError, match=r"loss.aliases: .*nobody"):
@@ -93,7 +95,9 @@ def test_linking(small):
     assert all(0 < count <= 12 for count in linked)
     data = open_datasets(config)
     with joined_ranks("cpu") as ranks:
-        trainer = make_trainer(config, data, Batches(config, data.training), ranks)
+        trainer = make_trainer(
+            config, data, Batches(config, data.training), ranks, known_aliases(config, data)
+        )
         assert trainer.head.aliases is None
         restore(RunFolder(config.output), 12, trainer, Meter(), what_it_began_with(data, None))
     assert int((trainer.head.aliases >= 0).sum()) == linked[-1]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -59,11 +57,14 @@ def merge(folder: Path, output: Path, force: bool) -> None:
     """
     from basket_softmax.checkpoint.convert import merge as run
     from basket_softmax.checkpoint.manifest import read_manifest
+    from basket_softmax.replacing import check_writable
 
     if output.exists() and not force:
         raise click.ClickException(f"{output} exists: choose another name or give --force")
-    _check_writable(output.parent)
+    if not output.parent.is_dir():
+        raise click.ClickException(f"{output.parent} is no folder: make it, or choose another OUTPUT")
     with _plain_errors():
+        check_writable(output.parent)  # before all files are read, not after
         folder = _last(folder)
         manifest = read_manifest(folder)
         with _bar("checking", manifest) as progress:
@@ -111,24 +112,16 @@ def split(sources: tuple[Path, ...], folder: Path, baskets: dict[str, int], subc
 def _last(folder: Path) -> Path:
     """The folder itself, or the last complete checkpoint of the run whose output it is."""
     from basket_softmax.checkpoint.manifest import NAME
+    from basket_softmax.checkpoint.steps import complete_steps
 
     if (folder / NAME).exists():
         return folder
-    named = [path.parent for path in folder.glob(f"checkpoints/step-*/{NAME}")]
-    steps = {int(path.name[5:]): path for path in named if re.fullmatch(r"step-\d{8,}", path.name)}
+    steps = complete_steps(folder / "checkpoints")
     if not steps:
         return folder
     last = steps[max(steps)]
     click.echo(f"the last checkpoint of {folder}: {last.relative_to(folder)}", err=True)
     return last
-
-
-def _check_writable(folder: Path) -> None:
-    """Before all files are read, not after."""
-    if not folder.is_dir():
-        raise click.ClickException(f"{folder} is no folder: make it, or choose another OUTPUT")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise click.ClickException(f"{folder}: there is no permission to write in it")
 
 
 def _baskets(values: Sequence[str]) -> dict[str, int]:

@@ -13,6 +13,7 @@ import torch
 
 from ..checkpoint import CheckpointError
 from ..data import CheckReport, UnreadableImage, check_baskets
+from ..replacing import check_writable
 from .backbones import BackboneError
 from .batches import Batch, Batches
 from .began import what_it_began_with
@@ -31,7 +32,7 @@ from .meter import Meter
 from .model import aliases_text
 from .ranks import Ranks, joined_ranks
 from .run import check_extras, first_step, known_aliases, make_trainer
-from .state import ResumeError, RunFolder, check_writable, restore
+from .state import ResumeError, RunFolder, restore
 from .step import Trainer
 
 TRIED = 8  # steps that are timed, after two that are not
@@ -134,7 +135,7 @@ def check(
             aliases = known_aliases(config, data)
             notes += [] if aliases is None else [f"aliases: {aliases_text(aliases)}"]
             if can_step:
-                trainer = make_trainer(config, data, batches, ranks)
+                trainer = make_trainer(config, data, batches, ranks, aliases)
                 memory |= backbone_bytes(config, trainer)
                 tried, activations = _try(trainer, batches)
                 memory["activations of a step, measured"] = activations

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..baskets import Baskets
 from ..data.extras import optional
-from ..replacing import replacing
+from ..replacing import check_writable, replacing
 from .batches import Batches
 from .began import what_it_began_with
 from .config import Config
@@ -23,7 +23,7 @@ from .progress import Progress
 from .randomness import seed_alike, seed_apart
 from .ranks import Ranks, joined_ranks
 from .reading import differences, load_config, to_yaml
-from .state import CONFIG, ResumeError, RunFolder, check_writable, restore, save
+from .state import CONFIG, ResumeError, RunFolder, restore, save
 from .step import Trainer
 from .validate import validate
 
@@ -75,12 +75,14 @@ def train(config: Config, resume: bool = False) -> Summary:
         return _train(config, open_datasets(config), folder, start, ranks)
 
 
-def make_trainer(config: Config, data: Datasets, batches: Batches, ranks: Ranks) -> Trainer:
+def make_trainer(
+    config: Config, data: Datasets, batches: Batches, ranks: Ranks, aliases: Tensor | None
+) -> Trainer:
     """Backbone and head with their first weights, on the rank's device; the same on every rank."""
     seed_alike(config.seed)
     backbone = build_backbone(config).to(ranks.device)
     sizes = Baskets({basket.name: len(basket.identities) for basket in data.training})
-    head = build_head(config, sizes, known_aliases(config, data), ranks.group).to(ranks.device)
+    head = build_head(config, sizes, aliases, ranks.group).to(ranks.device)
     trainer = Trainer(config, backbone, head, ranks, batches.steps, batches.steps_per_epoch)
     seed_apart(config.seed, ranks.rank)
     return trainer
@@ -127,8 +129,8 @@ def first_step(folder: RunFolder, config: Config, resume: bool) -> int:
 
 def _train(config: Config, data: Datasets, folder: RunFolder, start: int, ranks: Ranks) -> Summary:
     batches = Batches(config, data.training, ranks.rank, ranks.world)
-    trainer = make_trainer(config, data, batches, ranks)
     meter, aliases = Meter(), known_aliases(config, data)
+    trainer = make_trainer(config, data, batches, ranks, aliases)
     began = what_it_began_with(data, aliases)
     if start:
         restore(folder, start, trainer, meter, began)

@@ -9,12 +9,12 @@ A checkpoint counts once its checkpoint.json is there, which is renamed into pla
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 from pathlib import Path
 
 from .. import checkpoint
+from ..checkpoint.manifest import NAME as COMPLETE
+from ..checkpoint.steps import complete_steps, named_steps, step_folder
 from .began import what_changed
 from .config import Config
 from .linker_state import linker_state, load_linker_state
@@ -24,7 +24,6 @@ from .reading import to_yaml
 from .step import Trainer
 
 CONFIG = "config.yaml"
-COMPLETE = "checkpoint.json"
 
 
 class RunFolder:
@@ -39,34 +38,19 @@ class RunFolder:
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
-        found = [path.parent for path in self.checkpoints.glob(f"step-*/{COMPLETE}")]
-        return sorted(int(path.name[5:]) for path in found if _is_ours(path))
+        return sorted(complete_steps(self.checkpoints))
 
     def checkpoint(self, step: int) -> Path:
         """The folder of one."""
-        return self.checkpoints / f"step-{step:08d}"
+        return step_folder(self.checkpoints, step)
 
     def prune(self, keep: int) -> None:
         """Remove all but the last `keep`, and what crashed attempts left."""
-        kept = {self.checkpoint(step) for step in self.steps()[-keep:]}
-        for folder in self.checkpoints.glob("step-*"):
-            if folder not in kept and _is_ours(folder) and folder.is_dir():
+        kept = self.steps()[-keep:]
+        for step, folder in named_steps(self.checkpoints).items():
+            if step not in kept:
                 (folder / COMPLETE).unlink(missing_ok=True)  # first, so that half a folder never counts
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def check_writable(output: Path) -> None:
-    """An OSError if the folder could not be made or written; nothing is."""
-    there = next(path for path in (output, *output.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise NotADirectoryError(f"{output} cannot be written: {there} is not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f"{output} cannot be written: there is no permission to write in {there}")
-
-
-def _is_ours(checkpoint: Path) -> bool:
-    """Named as `RunFolder.checkpoint` names it: what else lies beside is somebody's own."""
-    return re.fullmatch(r"step-\d{8,}", checkpoint.name) is not None
 
 
 def save(
