@@ -1,6 +1,5 @@
 """A run from folders to a loadable result; what it writes, and what stops it before it begins."""
 
-import csv
 import shutil
 import sys
 
@@ -9,21 +8,17 @@ import torch
 
 import basket_softmax as bs
 from basket_softmax.data.extras import MissingExtra
-from basket_softmax.training import check, load_config, load_run, train
+from basket_softmax.training import load_config, load_run, train
 from basket_softmax.training.batches import Batches
-from basket_softmax.training.began import what_changed, what_it_began_with
+from basket_softmax.training.began import what_it_began_with
 from basket_softmax.training.datasets import DataError, open_datasets
 from basket_softmax.training.diverged import Diverged
 from basket_softmax.training.meter import Meter
 from basket_softmax.training.model import aliases_of, build_head
 from basket_softmax.training.ranks import joined_ranks
 from basket_softmax.training.run import known_aliases, make_trainer
-from basket_softmax.training.state import ResumeError, RunFolder, restore
-
-
-def rows_of(path):
-    with open(path, newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+from basket_softmax.training.state import RunFolder, restore
+from training.logged import rows_of
 
 
 def test_learns_and_writes(small, folders):
@@ -259,119 +254,6 @@ def test_a_loss_that_is_not_a_number_stops_the_run(small):
         train(config)
 
 
-def test_a_folder_holds_one_run(small):
-    config = small(epochs=1)
-    train(config)
-    with pytest.raises(ResumeError, match="holds checkpoints up to step 6: --resume goes on with it"):
-        train(config)
-    before = (config.output / "metrics.csv").read_bytes()
-    train(config, resume=True)  # there is nothing left to do
-    assert (config.output / "metrics.csv").read_bytes() == before
-    with pytest.raises(ResumeError, match=r"\n  loss.scale: 16.0, now 8.0\Z"):
-        train(small(epochs=1, loss__scale=8.0), resume=True)
-
-
-def test_a_run_goes_on_where_its_images_were_moved_to(small, folders, tmp_path):
-    (tmp_path / "moved").symlink_to(folders / "basket0")
-    train(small(epochs=1))
-    train(small(epochs=1, baskets__one=tmp_path / "moved", workers=1, checkpoint__keep=1), resume=True)
-
-
-def test_resume_refuses_other_data(small, folders, tmp_path):
-    (tmp_path / "link").symlink_to(folders / "basket0")
-    config = small(epochs=1, baskets={"one": tmp_path / "link", "two": folders / "basket1"})
-    train(config)
-    (tmp_path / "link").unlink()
-    (tmp_path / "link").mkdir()
-    for identity in sorted((folders / "basket0").iterdir()):
-        place = tmp_path / "link" / identity.name
-        place.mkdir()
-        for image in sorted(identity.iterdir())[1:]:
-            (place / image.name).write_bytes(image.read_bytes())
-    with pytest.raises(ResumeError, match="other identities or images"):
-        train(config, resume=True)
-
-
-def test_resume_refuses_other_images_of_the_same_names(small, folders, tmp_path):
-    """As many of the same identities, labels and file names: only the bytes tell."""
-    (tmp_path / "link").symlink_to(folders / "basket0")
-    config = small(epochs=1, baskets={"one": tmp_path / "link", "two": folders / "basket1"})
-    train(config)
-    other = tmp_path / "other"
-    shutil.copytree(folders / "basket0", other)
-    for image, another in zip(
-        sorted(other.rglob("*.png")), sorted((folders / "basket1").rglob("*.png")), strict=True
-    ):
-        image.write_bytes(another.read_bytes())
-    (tmp_path / "link").unlink()
-    (tmp_path / "link").symlink_to(other)
-    with pytest.raises(
-        ResumeError, match="as many images of the same identities as before, but others than when"
-    ):
-        train(config, resume=True)
-    found = check(config, resume=True)
-    assert (
-        found.problems == [problem for problem in found.problems if "but others than when" in problem] != []
-    )
-
-
-def test_resume_refuses_other_images_to_measure(small, folders, tmp_path):
-    (tmp_path / "link").symlink_to(folders / "held")
-    config = small(epochs=1, validation={"baskets": {"held": tmp_path / "link"}, "fars": [0.1]})
-    train(config)
-    (tmp_path / "link").unlink()
-    (tmp_path / "link").symlink_to(folders / "basket1")
-    with pytest.raises(
-        ResumeError, match="what is measured, held-out identities or pairs, has other images than when"
-    ):
-        train(config, resume=True)
-
-
-def test_resume_refuses_other_aliases_and_allows_a_file_that_moved(small, tmp_path):
-    first, moved = tmp_path / "al.csv", tmp_path / "moved.csv"
-    first.write_text("basket,identity,alias\none,id003,x\ntwo,id000,x\n")
-    train(small(epochs=1, loss__aliases=first))
-    moved.write_text("basket,identity,alias\ntwo,id000,anna\none,id003,anna\n")  # the same two, other words
-    train(small(epochs=1, loss__aliases=moved), resume=True)
-    first.write_text("basket,identity,alias\none,id004,x\ntwo,id001,x\n")
-    for changed in (first, None):
-        with pytest.raises(
-            ResumeError, match=r"loss\.aliases says of other identities that they are one person than when"
-        ):
-            train(small(epochs=1, loss__aliases=changed), resume=True)
-        assert "loss.aliases says of other" in str(check(small(epochs=1, loss__aliases=changed), resume=True))
-
-
-def test_a_checkpoint_of_an_earlier_version_still_resumes(small):
-    """It knows identities and labels alone."""
-    config = small(epochs=1)
-    began = what_it_began_with(open_datasets(config), None)
-    before = {key: began[key] for key in ("data", "identities")}
-    assert what_changed(before, began) is None
-    assert what_changed({**before, "data": "0"}, began) is not None
-
-
-def test_a_run_without_its_config_yaml_is_not_gone_on_with_unasked(small):
-    config = small(epochs=1)
-    train(config)
-    (config.output / "config.yaml").unlink()
-    with pytest.raises(ResumeError, match="holds checkpoints up to step 6: --resume goes on with it"):
-        train(config)
-    train(config, resume=True)
-    (config.output / "checkpoints" / "step-00000006" / "config.yaml").unlink()
-    with pytest.raises(ResumeError, match=r"step-00000006/config\.yaml is missing, so that nothing says"):
-        train(config, resume=True)
-
-
-def test_a_file_named_like_a_checkpoint_does_not_stop_the_run(small):
-    config = small(epochs=1, checkpoint__keep=1)
-    stray = config.output / "checkpoints" / "step-00000055"
-    stray.parent.mkdir(parents=True)
-    stray.write_text("mine")
-    train(config)
-    assert stray.read_text() == "mine"
-
-
 def test_an_output_that_the_system_refuses_is_named(small, monkeypatch):
     """As below /proc, where permissions say nothing of it."""
 
@@ -382,57 +264,6 @@ def test_an_output_that_the_system_refuses_is_named(small, monkeypatch):
     monkeypatch.setattr("pathlib.Path.mkdir", refuse)
     with pytest.raises(OSError, match=r"/out cannot be made: No such file or directory$"):
         train(config)
-
-
-def test_aliases_of_unknown_baskets_are_an_error_with_a_fraction_too(small, tmp_path, capsys):
-    table = tmp_path / "known.csv"
-    whole = small(epochs=1, validation={"fraction": 0.34, "fars": [0.1]}, loss__aliases=table)
-    table.write_text("basket,identity,alias\nwebface,id003,x\nglint,id000,x\n")
-    with pytest.raises(
-        DataError, match=r"loss.aliases: .*the basket 'webface' is unknown, allowed are 'one', 'two'"
-    ):
-        train(whole)
-    assert "the basket 'webface' is unknown" in str(check(whole))
-    table.write_text(
-        "basket,identity,alias\n" + "".join(f"{b},id{i:03},p{i}\n" for b in ("one", "two") for i in range(6))
-    )
-    data = open_datasets(whole)
-    kept = [set(basket.identities) for basket in data.training]
-    both = len(kept[0] & kept[1])
-    assert both < 6  # some are held out
-    told = f"aliases: {2 * both} identities, {both} person{'s' * (both != 1)}"
-    assert told in str(check(whole)).splitlines()
-    capsys.readouterr()
-    train(whole)
-    assert told in capsys.readouterr().out.splitlines()
-
-
-def test_aliases_that_join_nobody_say_so(small, tmp_path, capsys):
-    table = tmp_path / "known.csv"
-    table.write_text("basket,identity,alias\none,id003,x\ntwo,id000,y\n")
-    train(small(epochs=1, loss__aliases=table))
-    assert (
-        "aliases: none joins two identities that are trained, so they change nothing"
-        in capsys.readouterr().out
-    )
-
-
-def test_held_out_folders_that_are_trained_are_warned_of(small, folders, capsys):
-    train(
-        small(epochs=1, validation={"baskets": {"held": folders / "held" / ".." / "basket1"}, "fars": [0.1]})
-    )
-    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
-    assert [line.split(": ")[1] for line in warnings] == ["validation.baskets.held is baskets.two"]
-
-
-def test_one_identity_alone_is_warned_of(small, folders, tmp_path, capsys):
-    shutil.copytree(folders / "basket0" / "id000", tmp_path / "lonely" / "id000")
-    config = small(epochs=1, baskets={"lonely": tmp_path / "lonely"}, batch_size=2)
-    train(config)
-    warning = "warning: one identity alone has no negatives: its loss is 0 from the first step, and nothing is learnt"
-    assert warning in capsys.readouterr().out.splitlines()
-    assert warning in str(check(config)).splitlines()
-    assert {row["loss"] for row in rows_of(config.output / "metrics.csv")} == {0.0}
 
 
 def test_load_run_refuses_identities_with_other_names(small, folders, tmp_path):
@@ -446,21 +277,6 @@ def test_load_run_refuses_identities_with_other_names(small, folders, tmp_path):
     first.rename(first.with_name("zz"))
     with pytest.raises(ValueError, match=r"as many identities .*, but others: a folder was renamed"):
         _ = load_run(config.output).baskets
-
-
-def test_files_of_others_in_the_output_are_kept(small):
-    config = small(epochs=1, checkpoint__keep=1)
-    mine = config.output / "checkpoints" / "step-best" / "weights.pt"
-    mine.parent.mkdir(parents=True)
-    mine.write_text("mine")
-    log = config.output / "metrics.csv"
-    log.write_text("mine,1\n")
-    with pytest.raises(ResumeError, match=r"metrics\.csv is not of a run, as there is no config\.yaml"):
-        train(config)
-    assert log.read_text() == "mine,1\n"
-    log.unlink()
-    train(config)
-    assert mine.read_text() == "mine"
 
 
 @pytest.mark.parametrize("changes", [{}, {"log__overlap_cosine": 0.5}, {"validation": True}])
@@ -489,75 +305,9 @@ def test_an_update_that_overflows_after_a_finite_loss_is_not_saved(small):
     assert RunFolder(config.output).steps() == []
 
 
-def test_the_summary_of_a_finished_run_that_is_resumed(small, folders):
-    config = small(epochs=1, validation={"baskets": {"held": folders / "held"}, "fars": [0.1]})
-    first, again = train(config), train(config, resume=True)
-    assert again.steps == first.steps
-    assert again.metrics == pytest.approx(first.metrics, rel=1e-6)
-    assert again.validation == pytest.approx(first.validation, rel=1e-6)
-
-
 def test_a_library_that_is_missing_is_told_before_anything_is_written(small, monkeypatch):
     config = small(log__tensorboard=True)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(MissingExtra, match=r'log\.tensorboard needs tensorboard: pip install "bbs-kernels'):
         train(config)
     assert not config.output.exists()
-
-
-@pytest.mark.parametrize("name", ["[/a]", "[bold]a", "a:smile:b"])
-def test_names_with_markup_are_printed_as_they_are(small, folders, tmp_path, capsys, name):
-    """Rich takes brackets as styles and colons as emoji unless told not to; a closing tag stopped the run."""
-    config = small(
-        epochs=1,
-        baskets={name: folders / "basket0", "two": folders / "basket1"},
-        validation={"baskets": {name: folders / "held"}, "fars": [0.1]},
-        output=tmp_path / f"mk{name}" / name,
-    )
-    train(config)
-    told = capsys.readouterr().out
-    assert told.startswith(f"{name}: 24 images of 6 identities\n")
-    assert f"held out of {name}: 16 images" in told
-    assert told.endswith(f"written to {config.output}\n")
-
-
-def test_what_a_basket_leaves_out_is_printed_before_training(small, folders, tmp_path, capsys):
-    shutil.copytree(folders / "basket0", tmp_path / "own")
-    (tmp_path / "own" / "loose.png").write_bytes(b"")
-    (tmp_path / "own" / "id000" / "moving.gif").write_bytes(b"")
-    (tmp_path / "own" / "nobody").mkdir()
-    shutil.copytree(folders / "held", tmp_path / "held")
-    (tmp_path / "held" / "list.txt").write_bytes(b"")
-    baskets = {"one": tmp_path / "own", "two": folders / "basket1"}
-    train(small(epochs=1, baskets=baskets, validation={"baskets": {"one": tmp_path / "held"}, "fars": [0.1]}))
-    told = capsys.readouterr().out.splitlines()
-    assert told[1].startswith("  left out on opening: ")
-    assert all(what in told[1] for what in ("loose.png", "id000/moving.gif", "nobody"))
-    assert told[4] == "  left out on opening: files that are not images: 1 (list.txt)"
-    train(
-        small(
-            epochs=1,
-            baskets=baskets,
-            validation={"fraction": 0.34, "fars": [0.1]},
-            output=tmp_path / "fraction",
-        )
-    )
-    assert (
-        capsys.readouterr().out.count("left out on opening") == 1
-    )  # what is held out is a share of the same basket
-
-
-def test_a_first_epoch_without_a_row_has_no_loss_to_print(small, folders, capsys):
-    train(
-        small(epochs=1, log__every_steps=7, validation={"baskets": {"held": folders / "held"}, "fars": [0.1]})
-    )
-    assert "epoch 1: loss " in capsys.readouterr().out  # the last step has a row in any case
-    train(
-        small(
-            epochs=2, log__every_steps=99, output=small().output / "two",
-            validation={"baskets": {"held": folders / "held"}, "fars": [0.1]},
-        )
-    )  # fmt: skip
-    told = capsys.readouterr().out
-    assert "epoch 1: rank-1 " in told
-    assert "epoch 2: loss " in told
