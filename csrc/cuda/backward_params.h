@@ -52,7 +52,7 @@ struct BackwardRows {
 
 // The last step of dx. The dense partials are sums over classes of p_ij w-hat_j and of p_ij c_ij, p in units of kOne.
 struct FinishRows {
-  const float* dx_partials;   // [splits, B, D] by position
+  const float* dx_partials;   // [splits, B, padded dim] by position
   const float* dot_partials;  // [splits, B] by position
   void* dx;                   // [B, D] in the type of x, or fp32, by row
   int64_t dx_stride;          // elements between rows

@@ -85,7 +85,7 @@ inline BackwardPlan plan_backward(const ForwardShape& s, const int64_t* offsets,
   plan.at.class_inverse = take(columns * 4);
   plan.at.class_dot = take(dw * plan.row_blocks * columns * 4);
   plan.at.row_dot = take(dx * plan.run_tiles * rows * 4);
-  plan.at.dx_partials = take(dx * plan.splits * s.rows * s.dim * 4);
+  plan.at.dx_partials = take(dx * plan.splits * s.rows * plan.padded_dim * 4);
   plan.at.dot_partials = take(dx * plan.splits * s.rows * 4);
   return plan;
 }

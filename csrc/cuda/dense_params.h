@@ -44,7 +44,7 @@ struct DenseArrays {
   float* class_dot;      // [row blocks, columns] sum over the block's rows of row_factor * p * c
   float* row_dot;        // [tiles, padded rows] sum over the tile's classes of p * c
   // Of the whole call.
-  float* dx_partials;   // [splits, B, D] by position, summed over runs
+  float* dx_partials;   // [splits, B, padded dim] by position, summed over runs
   float* dot_partials;  // [splits, B]
   void* dw;             // [C, D] in the type and the stride order of w
   int64_t dw_stride;    // elements between its rows, or between its columns when transposed

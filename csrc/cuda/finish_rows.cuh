@@ -33,12 +33,12 @@ __global__ void __launch_bounds__(kFinishThreads) finish_rows(const __grid_const
   float dot = 0.0f;
   for (int split = 0; split < f.splits; ++split) dot += f.dot_partials[int64_t{split} * q.rows + position];
   const float along = __fmaf_rn(upstream, dot, p.rows.sparse_dot[position]);
-  const int64_t split_stride = int64_t{q.rows} * q.dim;
+  const float* partials = f.dx_partials + int64_t{position} * p.rows.padded_dim;
+  const int64_t split_stride = int64_t{q.rows} * p.rows.padded_dim;
   for (int d = threadIdx.x; d < q.dim; d += kFinishThreads) {
-    const int64_t at = int64_t{position} * q.dim + d;
     float dense = 0.0f;
-    for (int split = 0; split < f.splits; ++split) dense += f.dx_partials[split * split_stride + at];
-    const float v = __fmaf_rn(upstream, dense, p.rows.sparse_dx[at]);
+    for (int split = 0; split < f.splits; ++split) dense += partials[split * split_stride + d];
+    const float v = __fmaf_rn(upstream, dense, p.rows.sparse_dx[int64_t{position} * q.dim + d]);
     const float x_hat = operand_at<Op, Op::kBytes>(q.x, x_row + d) * inverse;
     // The sum makes +0 of -0: a row whose norm counts as zero gets exact zeros.
     store_gradient<Op>(f, out + d, __fadd_rn(inverse * __fmaf_rn(-along, x_hat, v), 0.0f));

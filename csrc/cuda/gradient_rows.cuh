@@ -8,12 +8,32 @@
 
 namespace bbs::cuda {
 
+// A thread's products of row i to `to`, or onto it, in accesses as wide as its columns lie side by side.
+template <class Loop>
+__device__ __forceinline__ void add_row(Loop& loop, int i, float* to, int first_column, int columns, bool first) {
+  constexpr int kCount = Loop::kAdjacent;
+  struct alignas(kCount * sizeof(float)) Floats {
+    float v[kCount];
+  };
+#pragma unroll
+  for (int j = 0; j < Loop::kThreadColumns; j += kCount) {
+    const int d = first_column + loop.column(j);
+    if (d >= columns) continue;
+    Floats& at = *reinterpret_cast<Floats*>(to + d);
+    Floats sum = {};
+    if (!first) sum = at;
+#pragma unroll
+    for (int e = 0; e < kCount; ++e) sum.v[e] = first ? loop.product(i, j + e) : sum.v[e] + loop.product(i, j + e);
+    at = sum;
+  }
+}
+
 template <class G>
 __global__ void __launch_bounds__(kThreads) gradient_rows(const __grid_constant__ DenseParams p) {
   using Loop = typename G::Loop;
   constexpr int64_t kBytes = G::Op::kBytes;
   extern __shared__ __align__(128) unsigned char shared[];
-  const int rows = p.forward.problem.rows, dim = p.forward.problem.dim;
+  const int rows = p.forward.problem.rows;
   const int first_row = blockIdx.x * kTileM, first_column = blockIdx.y * kTileN;
   const Range run = {p.run.first_tile, p.run.first_tile + p.run.tiles};
   const TileWalk walk(p, first_row);
@@ -38,17 +58,13 @@ __global__ void __launch_bounds__(kThreads) gradient_rows(const __grid_constant_
                       (tiles.end - tiles.begin) * (kTileN / G::kTileK));
   }
 
-  float* dx = p.dense.dx_partials + static_cast<int64_t>(blockIdx.z) * rows * dim;
+  float* dx = p.dense.dx_partials + static_cast<int64_t>(blockIdx.z) * rows * p.rows.padded_dim;
 #pragma unroll
   for (int i = 0; i < Loop::kThreadRows; ++i) {
     const int position = first_row + loop.row(i);
-    if (position >= rows) continue;
-    float* to = dx + static_cast<int64_t>(position) * dim;
-#pragma unroll
-    for (int j = 0; j < Loop::kThreadColumns; ++j) {
-      const int d = first_column + loop.column(j);
-      if (d < dim) to[d] = p.run.first ? loop.product(i, j) : to[d] + loop.product(i, j);
-    }
+    if (position < rows)
+      add_row(loop, i, dx + static_cast<int64_t>(position) * p.rows.padded_dim, first_column, p.rows.padded_dim,
+              p.run.first);
   }
   const int position = first_row + threadIdx.x;
   if (blockIdx.y != 0 || position >= rows) return;

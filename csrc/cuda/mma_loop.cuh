@@ -17,6 +17,7 @@ struct MmaLoop {
   static constexpr int kThreadRows = 2 * kM;     // rows of the tile of which a thread holds products
   static constexpr int kThreadColumns = 2 * kN;  // and classes
   static constexpr int kRowLanes = 4;            // lanes of a warp that share a row, differing in the lowest bits
+  static constexpr int kAdjacent = 2;            // columns that lie side by side, from a j that is a multiple of it
 
   struct Fragments {
     uint32_t a[kM][4];

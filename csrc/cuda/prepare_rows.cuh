@@ -131,8 +131,9 @@ __device__ __forceinline__ RowPlace row_place(const Problem& q, int i) {
   return {last_not_after(q.offsets, 0, q.baskets - 1, label * q.subcenters), static_cast<int>(label)};
 }
 
+// Four blocks of a multiprocessor are more than such a grid has; ptxas would aim at five, and spill.
 template <class Types>
-__global__ void __launch_bounds__(kPrepareThreads) prepare_rows(const __grid_constant__ ForwardParams p) {
+__global__ void __launch_bounds__(kPrepareThreads, 4) prepare_rows(const __grid_constant__ ForwardParams p) {
   constexpr bool kMma = Types::Op::kTensorCore;
   const Problem& q = p.problem;
   const int lane = threadIdx.x % 32;

@@ -92,7 +92,8 @@ __device__ __forceinline__ bool prepare_epilogue(const ForwardParams& p, SweepSt
   const bool masked = __syncthreads_or(mask_row<several>(p, s, tile));
   if constexpr (!several) return masked;
   mask_farther_centres(p.problem, s, loop, tile, nearest);
-  return true;
+  // Always true, and yet a question: without branches on it ptxas would defer the sums over rows, and spill.
+  return masked || p.problem.subcenters > 1;
 }
 
 // Adds a thread's share of one row to the row's pair. All lanes of the warp come here together; `dense` and the row

@@ -12,10 +12,10 @@ __device__ __forceinline__ int staged(int row, int column) {
   return row * kTileN + (column ^ (((row & 3) << 3) | (row & 4)));
 }
 
-// Writes products j and j + 1 of row i of a thread.
+// Writes products j and j + 1 of row i of a thread, j even.
 template <class Loop>
 __device__ __forceinline__ void stage_two(float* stage, const Loop& loop, int i, int j, float a, float b) {
-  if constexpr (Loop::kRowLanes == 4) {  // mma: neighbours; the compiler would store them one by one
+  if constexpr (Loop::kAdjacent > 1) {  // the compiler would store them one by one
     store_shared2(shared_address(stage + staged(loop.row(i), loop.column(j))), __float_as_uint(a), __float_as_uint(b));
   } else {
     stage[staged(loop.row(i), loop.column(j))] = a;

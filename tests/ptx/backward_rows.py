@@ -141,11 +141,12 @@ def run_rows(
         padded_dim, need_dx, len(given.dx_partials), dx_stride,
     ]  # fmt: skip
     f, one = given.forward, ONE.get(operand, 1.0)
+    partials = np.pad(given.dx_partials, ((0, 0), (0, 0), (0, padded_dim - dim)), constant_values=np.nan)
     inputs = [
         x, w, p.labels.astype(np.int64), given.inverse_norm.astype("f4"), f.cos_t.astype("f4"),
         given.basket.astype("i4"), given.order.astype("i4"), given.grad_lse.astype("f4"),
         given.grad_cos_t.astype("f4"), f.lse.astype("f4"), f.mined_idx.astype("i8"), f.mined_cos.astype("f4"),
-        (one * given.dx_partials).astype("f4"), (one * given.dot_partials).astype("f4"),
+        (one * partials).astype("f4"), (one * given.dot_partials).astype("f4"),
     ]  # fmt: skip
     element = x.dtype.str
     room = {
