@@ -12,6 +12,7 @@ template <class Types, bool with_norms>
 struct MmaLoop {
   using Op = typename Types::Op;
   using Layout = typename Types::WLayout;
+  static constexpr bool kRounds = Same<Op, Tf32>::value;
   static constexpr int kWarpRows = 2, kWarpColumns = 2;
   static constexpr int kM = 4, kN = 8;           // mma tiles of a warp
   static constexpr int kThreadRows = 2 * kM;     // rows of the tile of which a thread holds products
@@ -62,15 +63,15 @@ struct MmaLoop {
     for (int m = 0; m < kM; ++m) ldmatrix4(f.a[m], x_tile + (x_lane ^ (step * 32)) + m * 16 * NarrowRows::kRow);
 #pragma unroll
     for (int n = 0; n < kN; n += 2) load_pair(f.b[n], f.b[n + 1], w_tile, n, step);
-    if constexpr (Same<Op, Tf32>::value) {
+    if constexpr (kRounds) {
 #pragma unroll
       for (int m = 0; m < kM; ++m)
 #pragma unroll
-        for (int r = 0; r < 4; ++r) f.a[m][r] = Tf32::round(f.a[m][r]);
+        for (int r = 0; r < 4; ++r) f.a[m][r] = Tf32::round_upper(f.a[m][r]);
 #pragma unroll
       for (int n = 0; n < kN; ++n)
 #pragma unroll
-        for (int r = 0; r < 2; ++r) f.b[n][r] = Tf32::round(f.b[n][r]);
+        for (int r = 0; r < 2; ++r) f.b[n][r] = Tf32::round_upper(f.b[n][r]);
     }
   }
 
@@ -81,7 +82,12 @@ struct MmaLoop {
       for (int n = 0; n < kN; ++n) Op::mma(acc[m][n], f.a[m], f.b[n]);
     if constexpr (with_norms) {
 #pragma unroll
-      for (int n = 0; n < kN; n += 2) add_squares<Op>(squares[n / 2], f.b[n]);
+      for (int n = 0; n < kN; n += 2) {
+        if constexpr (kRounds)
+          add_upper_squares(squares[n / 2], f.b[n]);
+        else
+          add_squares<Op>(squares[n / 2], f.b[n]);
+      }
     }
   }
 

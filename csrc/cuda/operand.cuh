@@ -62,13 +62,19 @@ struct Tf32 {
   static constexpr int kBytes = 4;
   static constexpr bool kTensorCore = true;
   static constexpr float kOne = 1.0f;
+  static constexpr uint32_t kHalf = 0x1000;  // of the last bit that is kept
 
-  // The tensor core ignores the low 13 bits; without this rounding it would truncate, a bias towards zero.
+  // To nearest. The tensor core ignores the low 13 bits: without rounding it would truncate, a bias towards zero.
   static __device__ __forceinline__ uint32_t round(uint32_t bits) {
     uint32_t r;
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(__uint_as_float(bits)));
     return r;
   }
+  // The same for the tensor core alone, by one addition: a conversion takes as long as a product. The low bits stay,
+  // and a few NaN become numbers; their class has the norm NaN, by which every cosine is multiplied.
+  static __device__ __forceinline__ uint32_t round_upper(uint32_t bits) { return bits + kHalf; }
+  static __device__ __forceinline__ float rounded(uint32_t upper) { return __uint_as_float(upper & 0xffffe000u); }
+  static __device__ __forceinline__ float original(uint32_t upper) { return __uint_as_float(upper - kHalf); }
   static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
@@ -117,6 +123,16 @@ __device__ __forceinline__ void add_squares(float& sum, const uint32_t (&b)[2]) 
       const float v = __uint_as_float(b[r]);
       sum = __fmaf_rn(v, v, sum);
     }
+  }
+}
+
+// The same of what round_upper made. A NaN stays one.
+__device__ __forceinline__ void add_upper_squares(float& sum, const uint32_t (&b)[2]) {
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const float v = Tf32::rounded(b[r]);
+    sum = __fmaf_rn(v, v, sum);
+    sum = __fmaf_rn(Tf32::original(b[r]), 0.0f, sum);
   }
 }
 

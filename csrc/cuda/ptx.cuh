@@ -51,6 +51,13 @@ __device__ __forceinline__ float load_shared_float(uint32_t address) {
   return v;
 }
 
+// base + a * b in one instruction, which is not taken apart.
+__device__ __forceinline__ const char* add_wide(const char* base, uint32_t a, uint32_t b) {
+  const char* r;
+  asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(r) : "r"(a), "r"(b), "l"(base));
+  return r;
+}
+
 __device__ __forceinline__ float4 load_shared_float4(uint32_t address) {
   float4 v;
   asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"

@@ -72,7 +72,7 @@ struct XLoader {
 #pragma unroll
     for (int n = 0; n < kPasses; ++n)
       load_chunk<vectors, kElement, kWords ? 16 : 4, kUnrolledCopies<Types>>(
-          tile + n * kPassBytes, lane, from + static_cast<uint64_t>(row[n]) * kUnit, left > 0, left);
+          tile + n * kPassBytes, lane, add_wide(from, row[n], kUnit), left > 0, left);
   }
 
   // To the k-tile `count` after this one.

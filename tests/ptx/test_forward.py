@@ -166,6 +166,20 @@ def test_troubled_rows(kind, build, rule):
         assert call.bad_label == NO_LABEL
 
 
+@pytest.mark.parametrize("rule", ["own", "topk"])
+@pytest.mark.parametrize("where", ["x", "w"])
+@pytest.mark.parametrize("bits", [0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFF000, 0x7FC00000, 0xFF800000], ids=hex)
+def test_tf32_keeps_every_nan(bits, where, rule):
+    """Rounding by an addition makes numbers of those whose upper bits are all ones, as a GPU's own NaN has them."""
+    p = cases.planted("tf32", 20, 40, [50, 90], **RULES[rule])
+    p.labels[7], p.labels[p.labels == 60] = 70, 61
+    at = (7, 5) if where == "x" else (60, 5)
+    getattr(p, where)[at] = np.uint32(bits).view(np.float32)
+    assert getattr(p, where)[at].astype(np.float32).view(np.uint32) == bits
+    check(p, "tf32")
+    assert np.isnan(oracle.forward(p).lse[7])
+
+
 @pytest.mark.parametrize("rule", [{"rule": "own"}, {"rule": "topk", "k": 0}], ids=["own", "topk-k0"])
 @pytest.mark.parametrize("bad", [49, 50])
 @pytest.mark.parametrize("layout", ["rows", "columns", "columns-any-stride"])
