@@ -168,7 +168,9 @@ def test_troubled_rows(kind, build, rule):
 
 @pytest.mark.parametrize("rule", ["own", "topk"])
 @pytest.mark.parametrize("where", ["x", "w"])
-@pytest.mark.parametrize("bits", [0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFF000, 0x7FC00000, 0xFF800000], ids=hex)
+@pytest.mark.parametrize(
+    "bits", [0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFF000, 0x7FC00000, 0xFF800000], ids=hex
+)
 def test_tf32_keeps_every_nan(bits, where, rule):
     """Rounding by an addition makes numbers of those whose upper bits are all ones, as a GPU's own NaN has them."""
     p = cases.planted("tf32", 20, 40, [50, 90], **RULES[rule])
