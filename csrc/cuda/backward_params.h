@@ -46,7 +46,7 @@ struct BackwardRows {
   SparsePair* sorted;  // the same by (class, position)
   int64_t pair_count;  // B (1 + K k)
   int32_t padded_rows;
-  int32_t padded_dim;  // even
+  int32_t padded_dim;  // whole k-tiles, 16 or 32
   int32_t need_dx;     // 0: sparse_dx and sparse_dot are not written
 };
 

@@ -13,6 +13,7 @@ struct MmaLoop {
   using Op = typename Types::Op;
   using Layout = typename Types::WLayout;
   static constexpr bool kRounds = Same<Op, Tf32>::value;
+  static_assert(with_norms || !kRounds, "the norms keep the NaN that rounding loses");
   static constexpr int kWarpRows = 2, kWarpColumns = 2;
   static constexpr int kM = 4, kN = 8;           // mma tiles of a warp
   static constexpr int kThreadRows = 2 * kM;     // rows of the tile of which a thread holds products
@@ -82,12 +83,7 @@ struct MmaLoop {
       for (int n = 0; n < kN; ++n) Op::mma(acc[m][n], f.a[m], f.b[n]);
     if constexpr (with_norms) {
 #pragma unroll
-      for (int n = 0; n < kN; n += 2) {
-        if constexpr (kRounds)
-          add_upper_squares(squares[n / 2], f.b[n]);
-        else
-          add_squares<Op>(squares[n / 2], f.b[n]);
-      }
+      for (int n = 0; n < kN; n += 2) add_multiplied_squares<Op>(squares[n / 2], f.b[n]);
     }
   }
 

@@ -70,8 +70,8 @@ struct Tf32 {
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(__uint_as_float(bits)));
     return r;
   }
-  // The same for the tensor core alone, by one addition: a conversion takes as long as a product. The low bits stay,
-  // and a few NaN become numbers; their class has the norm NaN, by which every cosine is multiplied.
+  // The same for the tensor core alone, by one addition: before sm_100 a conversion takes as long as a product. The low
+  // bits stay, and a few NaN become numbers; the norm of their row or class is NaN, by which a cosine is multiplied.
   static __device__ __forceinline__ uint32_t round_upper(uint32_t bits) { return bits + kHalf; }
   static __device__ __forceinline__ float rounded(uint32_t upper) { return __uint_as_float(upper & 0xffffe000u); }
   static __device__ __forceinline__ float original(uint32_t upper) { return __uint_as_float(upper - kHalf); }
@@ -126,8 +126,10 @@ __device__ __forceinline__ void add_squares(float& sum, const uint32_t (&b)[2]) 
   }
 }
 
-// The same of what round_upper made. A NaN stays one.
-__device__ __forceinline__ void add_upper_squares(float& sum, const uint32_t (&b)[2]) {
+// The same of what is multiplied: of tf32, what round_upper made. A NaN stays one.
+template <class Op>
+__device__ __forceinline__ void add_multiplied_squares(float& sum, const uint32_t (&b)[2]) {
+  if constexpr (!Same<Op, Tf32>::value) return add_squares<Op>(sum, b);
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const float v = Tf32::rounded(b[r]);

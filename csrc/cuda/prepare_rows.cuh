@@ -64,8 +64,8 @@ __device__ __forceinline__ RowProducts mma_products(const Problem& q, int i, int
           w[n][half] = w_pair<Types>(q, c, k + t * 2);
         } else {
           const float v = i >= 0 && k + t < q.dim ? static_cast<const float*>(q.x)[i * q.x_stride + k + t] : 0.0f;
-          x[n][half] = Tf32::round(__float_as_uint(v));
-          w[n][half] = Tf32::round(__float_as_uint(w_element<Types>(q, c, k + t)));
+          x[n][half] = Tf32::round_upper(__float_as_uint(v));
+          w[n][half] = Tf32::round_upper(__float_as_uint(w_element<Types>(q, c, k + t)));
         }
       }
     }
@@ -73,8 +73,8 @@ __device__ __forceinline__ RowProducts mma_products(const Problem& q, int i, int
     for (int n = 0; n < kAhead; ++n) {
       const uint32_t a[4] = {x[n][0], 0, x[n][1], 0};  // rows 8 to 15 of the mma are empty
       Op::mma(acc, a, w[n]);
-      add_squares<Op>(x_squares, x[n]);
-      add_squares<Op>(w_squares, w[n]);
+      add_multiplied_squares<Op>(x_squares, x[n]);
+      add_multiplied_squares<Op>(w_squares, w[n]);
     }
   }
   const int row = lane / 4;  // its diagonal element is in lane 4 row + row / 2, register row % 2
@@ -131,7 +131,7 @@ __device__ __forceinline__ RowPlace row_place(const Problem& q, int i) {
   return {last_not_after(q.offsets, 0, q.baskets - 1, label * q.subcenters), static_cast<int>(label)};
 }
 
-// Four blocks of a multiprocessor are more than such a grid has; ptxas would aim at five, and spill.
+// Four blocks of a multiprocessor are enough; ptxas would aim at five on sm_120, and spill for it.
 template <class Types>
 __global__ void __launch_bounds__(kPrepareThreads, 4) prepare_rows(const __grid_constant__ ForwardParams p) {
   constexpr bool kMma = Types::Op::kTensorCore;

@@ -51,11 +51,16 @@ __device__ __forceinline__ float load_shared_float(uint32_t address) {
   return v;
 }
 
-// base + a * b in one instruction, which is not taken apart.
+// base + a * b. Before sm_90 as one instruction, which is not taken apart: the 64 bits of a * b would be kept through a
+// main loop, in registers that the sweep of sub-centres does not have. Later targets spill with it and not without.
 __device__ __forceinline__ const char* add_wide(const char* base, uint32_t a, uint32_t b) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
   const char* r;
   asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(r) : "r"(a), "r"(b), "l"(base));
   return r;
+#else
+  return base + static_cast<uint64_t>(a) * b;
+#endif
 }
 
 __device__ __forceinline__ float4 load_shared_float4(uint32_t address) {

@@ -22,7 +22,7 @@ struct HalfColumns {
   static __device__ __forceinline__ int offset(int k, int chunk) { return k * kRow + ((chunk ^ (k & 7)) << 4); }
 };
 
-// Transposed: 128 classes of fp32; lanes read 8 classes (2 chunks) of 4 consecutive k.
+// Transposed: 128 classes of fp32; lanes read 8 classes (2 chunks) of 4 consecutive k, or 16 chunks of one k.
 struct FloatColumns {
   static constexpr int kRow = kTileN * 4;
   static __device__ __forceinline__ int offset(int k, int chunk) { return k * kRow + ((chunk ^ ((k & 3) << 1)) << 4); }

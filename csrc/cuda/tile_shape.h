@@ -36,7 +36,7 @@ BBS_HOST_DEVICE constexpr int tile_bytes(int operand_bytes, int stored_bytes, bo
          (converts ? 2 * (w_tile_bytes(operand_bytes, stored_bytes) + w_tile_bytes(operand_bytes, operand_bytes)) : 0);
 }
 // What a few rows of cosines take while the nearest centres of their classes are found. Rows are 8 banks apart, so that
-// the fragments of a warp fall into different ones.
+// the fragments of a tensor-core warp fall into different ones.
 constexpr int kNearestRow = kTileN + 8;
 constexpr int kNearestBytes = 16 * kNearestRow * 4;
 
