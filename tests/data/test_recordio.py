@@ -7,12 +7,15 @@ import os
 import pickle
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
+from threading import Barrier
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from basket_softmax.data import recordio
 from basket_softmax.data.record_headers import read_headers
 from basket_softmax.data.recordio import RecordFile, read_index, unpack
 from support.recordio_writer import MAGIC, frame, image_record, write_records
@@ -137,7 +140,7 @@ def test_a_forked_process_opens_its_own_handle(tmp_path):
     offsets = read_index(path.with_suffix(".idx"))[1].tolist()
     file = RecordFile(path)
     assert file.record(offsets[3]) == records[3]
-    handle = file._file
+    handle = file._opened
     context = multiprocessing.get_context("fork")
     queues = [context.SimpleQueue() for _ in range(2)]
     processes = [context.Process(target=read_all, args=(file, offsets, queue)) for queue in queues]
@@ -148,9 +151,9 @@ def test_a_forked_process_opens_its_own_handle(tmp_path):
     for process in processes:
         process.join()
         assert process.exitcode == 0
-    assert file._file is handle
+    assert file._opened is handle
     copy = pickle.loads(pickle.dumps(file))
-    assert copy._file is None
+    assert copy._opened is None
     assert copy.record(offsets[9]) == records[9]
 
 
@@ -160,6 +163,24 @@ def test_threads_read_the_same_file(tmp_path):
     file, offsets = RecordFile(path), read_index(path.with_suffix(".idx"))[1].tolist()
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(file.record, offsets * 3)) == list(records.values()) * 3
+
+
+def test_first_read_by_several_threads_closes_no_file(tmp_path, monkeypatch):
+    """Threads that open the file at once must not close the one that another is reading from."""
+    together = Barrier(4, timeout=60)
+
+    class Opened(FileIO):
+        def __init__(self, path: str) -> None:
+            super().__init__(path)
+            together.wait()
+
+    monkeypatch.setattr(recordio, "FileIO", Opened)
+    records = {key: os.urandom(300) for key in range(4)}
+    path = write_records(tmp_path / "a.rec", records)
+    offsets = read_index(path.with_suffix(".idx"))[1].tolist()
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(50):
+            assert list(pool.map(RecordFile(path).record, offsets)) == list(records.values())
 
 
 def test_a_big_index_and_its_headers(tmp_path):

@@ -41,8 +41,7 @@ class RecordFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self._file: FileIO | None = None
-        self._process = 0
+        self._opened: tuple[int, FileIO] | None = None  # by which process
 
     def record(self, offset: int) -> bytes:
         """The data of the record that begins at `offset`, its parts joined.
@@ -65,9 +64,11 @@ class RecordFile:
             offset, expected = offset + _PART.size + (length + 3) // 4 * 4, (BETWEEN, LAST)
 
     def _bytes(self, offset: int, length: int) -> bytes:
-        if self._file is None or self._process != os.getpid():
-            self._file, self._process = FileIO(self.path), os.getpid()
-        data = os.pread(self._file.fileno(), length, offset)
+        opened = self._opened
+        if opened is None or opened[0] != os.getpid():
+            opened = self._opened = os.getpid(), FileIO(self.path)
+        # What another thread put in place meanwhile may take the last reference to a file, but not to this one.
+        data = os.pread(opened[1].fileno(), length, offset)
         if len(data) < length:
             raise OSError(f"{self.path}: the file ends inside the record at byte {offset}")
         return data
