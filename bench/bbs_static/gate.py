@@ -63,7 +63,7 @@ def _findings(row: Row, kernel: Kernel, baseline: Row | None) -> Iterator[Findin
         )  # fmt: skip
         yield finding(
             "sectors of operand loads, executed", f"{row.executed_sectors:g}", f"{row.ideal_sectors:g}",
-            row.executed_sectors == row.ideal_sectors, sector_reason(kernel.work),
+            row.executed_sectors == row.ideal_sectors, sector_reason(row, kernel.work),
         )  # fmt: skip
     bound = ratio_bound(kernel.work)
     if bound is not None and row.ratio_to_cutlass is not None:
@@ -73,12 +73,13 @@ def _findings(row: Row, kernel: Kernel, baseline: Row | None) -> Iterator[Findin
         )  # fmt: skip
 
 
-def sector_reason(work: Work) -> str:
+def sector_reason(row: Row, work: Work) -> str:
     if not (isinstance(work, Sweep) and work.several and work.transposed and work.w_bytes == 2):
         return ""
     return (
         "tiles of whole classes, 120 of 128 columns at three centres each, begin at 16 bytes, every second one within "
-        "a 32-byte sector; tiles that begin at sectors would hold 111 columns and cost more than they save"
+        "a 32-byte sector; tiles that begin at sectors would hold 111 columns and cost more than they save; per "
+        f"iteration {mix_of(row)}"
     )
 
 
@@ -87,5 +88,8 @@ def mix_against(row: Row, baseline: Row | None) -> str:
     theirs = baseline.mix if baseline else {}
     extra = {op: n - theirs.get(op, 0) for op, n in row.mix.items() if n > theirs.get(op, 0)}
     words = [f"{n} {op}" for op, n in sorted(extra.items(), key=lambda item: -item[1])[:6]]
-    mix = ", ".join(f"{n} {op}" for op, n in list(row.mix.items())[:8])
-    return f"per iteration {mix}; beyond CUTLASS's: {', '.join(words)}"
+    return f"per iteration {mix_of(row)}; beyond CUTLASS's: {', '.join(words)}"
+
+
+def mix_of(row: Row) -> str:
+    return ", ".join(f"{n} {op}" for op, n in list(row.mix.items())[:8])
