@@ -30,7 +30,12 @@ from .tools import Tools, find_tools
     help="Folder for report.json and report.csv; default: bench/results/static.",
 )
 @click.option("--docs", is_flag=True, help="Rewrite docs/static-report.md and the tables of docs/cuda.md.")
-@click.option("--check", "gate", is_flag=True, help="Exit with 1 if a bound is missed.")
+@click.option(
+    "--check",
+    "gate",
+    is_flag=True,
+    help="Exit with 1 if a bound is missed that the page does not explain as by design.",
+)
 @click.option(
     "--arch",
     "arches",
@@ -71,7 +76,7 @@ def main(
     click.echo(f"{len(findings)} bounds, {len(missed)} missed")
     for f in missed:
         click.echo(f"  {f.arch}  {f.kernel}: {f.what} {f.value}, bound {f.bound}\n      {f.reason}")
-    if gate and missed:
+    if gate and any(not finding.by_design for finding in missed):
         raise SystemExit(1)
 
 
