@@ -63,7 +63,11 @@ def _findings(row: Row, kernel: Kernel, baseline: Row | None) -> Iterator[Findin
     if row.bank_conflicts is not None:
         yield finding("bank conflicts, traced", str(row.bank_conflicts), "0", row.bank_conflicts == 0)
         yield finding("uncoalesced accesses, traced", str(row.uncoalesced), "0", row.uncoalesced == 0)
-    if row.executed_wavefronts is not None:
+    if (
+        row.executed_wavefronts is not None
+        and row.executed_sectors is not None
+        and row.ideal_sectors is not None
+    ):
         yield finding(
             "wavefronts, executed", f"{row.executed_wavefronts:g}", f"{row.ideal_wavefronts:g}",
             row.executed_wavefronts == row.ideal_wavefronts,
