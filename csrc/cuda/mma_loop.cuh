@@ -83,7 +83,7 @@ struct MmaLoop {
       for (int n = 0; n < kN; ++n) Op::mma(acc[m][n], f.a[m], f.b[n]);
     if constexpr (with_norms) {
 #pragma unroll
-      for (int n = 0; n < kN; n += 2) add_multiplied_squares<Op>(squares[n / 2], f.b[n]);
+      for (int n = 0; n < kN; n += 2) add_squares<Op>(squares[n / 2], f.b[n]);
     }
   }
 

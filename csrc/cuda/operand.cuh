@@ -111,6 +111,7 @@ struct Same<T, T> {
 };
 
 // Adds the squares of the numbers in two 32-bit registers of a fragment: the norms come from the values multiplied.
+// Those of tf32 are what round_upper made, and a NaN stays one.
 template <class Op>
 __device__ __forceinline__ void add_squares(float& sum, const uint32_t (&b)[2]) {
 #pragma unroll
@@ -120,21 +121,10 @@ __device__ __forceinline__ void add_squares(float& sum, const uint32_t (&b)[2]) 
       sum = __fmaf_rn(low, low, sum);
       sum = __fmaf_rn(high, high, sum);
     } else {
-      const float v = __uint_as_float(b[r]);
+      const float v = Op::rounded(b[r]);
       sum = __fmaf_rn(v, v, sum);
+      sum = __fmaf_rn(Op::original(b[r]), 0.0f, sum);
     }
-  }
-}
-
-// The same of what is multiplied: of tf32, what round_upper made. A NaN stays one.
-template <class Op>
-__device__ __forceinline__ void add_multiplied_squares(float& sum, const uint32_t (&b)[2]) {
-  if constexpr (!Same<Op, Tf32>::value) return add_squares<Op>(sum, b);
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const float v = Tf32::rounded(b[r]);
-    sum = __fmaf_rn(v, v, sum);
-    sum = __fmaf_rn(Tf32::original(b[r]), 0.0f, sum);
   }
 }
 

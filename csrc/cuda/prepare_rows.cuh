@@ -73,8 +73,8 @@ __device__ __forceinline__ RowProducts mma_products(const Problem& q, int i, int
     for (int n = 0; n < kAhead; ++n) {
       const uint32_t a[4] = {x[n][0], 0, x[n][1], 0};  // rows 8 to 15 of the mma are empty
       Op::mma(acc, a, w[n]);
-      add_multiplied_squares<Op>(x_squares, x[n]);
-      add_multiplied_squares<Op>(w_squares, w[n]);
+      add_squares<Op>(x_squares, x[n]);
+      add_squares<Op>(w_squares, w[n]);
     }
   }
   const int row = lane / 4;  // its diagonal element is in lane 4 row + row / 2, register row % 2

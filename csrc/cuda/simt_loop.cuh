@@ -99,11 +99,15 @@ struct SimtLoop {
   // Four k of the class whose squared norm is this thread's.
   static __device__ __forceinline__ float4 own_class(uint32_t w_tile, int chunk) {
     const int own = threadIdx.x;
-    if constexpr (!Types::kTransposed) return load_shared_float4(w_tile + Layout::offset(own, chunk));
-    float v[4];
+    if constexpr (Types::kTransposed) {
+      float v[4];
 #pragma unroll
-    for (int e = 0; e < 4; ++e) v[e] = load_shared_float(w_tile + Layout::offset(chunk * 4 + e, own / 4) + own % 4 * 4);
-    return make_float4(v[0], v[1], v[2], v[3]);
+      for (int e = 0; e < 4; ++e)
+        v[e] = load_shared_float(w_tile + Layout::offset(chunk * 4 + e, own / 4) + own % 4 * 4);
+      return make_float4(v[0], v[1], v[2], v[3]);
+    } else {
+      return load_shared_float4(w_tile + Layout::offset(own, chunk));
+    }
   }
 };
 
