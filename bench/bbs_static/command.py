@@ -34,7 +34,7 @@ from .tools import Tools, find_tools
     "--check",
     "gate",
     is_flag=True,
-    help="Exit with 1 if a bound is missed that the page does not explain as by design.",
+    help="Exit with 1 if a bound is missed.",
 )
 @click.option(
     "--arch",
@@ -76,7 +76,7 @@ def main(
     click.echo(f"{len(findings)} bounds, {len(missed)} missed")
     for f in missed:
         click.echo(f"  {f.arch}  {f.kernel}: {f.what} {f.value}, bound {f.bound}\n      {f.reason}")
-    if gate and any(not finding.by_design for finding in missed):
+    if gate and missed:
         raise SystemExit(1)
 
 

@@ -11,8 +11,6 @@ from .work import Sweep, Work
 
 # Issue cycles per HMMA of the main loop, as a multiple of CUTLASS's for the same tile and arch.
 WITHOUT_NORMS, WITH_NORMS, CONVERTED = 1.1, 1.3, 1.5
-# Sectors beyond the fewest that a sweep of sub-centres may fetch, see sector_reason.
-SECTORS_BY_DESIGN = 1.03
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,6 @@ class Finding:
     bound: str
     holds: bool
     reason: str = ""
-    by_design: bool = False  # missed, and to hold it would cost more
 
 
 def ratio_bound(work: Work) -> float | None:
@@ -47,12 +44,8 @@ def check(rows: list[Row], kernels: dict[str, Kernel]) -> list[Finding]:
 
 
 def _findings(row: Row, kernel: Kernel, baseline: Row | None) -> Iterator[Finding]:
-    def finding(
-        what: str, value: str, bound: str, holds: bool, reason: str = "", by_design: bool = False
-    ) -> Finding:
-        return Finding(
-            row.kernel, row.arch, what, value, bound, holds, "" if holds else reason, by_design and not holds
-        )
+    def finding(what: str, value: str, bound: str, holds: bool, reason: str = "") -> Finding:
+        return Finding(row.kernel, row.arch, what, value, bound, holds, "" if holds else reason)
 
     yield finding(
         "spilled bytes", str(row.spilled_bytes), "0", row.spilled_bytes == 0, f"{row.registers} registers"
@@ -63,20 +56,14 @@ def _findings(row: Row, kernel: Kernel, baseline: Row | None) -> Iterator[Findin
     if row.bank_conflicts is not None:
         yield finding("bank conflicts, traced", str(row.bank_conflicts), "0", row.bank_conflicts == 0)
         yield finding("uncoalesced accesses, traced", str(row.uncoalesced), "0", row.uncoalesced == 0)
-    if (
-        row.executed_wavefronts is not None
-        and row.executed_sectors is not None
-        and row.ideal_sectors is not None
-    ):
+    if row.executed_wavefronts is not None:
         yield finding(
             "wavefronts, executed", f"{row.executed_wavefronts:g}", f"{row.ideal_wavefronts:g}",
             row.executed_wavefronts == row.ideal_wavefronts,
         )  # fmt: skip
-        reason = sector_reason(row, kernel.work)
         yield finding(
             "sectors of operand loads, executed", f"{row.executed_sectors:g}", f"{row.ideal_sectors:g}",
-            row.executed_sectors == row.ideal_sectors, reason,
-            bool(reason) and row.executed_sectors <= row.ideal_sectors * SECTORS_BY_DESIGN,
+            row.executed_sectors == row.ideal_sectors, sector_reason(row, kernel.work),
         )  # fmt: skip
     bound = ratio_bound(kernel.work)
     if bound is not None and row.ratio_to_cutlass is not None:
@@ -87,6 +74,8 @@ def _findings(row: Row, kernel: Kernel, baseline: Row | None) -> Iterator[Findin
 
 
 def sector_reason(row: Row, work: Work) -> str:
+    """Why a sweep of sub-centres over the columns of a 16-bit W fetches more; its tiles are cut by tile_step in
+    tile_shape.h."""
     if not (isinstance(work, Sweep) and work.several and work.transposed and work.w_bytes == 2):
         return ""
     return (
