@@ -30,12 +30,7 @@ from .tools import Tools, find_tools
     help="Folder for report.json and report.csv; default: bench/results/static.",
 )
 @click.option("--docs", is_flag=True, help="Rewrite docs/static-report.md and the tables of docs/cuda.md.")
-@click.option(
-    "--check",
-    "gate",
-    is_flag=True,
-    help="Exit with 1 if a bound is missed.",
-)
+@click.option("--check", "gate", is_flag=True, help="Exit with 1 if a bound is missed.")
 @click.option(
     "--arch",
     "arches",
