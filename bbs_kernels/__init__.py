@@ -5,7 +5,6 @@ frozen objects. Losses as modules are in `basket_softmax`, which imports this pa
 """
 
 from . import _autograd as _autograd  # registers shapes and gradients of the ops
-from . import _cuda as _cuda  # the CUDA bodies, where the build has none
 from . import _offsets as _offsets  # the bodies of basket_of and first_class
 from . import ema, functional, reference
 from .a_softmax import ASoftmax

@@ -5,6 +5,7 @@ Every module that calls an op takes `OPS` from here, so that the library is load
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,7 @@ import torch
 _HERE = Path(__file__).resolve().parent
 CPU_LIBRARY = _HERE / "libbbs_cpu.so"
 CUDA_LIBRARY = _HERE / "libbbs_cuda.so"
-
-
-def has_cuda_library() -> bool:
-    """Whether the CUDA ops are those that were compiled with the package; it needs a CUDA build of torch to load."""
-    return CUDA_LIBRARY.exists() and torch.version.cuda is not None
+CUDA_OPS = ("cos_lse", "margin_softmax", "cos_lse_backward", "target_cos")
 
 
 def _load() -> Any:
@@ -32,9 +29,33 @@ def _load() -> Any:
             "(or `-e .`) and import the installed package, not the source tree"
         )
     torch.ops.load_library(str(CPU_LIBRARY))
-    if has_cuda_library():
+    try:
         torch.ops.load_library(str(CUDA_LIBRARY))
+        _connect_images()
+    except OSError as error:
+        _refuse_cuda(str(error))
     return torch.ops.bbs_kernels
+
+
+def _connect_images() -> None:
+    """Tell the CUDA library where the images of its kernels come from."""
+    from .ops.images import provider
+
+    ctypes.CDLL(str(CUDA_LIBRARY)).bbs_cuda_use_images(provider)
+
+
+def _refuse_cuda(reason: str) -> None:
+    """Let a CUDA library that does not load take only CUDA away: its ops then say why."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError(
+            f"bbs_kernels: a tensor is on CUDA, and {CUDA_LIBRARY.name} cannot be loaded ({reason}): install "
+            "bbs-kernels again beside this torch"
+        )
+
+    for op in CUDA_OPS:
+        torch.library.impl(f"bbs_kernels::{op}", "CUDA", refuse)
+    torch.library.impl("bbs_kernels::check_labels", "CompositeExplicitAutograd", lambda: None)
 
 
 OPS = _load()

@@ -73,32 +73,17 @@ def find_nvcc() -> str | None:
     return next((str(nvcc) for nvcc in sorted(packages.glob("cu*/bin/nvcc"), reverse=True)), None)
 
 
-def build_environment() -> dict[str, str]:
-    """Of CMake and the compilers. A toolkit from PyPI keeps its libraries in lib, where nvcc looks in lib64 only."""
-    environment = dict(os.environ)
-    if nvcc := find_nvcc():
-        folder = Path(nvcc).resolve().parent.parent / "lib"
-        if (folder / "libcudart_static.a").exists():
-            environment["LIBRARY_PATH"] = os.pathsep.join(
-                filter(None, [str(folder), os.environ.get("LIBRARY_PATH")])
-            )
-    return environment
-
-
-def want_cuda(root: Path, torch) -> bool:
+def want_cuda(torch) -> bool:
     """BBS_CUDA=auto (default): with nvcc and a CUDA build of torch; 1: always; 0: never."""
     choice = os.environ.get("BBS_CUDA", "auto")
     if choice not in CUDA_CHOICES:
         stop(f"BBS_CUDA={choice!r}, allowed are {', '.join(CUDA_CHOICES)}")
-    have_sources = any((root / "csrc" / "cuda").glob("*.cu"))
-    if choice == "1" and not have_sources:
-        stop("BBS_CUDA=1, but this version has no CUDA kernels yet: leave BBS_CUDA unset for the CPU library")
     if choice == "1" and find_nvcc() is None:
         stop(
             "BBS_CUDA=1, but nvcc is not on PATH: `pip install -r requirements-cuda.txt`, or install the CUDA toolkit"
         )
     if choice == "auto":
-        return have_sources and find_nvcc() is not None and torch.version.cuda is not None
+        return find_nvcc() is not None and torch.version.cuda is not None
     return choice == "1"
 
 
@@ -146,15 +131,14 @@ def build_libraries(root: Path, package: Path, *, version: str) -> None:
         "PYTHON_INCLUDE_DIR": sysconfig.get_path("include"),
         "PYTHON_SUFFIX": sysconfig.get_config_var("EXT_SUFFIX"),
         "BBS_VERSION": version,
-        "BBS_WITH_CUDA": "ON" if want_cuda(root, torch) else "OFF",
+        "BBS_WITH_CUDA": "ON" if want_cuda(torch) else "OFF",
     }
     if settings["BBS_WITH_CUDA"] == "ON":
-        settings["CMAKE_CUDA_COMPILER"] = find_nvcc()
+        settings["BBS_NVCC"] = find_nvcc()
         if archs := cuda_archs():
             settings["BBS_CUDA_ARCHS"] = archs
-    else:  # an editable install may hold the library of an earlier build
-        (package / "libbbs_cuda.so").unlink(missing_ok=True)
-    shutil.rmtree(package / "include", ignore_errors=True)  # headers that are no more
+    for folder in ("include", "images"):  # an editable install may hold those of an earlier build
+        shutil.rmtree(package / folder, ignore_errors=True)
     # A changed generator or compiler makes an old cache unusable; the cache is small, so start afresh each time.
     (build_dir / "CMakeCache.txt").unlink(missing_ok=True)
     configure = [
@@ -172,5 +156,5 @@ def build_libraries(root: Path, package: Path, *, version: str) -> None:
         [cmake, "--build", build_dir],
         [cmake, "--install", build_dir, "--prefix", package],
     ):
-        if subprocess.run([str(part) for part in command], env=build_environment()).returncode != 0:
+        if subprocess.run([str(part) for part in command]).returncode != 0:
             stop("the build failed; the lines above say where")

@@ -17,3 +17,9 @@ using uint8_t = unsigned char;
 #else
 #define BBS_HOST_DEVICE inline
 #endif
+
+// The body of a kernel: inlined into the extern "C" entry that kernel_list.h writes for each instantiation, so that its
+// argument stays in the parameter space of the entry.
+#ifdef __CUDACC__
+#define BBS_KERNEL __device__ __forceinline__
+#endif

@@ -1,40 +1,12 @@
-// One backward call as the list of its launches: a pure function of what the host knows, so that the op body, the NVRTC
-// launcher and the tests all launch the same kernels with the same bytes.
+// One backward call as its launches: a pure function of what the host knows.
 #pragma once
 
-#include <variant>
-#include <vector>
-
 #include "backward_plan.h"
-#include "backward_rows_plan.h"
 #include "forward_call.h"
+#include "plan/kernel_list.h"
 #include "sort_plan.h"
 
 namespace bbs::cuda {
-
-enum class BackwardKernel {
-  prepare_rows,
-  order_rows,
-  row_scale,
-  backward_pairs,
-  count_digits,
-  scan_digits,
-  scatter_digits,
-  gather_pairs,
-  find_baskets,
-  coefficients,
-  normalize_classes,
-  gradient_rows,
-  gradient_classes,
-  finish_rows
-};
-
-struct BackwardLaunch {
-  BackwardKernel kernel;
-  int64_t grid[3];
-  int32_t block, shared;
-  std::variant<ForwardParams, BackwardRowParams, SortPass, GatherPairs, DenseParams> params;
-};
 
 // Where a call's inputs and results are, on the device, beside those of the forward.
 struct BackwardMemory {
@@ -109,34 +81,36 @@ inline BackwardRows place_rows(const BackwardLayout& l, const BackwardNeeds& nee
   return r;
 }
 
-// In launch order. A grid of zero blocks is left out.
-inline std::vector<BackwardLaunch> backward_launches(const ForwardCall& c, const ForwardShape& s,
-                                                     const BackwardLayout& l, const BackwardNeeds& needs,
-                                                     const BackwardMemory& memory) {
-  std::vector<BackwardLaunch> list;
-  const auto add = [&](BackwardKernel kernel, int64_t x, int64_t y, int64_t z, int32_t block, int32_t shared,
-                       const auto& params) {
-    if (x > 0 && y > 0 && z > 0) list.push_back({kernel, {x, y, z}, block, shared, params});
+// Calls launch(kernel, grid, threads, shared bytes, parameters) for each launch, in order. A grid of zero blocks is
+// left out.
+template <class Launch>
+void backward_launches(const ForwardCall& c, const ForwardShape& s, const BackwardLayout& l, const BackwardNeeds& needs,
+                       const BackwardMemory& memory, Launch&& launch) {
+  const auto add = [&](KernelName name, const Grid& grid, int32_t threads, int32_t shared, const auto& params) {
+    if (grid.x > 0 && grid.y > 0 && grid.z > 0) launch(kernel_of(name, s), grid, threads, shared, params);
   };
   char* base = static_cast<char*>(memory.workspace);
-  const ForwardParams forward =
-      pack_forward(c, s, l.forward, {memory.offsets, memory.tile_begin, nullptr, {}, base, false});
+  ForwardParams forward = pack_forward(c, s, l.forward, {memory.offsets, memory.tile_begin, nullptr, {}, base, false});
+  // What the sweep keeps has no room in this workspace: its addresses are of other arrays.
+  forward.sweep.pairs = nullptr;
+  forward.sweep.lists = forward.sweep.pending = nullptr;
+  forward.sweep.mates = nullptr;
   BackwardRowParams rows{};
   rows.problem = forward.problem;
   rows.row = forward.row;
   rows.rows = place_rows(l, needs, memory);
-  add(BackwardKernel::prepare_rows, l.forward.prepare_blocks, 1, 1, kPrepareThreads, 0, forward);
-  add(BackwardKernel::order_rows, l.forward.order_blocks, 1, 1, kPrepareThreads, 0, forward);
-  add(BackwardKernel::row_scale, 1, 1, 1, kRowScaleThreads, 0, rows);
-  add(BackwardKernel::backward_pairs, l.dense.padded_rows, 1, 1, kPairsThreads, 0, rows);
+  add(KernelName::prepare_rows, {l.forward.prepare_blocks}, kPrepareThreads, 0, forward);
+  add(KernelName::order_rows, {l.forward.order_blocks}, kPrepareThreads, 0, forward);
+  add(KernelName::row_scale, {1}, kRowScaleThreads, 0, rows);
+  add(KernelName::backward_pairs, {l.dense.padded_rows}, kPairsThreads, 0, rows);
   if (needs.dw) {
     for (int32_t n = 0; n < l.sort.passes; ++n) {
       const SortPass pass = sort_pass(l.sort, n, rows.rows, base + l.sort_at);
-      add(BackwardKernel::count_digits, l.sort.blocks, 1, 1, kSortThreads, 0, pass);
-      add(BackwardKernel::scan_digits, l.sort.digits, 1, 1, kSortThreads, 0, pass);
-      add(BackwardKernel::scatter_digits, l.sort.blocks, 1, 1, kSortThreads, 0, pass);
+      add(KernelName::count_digits, {l.sort.blocks}, kSortThreads, 0, pass);
+      add(KernelName::scan_digits, {l.sort.digits}, kSortThreads, 0, pass);
+      add(KernelName::scatter_digits, {l.sort.blocks}, kSortThreads, 0, pass);
     }
-    add(BackwardKernel::gather_pairs, l.sort.gather_blocks, 1, 1, kSortThreads, 0,
+    add(KernelName::gather_pairs, {l.sort.gather_blocks}, kSortThreads, 0,
         gather_after(l.sort, rows.rows, base + l.sort_at));
   }
 
@@ -147,26 +121,24 @@ inline std::vector<BackwardLaunch> backward_launches(const ForwardCall& c, const
   dense.dense.dw_stride = line_stride(memory.dw, s.w_transposed);
   dense.dense.dw_vectors = has_vectors(c.w, s.w_transposed) && has_vectors(memory.dw, s.w_transposed);
   place_dense(dense, l.dense, needs, base + l.dense_at);
-  add(BackwardKernel::find_baskets, l.dense.basket_blocks, 1, 1, kPrepareThreads, 0, dense);
+  add(KernelName::find_baskets, {l.dense.basket_blocks}, kPrepareThreads, 0, dense);
   for (int32_t n = 0; n < l.dense.runs; ++n) {
     dense.run = plan_run(l.dense, n);
     const int64_t tiles = dense.run.tiles;
-    add(BackwardKernel::coefficients, l.dense.row_blocks, tiles, 1, kThreads, l.dense.coefficient_shared, dense);
+    add(KernelName::coefficients, {l.dense.row_blocks, tiles}, kThreads, l.dense.coefficient_shared, dense);
     if (needs.dx) {
-      add(BackwardKernel::normalize_classes, tiles * (kTileN / kHatClasses), l.dense.hat_columns, 1, kThreads, 0,
-          dense);
-      add(BackwardKernel::gradient_rows, l.dense.row_blocks, l.dense.column_blocks, l.dense.splits, kThreads,
+      add(KernelName::normalize_classes, {tiles * (kTileN / kHatClasses), l.dense.hat_columns}, kThreads, 0, dense);
+      add(KernelName::gradient_rows, {l.dense.row_blocks, l.dense.column_blocks, l.dense.splits}, kThreads,
           l.dense.rows_shared, dense);
     }
     if (needs.dw)
-      add(BackwardKernel::gradient_classes, tiles, l.dense.column_blocks, 1, kThreads, l.dense.classes_shared, dense);
+      add(KernelName::gradient_classes, {tiles, l.dense.column_blocks}, kThreads, l.dense.classes_shared, dense);
   }
   if (needs.dx) {
     rows.finish = {dense.dense.dx_partials, dense.dense.dot_partials, const_cast<void*>(memory.dx.data),
                    memory.dx.row_stride,    l.dense.splits,           memory.dx.bytes == 4};
-    add(BackwardKernel::finish_rows, s.rows, 1, 1, kFinishThreads, 0, rows);
+    add(KernelName::finish_rows, {s.rows}, kFinishThreads, 0, rows);
   }
-  return list;
 }
 
 }  // namespace bbs::cuda

@@ -96,7 +96,7 @@ __device__ __forceinline__ float warp_sum(float v) {
 }
 
 template <class Types, int values>
-__global__ void __launch_bounds__(kPairsThreads) backward_pairs(const __grid_constant__ BackwardRowParams p) {
+BBS_KERNEL void backward_pairs(const BackwardRowParams& p) {
   using Row = LaneRow<Types, values>;
   constexpr bool kOneRun = values == kFewValues;                     // see lane_values()
   constexpr int kTogether = kOneRun && !Types::kTransposed ? 2 : 1;  // centres in flight, as registers allow

@@ -136,7 +136,7 @@ __device__ __forceinline__ bool enter_tile(const DenseParams& p, SweepState& s, 
 }
 
 template <class S>
-__global__ void __launch_bounds__(kThreads) coefficients(const __grid_constant__ DenseParams p) {
+BBS_KERNEL void coefficients(const DenseParams& p) {
   extern __shared__ __align__(128) unsigned char shared[];
   CoefficientState& s = *reinterpret_cast<CoefficientState*>(shared + kCoefficientBuffer<S>);
   float* stage = reinterpret_cast<float*>(shared);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "mma_loop.cuh"
+#include "plan.h"
 #include "simt_loop.cuh"
 #include "sweep_epilogue.cuh"
 #include "tile_load.cuh"
@@ -167,8 +168,10 @@ __device__ __forceinline__ void multiply_tile(const Problem& q, const SweepState
 }
 
 template <class S>
-__global__ void __launch_bounds__(kThreads) cos_lse_sweep(const __grid_constant__ ForwardParams p) {
+BBS_KERNEL void cos_lse_sweep(const ForwardParams& p) {
   using Types = typename S::Types;
+  static_assert(WLoader<Types, true>::kStep == w_pass_rows(Types::Op::kBytes, Types::kStored, Types::kTransposed),
+                "check_call.h bounds the strides of w by it");
   extern __shared__ __align__(128) unsigned char shared[];
   const int nk = k_tiles(p.problem.dim, S::Op::kBytes);
   const int x_bytes = S::kResident ? nk * kXTileBytes : 0;

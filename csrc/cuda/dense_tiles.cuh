@@ -13,7 +13,7 @@ __device__ __forceinline__ int basket_at(const ForwardParams& p, int position) {
 }
 
 // basket_begin[b]: the first sorted position whose basket is b or later, one thread per b.
-static __global__ void __launch_bounds__(kPrepareThreads) find_baskets(const __grid_constant__ DenseParams p) {
+BBS_KERNEL void find_baskets(const DenseParams& p) {
   const int b = blockIdx.x * kPrepareThreads + threadIdx.x;
   if (b > p.forward.problem.baskets) return;
   int low = 0, high = p.forward.problem.rows;

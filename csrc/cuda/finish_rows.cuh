@@ -17,7 +17,7 @@ __device__ __forceinline__ void store_gradient(const FinishRows& f, int64_t at, 
 }
 
 template <class Op>
-__global__ void __launch_bounds__(kFinishThreads) finish_rows(const __grid_constant__ BackwardRowParams p) {
+BBS_KERNEL void finish_rows(const BackwardRowParams& p) {
   const Problem& q = p.problem;
   const FinishRows& f = p.finish;
   const int position = blockIdx.x, i = p.row.order[position], basket = p.row.basket[i];

@@ -1,9 +1,11 @@
-// One forward call as the host knows it: what the tensors are, and how that becomes the shape that is planned and the
-// parameters that are launched. The op bodies, the NVRTC launcher and the tests all go through here.
+// One forward call as the host knows it: what the tensors are, how that becomes the shape that is planned, and the
+// launches with their parameters. The op bodies and the tests go through here.
 #pragma once
 
 #include "../common/layout.h"
+#include "margin_params.h"
 #include "plan.h"
+#include "plan/kernel_list.h"
 
 namespace bbs::cuda {
 
@@ -121,6 +123,40 @@ inline ForwardParams pack_forward(const ForwardCall& c, const ForwardShape& s, c
   place_workspace(p, s, plan, memory.workspace);
   if (memory.target_only) p.row.cos_target = memory.out.cos_target;
   return p;
+}
+
+// Blocks of a launch.
+struct Grid {
+  int64_t x, y = 1, z = 1;
+};
+
+// Only the target cosines; see ForwardMemory::target_only.
+template <class Launch>
+void target_launches(const ForwardParams& p, const ForwardShape& s, const ForwardPlan& plan, Launch&& launch) {
+  launch(kernel_of(KernelName::prepare_rows, s), Grid{plan.prepare_blocks}, kPrepareThreads, 0, p);
+}
+
+// What comes before the merge.
+template <class Launch>
+void sweep_launches(const ForwardParams& p, const ForwardShape& s, const ForwardPlan& plan, Launch&& launch) {
+  target_launches(p, s, plan, launch);
+  launch(kernel_of(KernelName::order_rows, s), Grid{plan.order_blocks}, kPrepareThreads, 0, p);
+  launch(kernel_of(KernelName::cos_lse_sweep, s, plan.resident), Grid{plan.row_blocks, plan.splits}, plan.threads,
+         plan.shared_bytes, p);
+}
+
+// Calls launch(kernel, grid, threads, shared bytes, parameters) for each launch of a forward with rows, in order.
+template <class Launch>
+void forward_launches(const ForwardParams& p, const ForwardShape& s, const ForwardPlan& plan, Launch&& launch) {
+  sweep_launches(p, s, plan, launch);
+  launch(kernel_of(KernelName::merge_splits, s), Grid{plan.merge_blocks}, kMergeThreads, 0, p);
+}
+
+// The same with the merge that makes losses.
+template <class Launch>
+void margin_launches(const MarginParams& p, const ForwardShape& s, const ForwardPlan& plan, Launch&& launch) {
+  sweep_launches(p.forward, s, plan, launch);
+  launch(kernel_of(KernelName::merge_margin, s), Grid{plan.merge_blocks}, kMergeThreads, 0, p);
 }
 
 }  // namespace bbs::cuda

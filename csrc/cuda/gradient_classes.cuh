@@ -170,7 +170,7 @@ __device__ __forceinline__ void store_classes(const DenseParams& p, const ClassS
 }
 
 template <class Types>
-__global__ void __launch_bounds__(kThreads) gradient_classes(const __grid_constant__ DenseParams p) {
+BBS_KERNEL void gradient_classes(const DenseParams& p) {
   using Op = typename Types::Op;
   using G = GemmTypes<Op>;
   using Loop = typename G::Loop;

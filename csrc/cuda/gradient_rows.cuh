@@ -29,7 +29,7 @@ __device__ __forceinline__ void add_row(Loop& loop, int i, float* to, int first_
 }
 
 template <class G>
-__global__ void __launch_bounds__(kThreads) gradient_rows(const __grid_constant__ DenseParams p) {
+BBS_KERNEL void gradient_rows(const DenseParams& p) {
   using Loop = typename G::Loop;
   static_assert(G::kTileK % Loop::kAdjacent == 0, "padded rows hold whole vectors");
   constexpr int64_t kBytes = G::Op::kBytes;

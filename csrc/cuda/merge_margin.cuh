@@ -7,8 +7,7 @@
 
 namespace bbs::cuda {
 
-static __global__ void __launch_bounds__(kMergeThreads, kMergeBlocks)
-    merge_margin(const __grid_constant__ MarginParams p) {
+BBS_KERNEL void merge_margin(const MarginParams& p) {
   merge_row(p.forward, [&](int row, float lse, float cos_t) {
     const RowLoss<float> one = row_loss(p.margin, p.forward.problem.scale, lse, cos_t);
     p.out.loss[row] = one.loss;

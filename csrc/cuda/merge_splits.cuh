@@ -106,8 +106,7 @@ __device__ __forceinline__ void merge_row(const ForwardParams& p, Finish finish)
   finish(i, lse, c_t);
 }
 
-static __global__ void __launch_bounds__(kMergeThreads, kMergeBlocks)
-    merge_splits(const __grid_constant__ ForwardParams p) {
+BBS_KERNEL void merge_splits(const ForwardParams& p) {
   merge_row(p, [](int, float, float) {});
 }
 

@@ -10,7 +10,7 @@
 namespace bbs::cuda {
 
 template <class Types>
-__global__ void __launch_bounds__(kThreads) normalize_classes(const __grid_constant__ DenseParams p) {
+BBS_KERNEL void normalize_classes(const DenseParams& p) {
   using Op = typename Types::Op;
   __shared__ float tile_of_w[kHatColumns][kHatClasses + 1];
   const Problem& q = p.forward.problem;

@@ -8,7 +8,7 @@
 namespace bbs::cuda {
 
 // order[position of row i] = i, rows by (basket, i): the position is the number of rows before it, counted.
-static __global__ void __launch_bounds__(kPrepareThreads) order_rows(const __grid_constant__ ForwardParams p) {
+BBS_KERNEL void order_rows(const ForwardParams& p) {
   __shared__ int32_t other[kPrepareThreads];
   const int rows = p.problem.rows;
   const int i = blockIdx.x * kPrepareThreads + threadIdx.x;

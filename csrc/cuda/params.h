@@ -39,11 +39,22 @@ struct Problem {
   int32_t subcenters;    // adjacent rows of w that are a class
 };
 
-// Where a kernel leaves a label out of range, in memory that the host reads without waiting. `label` is written last.
+// Where a kernel leaves a label out of range, in memory that the host reads without waiting. One word, so that no
+// reader sees half of it: the label in the upper 33 bits, the number of classes in the lower 31. A label beyond 33 bits
+// is reported as the nearest that fits.
 struct BadLabel {
-  int64_t label;    // none: no label yet
-  int64_t classes;  // labels 0 ... classes - 1 were allowed
-  static constexpr int64_t none = 0x7fffffffffffffff;
+  int64_t word;
+
+  static constexpr int64_t none = 0x7fffffffffffffff;  // no label yet
+  static constexpr int64_t least = -(int64_t{1} << 32), most = (int64_t{1} << 32) - 2;
+  static constexpr int kClassBits = 31;
+
+  BBS_HOST_DEVICE static constexpr int64_t pack(int64_t label, int64_t classes) {
+    const int64_t fits = label < least ? least : label > most ? most : label;
+    return static_cast<int64_t>(static_cast<uint64_t>(fits) << kClassBits) | classes;
+  }
+  BBS_HOST_DEVICE static constexpr int64_t label(int64_t word) { return word >> kClassBits; }
+  BBS_HOST_DEVICE static constexpr int64_t classes(int64_t word) { return word & ((int64_t{1} << kClassBits) - 1); }
 };
 
 // Per row, in the order of the input.

@@ -15,6 +15,7 @@ struct Machine {
   int32_t multiprocessors;
   int32_t shared_per_block;  // bytes, the opt-in limit
   int32_t shared_per_multiprocessor;
+  int32_t streaming = 0;  // 1: never keep x in shared memory, for tests and reports
 };
 
 // `arch` as in sm_80. A later one gets the smallest limits.
@@ -33,7 +34,6 @@ struct ForwardShape {
   int32_t rule, k, skip;
   int32_t aliases;  // given or not
   int32_t subcenters;
-  int32_t streaming;  // forbid keeping x in shared memory: for tests and reports
 };
 
 // Bytes from the start of the workspace.
@@ -84,7 +84,7 @@ inline ForwardPlan plan_forward(const ForwardShape& s, const int64_t* offsets, c
       int64_t{k_tiles(s.dim, x_element)} * kXTileBytes + tile_bytes(x_element, s.w_bytes, true) + state;
   // The element-wise loads of odd shapes exist for streaming only, and so do classes of several centres.
   const bool several = s.subcenters > 1;
-  plan.resident = !s.streaming && s.vectors && !several && resident <= machine.shared_per_block;
+  plan.resident = !machine.streaming && s.vectors && !several && resident <= machine.shared_per_block;
   const int32_t streaming = tile_bytes(x_element, s.w_bytes, false) + state + (several ? kNearestBytes : 0);
   plan.shared_bytes = plan.resident ? static_cast<int32_t>(resident) : streaming;
   plan.threads = kThreads;

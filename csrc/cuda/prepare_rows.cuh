@@ -131,9 +131,8 @@ __device__ __forceinline__ RowPlace row_place(const Problem& q, int i) {
   return {last_not_after(q.offsets, 0, q.baskets - 1, label * q.subcenters), static_cast<int>(label)};
 }
 
-// Four blocks of a multiprocessor are enough; ptxas would aim at five on sm_120, and spill for it.
 template <class Types>
-__global__ void __launch_bounds__(kPrepareThreads, 4) prepare_rows(const __grid_constant__ ForwardParams p) {
+BBS_KERNEL void prepare_rows(const ForwardParams& p) {
   constexpr bool kMma = Types::Op::kTensorCore;
   const Problem& q = p.problem;
   const int lane = threadIdx.x % 32;
@@ -171,12 +170,8 @@ __global__ void __launch_bounds__(kPrepareThreads, 4) prepare_rows(const __grid_
                    : q.guard_kind == GuardKind::relative ? __fadd_rn(c_t, -q.guard_value)
                    : q.guard_kind == GuardKind::rows     ? q.guard_rows[i]
                                                          : infinity;
-  if (bad && p.row.bad_label) {
-    volatile BadLabel* found = p.row.bad_label;
-    found->classes = q.classes;
-    __threadfence_system();
-    found->label = q.labels[i];
-  }
+  if (bad && p.row.bad_label)
+    *static_cast<volatile int64_t*>(&p.row.bad_label->word) = BadLabel::pack(q.labels[i], q.classes);
 }
 
 }  // namespace bbs::cuda

@@ -16,7 +16,7 @@ __device__ __forceinline__ float dense_gradient(const BackwardRowParams& p, int 
 }
 
 // rows.grad_scale, by one block.
-static __global__ void __launch_bounds__(kRowScaleThreads) row_scale(const __grid_constant__ BackwardRowParams p) {
+BBS_KERNEL void row_scale(const BackwardRowParams& p) {
   __shared__ float largest[kRowScaleThreads / 32];
   float mine = 0.0f;
   for (int i = threadIdx.x; i < p.problem.rows; i += kRowScaleThreads) {

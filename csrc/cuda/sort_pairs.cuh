@@ -24,7 +24,7 @@ __device__ __forceinline__ int64_t sort_item(int n) {
   return int64_t{blockIdx.x} * kSortTile + threadIdx.x / 32 * kWarpItems + n * 32 + threadIdx.x % 32;
 }
 
-static __global__ void __launch_bounds__(kSortThreads) count_digits(const __grid_constant__ SortPass s) {
+BBS_KERNEL void count_digits(const SortPass& s) {
   __shared__ int32_t count[kMaxDigits];
   const int digits = 1 << s.digit_bits;
   if (threadIdx.x < digits) count[threadIdx.x] = 0;
@@ -39,7 +39,7 @@ static __global__ void __launch_bounds__(kSortThreads) count_digits(const __grid
 }
 
 // A block per digit: how many pairs of the digit lie in earlier blocks, and in all.
-static __global__ void __launch_bounds__(kSortThreads) scan_digits(const __grid_constant__ SortPass s) {
+BBS_KERNEL void scan_digits(const SortPass& s) {
   __shared__ int32_t warp_sums[2][kSortWarps];
   int32_t* counts = s.counts + int64_t{blockIdx.x} * s.blocks;
   int32_t carry = 0;
@@ -64,7 +64,7 @@ __device__ __forceinline__ uint32_t lanes_like_me(int digit, bool real, int digi
   return lanes;
 }
 
-static __global__ void __launch_bounds__(kSortThreads) scatter_digits(const __grid_constant__ SortPass s) {
+BBS_KERNEL void scatter_digits(const SortPass& s) {
   __shared__ int32_t start[kSortWarps][kMaxDigits];  // first the number of pairs, then where they go
   __shared__ int32_t warp_sums[kSortWarps];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, digits = 1 << s.digit_bits;
@@ -110,7 +110,7 @@ static __global__ void __launch_bounds__(kSortThreads) scatter_digits(const __gr
   }
 }
 
-static __global__ void __launch_bounds__(kSortThreads) gather_pairs(const __grid_constant__ GatherPairs g) {
+BBS_KERNEL void gather_pairs(const GatherPairs& g) {
   const int64_t i = int64_t{blockIdx.x} * kSortThreads + threadIdx.x;
   if (i < g.count) g.sorted[i] = g.pairs[g.indices[i]];
 }

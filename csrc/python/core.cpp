@@ -17,8 +17,11 @@ namespace py = pybind11;
 namespace {
 
 std::map<std::string, std::string> build_info() {
-  return {{"version", BBS_VERSION},     {"compiler", BBS_COMPILER}, {"build_type", BBS_BUILD_TYPE},
-          {"torch", BBS_TORCH_VERSION}, {"cpu_isas", BBS_CPU_ISAS}, {"cuda_archs", BBS_CUDA_ARCHS}};
+  return {{"version", BBS_VERSION},
+          {"compiler", BBS_COMPILER},
+          {"build_type", BBS_BUILD_TYPE},
+          {"torch", BBS_TORCH_VERSION},
+          {"cpu_isas", BBS_CPU_ISAS}};
 }
 
 // GFLOP/s of fp32 multiply-adds on registers, one thread: the ceiling that benchmarks are quoted against.
@@ -39,8 +42,7 @@ double fma_peak(double seconds) {
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Launch plans and build information of bbs_kernels.";
-  m.def("build_info", &build_info,
-        "What this build contains: version, compiler, torch, instruction sets, CUDA targets.");
+  m.def("build_info", &build_info, "What this build contains: version, compiler, torch, instruction sets.");
   m.def(
       "plan_chunks",
       [](int64_t classes) {

@@ -1,6 +1,6 @@
-// Launch plans and parameter bytes of the CUDA kernels, for launchers outside this library and for the tests. Pure: no
-// CUDA runtime is needed to build or call it. A call is a dict of the fields of ForwardCall; pointers are integers, and
-// offsets are those of centres, as the kernels have them.
+// The CUDA kernels and their launch plans, for whoever compiles them, for reports and for tests. Pure: neither a driver
+// nor a toolkit is needed to build or call it. A call is a dict of the fields of ForwardCall; pointers are integers,
+// and offsets are those of centres, as the kernels have them.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -90,13 +90,15 @@ struct Planned {
 
   Planned(const py::dict& values, const std::vector<int64_t>& offsets, const MachineTuple& machine, bool streaming)
       : call(call_from(values, offsets)), shape(cuda::shape_of(call)) {
-    shape.streaming = streaming;
-    plan = cuda::plan_forward(shape, offsets.data(), machine_from(machine));
+    cuda::Machine told = machine_from(machine);
+    told.streaming = streaming;
+    plan = cuda::plan_forward(shape, offsets.data(), told);
   }
 };
 
-inline py::dict launch(int64_t grid_x, int64_t grid_y, int64_t block, int64_t shared) {
+inline py::dict launch(const cuda::Kernel& kernel, int64_t grid_x, int64_t grid_y, int64_t block, int64_t shared) {
   py::dict d;
+  d["symbol"] = cuda::symbol_of(kernel);
   d["grid"] = py::make_tuple(grid_x, grid_y, 1);
   d["block"] = block;
   d["shared"] = shared;
@@ -111,11 +113,13 @@ inline py::dict plan_forward(const py::dict& call, const std::vector<int64_t>& o
   cuda::plan_tiles(offsets.data(), made.shape.baskets, cuda::class_align(made.shape.w_transposed, made.shape.w_bytes),
                    made.shape.subcenters, tile_begin.data());
   py::dict d;
-  d["prepare_rows"] = launch(p.prepare_blocks, 1, cuda::kPrepareThreads, 0);
-  d["order_rows"] = launch(p.order_blocks, 1, cuda::kPrepareThreads, 0);
-  d["cos_lse_sweep"] = launch(p.row_blocks, p.splits, p.threads, p.shared_bytes);
-  d["merge_splits"] = launch(p.merge_blocks, 1, cuda::kMergeThreads, 0);
-  d["merge_margin"] = d["merge_splits"];
+  using N = cuda::KernelName;
+  const auto kernel = [&](N name) { return cuda::kernel_of(name, made.shape, p.resident); };
+  d["prepare_rows"] = launch(kernel(N::prepare_rows), p.prepare_blocks, 1, cuda::kPrepareThreads, 0);
+  d["order_rows"] = launch(kernel(N::order_rows), p.order_blocks, 1, cuda::kPrepareThreads, 0);
+  d["cos_lse_sweep"] = launch(kernel(N::cos_lse_sweep), p.row_blocks, p.splits, p.threads, p.shared_bytes);
+  d["merge_splits"] = launch(kernel(N::merge_splits), p.merge_blocks, 1, cuda::kMergeThreads, 0);
+  d["merge_margin"] = launch(kernel(N::merge_margin), p.merge_blocks, 1, cuda::kMergeThreads, 0);
   d["resident"] = p.resident != 0;
   d["vectors"] = made.shape.vectors != 0;
   d["w_transposed"] = made.shape.w_transposed != 0;
@@ -168,27 +172,6 @@ inline cuda::Matrix gradient(const char* name, const py::object& value, const cu
   return {reinterpret_cast<const void*>(address), of.rows, of.columns, row, column, of.bytes};
 }
 
-inline const char* kernel_name(cuda::BackwardKernel kernel) {
-  using K = cuda::BackwardKernel;
-  switch (kernel) {
-    case K::prepare_rows: return "prepare_rows";
-    case K::order_rows: return "order_rows";
-    case K::row_scale: return "row_scale";
-    case K::backward_pairs: return "backward_pairs";
-    case K::count_digits: return "count_digits";
-    case K::scan_digits: return "scan_digits";
-    case K::scatter_digits: return "scatter_digits";
-    case K::gather_pairs: return "gather_pairs";
-    case K::find_baskets: return "find_baskets";
-    case K::coefficients: return "coefficients";
-    case K::normalize_classes: return "normalize_classes";
-    case K::gradient_rows: return "gradient_rows";
-    case K::gradient_classes: return "gradient_classes";
-    case K::finish_rows: return "finish_rows";
-  }
-  return "";
-}
-
 // Bytes that a launcher allocates before it asks for the launches, whose parameters hold their address.
 inline int64_t backward_workspace(const py::dict& call, const std::vector<int64_t>& offsets,
                                   const MachineTuple& machine, bool need_dx, bool need_dw, int64_t workspace_limit) {
@@ -200,7 +183,7 @@ inline int64_t backward_workspace(const py::dict& call, const std::vector<int64_
       .total;
 }
 
-// [(kernel, grid, block, shared bytes, parameter bytes)] in launch order, and what a launcher allocates before.
+// [(kernel, symbol, grid, block, shared bytes, parameter bytes)] in launch order, and what a launcher allocates before.
 inline py::dict plan_backward(const py::dict& call, const std::vector<int64_t>& offsets, const MachineTuple& machine,
                               const py::dict& memory, int64_t workspace_limit) {
   check_workspace(workspace_limit);
@@ -212,19 +195,18 @@ inline py::dict plan_backward(const py::dict& call, const std::vector<int64_t>& 
   const cuda::BackwardNeeds needs = {!memory["dx"].is_none(), !memory["dw"].is_none()};
   const cuda::BackwardLayout layout =
       cuda::lay_out_backward(made.call, made.shape, offsets.data(), machine_from(machine), needs, workspace_limit);
-  const auto launches =
-      cuda::backward_launches(made.call, made.shape, layout, needs,
-                              {pointer<const int64_t>(memory, "offsets"), pointer<const int32_t>(memory, "tile_begin"),
-                               pointer<const float>(memory, "grad_lse"), pointer<const float>(memory, "grad_cos_t"),
-                               pointer<const float>(memory, "lse"), pointer<const int64_t>(memory, "mined_idx"),
-                               pointer<const float>(memory, "mined_cos"), dx, dw, pointer<void>(memory, "workspace")});
   py::list list;
-  for (const cuda::BackwardLaunch& one : launches) {
-    const py::bytes bytes =
-        std::visit([](const auto& p) { return py::bytes(reinterpret_cast<const char*>(&p), sizeof p); }, one.params);
-    list.append(py::make_tuple(kernel_name(one.kernel), py::make_tuple(one.grid[0], one.grid[1], one.grid[2]),
-                               one.block, one.shared, bytes));
-  }
+  cuda::backward_launches(
+      made.call, made.shape, layout, needs,
+      {pointer<const int64_t>(memory, "offsets"), pointer<const int32_t>(memory, "tile_begin"),
+       pointer<const float>(memory, "grad_lse"), pointer<const float>(memory, "grad_cos_t"),
+       pointer<const float>(memory, "lse"), pointer<const int64_t>(memory, "mined_idx"),
+       pointer<const float>(memory, "mined_cos"), dx, dw, pointer<void>(memory, "workspace")},
+      [&](const cuda::Kernel& kernel, const cuda::Grid& grid, int32_t block, int32_t shared, const auto& params) {
+        list.append(py::make_tuple(cuda::entry_of(kernel.name).text, cuda::symbol_of(kernel),
+                                   py::make_tuple(grid.x, grid.y, grid.z), block, shared,
+                                   py::bytes(reinterpret_cast<const char*>(&params), sizeof params)));
+      });
   py::dict d;
   d["launches"] = list;
   d["workspace"] = layout.total;
@@ -238,7 +220,53 @@ inline py::dict plan_backward(const py::dict& call, const std::vector<int64_t>& 
   return d;
 }
 
+inline cuda::Kernel kernel_from(const std::string& symbol) {
+  for (const cuda::Kernel& kernel : cuda::all_kernels())
+    if (cuda::symbol_of(kernel) == symbol) return kernel;
+  throw std::invalid_argument("symbol: expected one of cuda_kernels(), got " + symbol);
+}
+
+inline py::dict describe(const cuda::Kernel& kernel) {
+  const cuda::KernelEntry& entry = cuda::entry_of(kernel.name);
+  py::dict d;
+  d["kernel"] = entry.text;
+  d["symbol"] = cuda::symbol_of(kernel);
+  d["family"] = cuda::family_of(kernel);
+  if (entry.types != cuda::KernelTypes::none) d["operand"] = cuda::operand_text(kernel.operand).symbol;
+  if (kernel.w_bytes) {
+    d["w_bytes"] = kernel.w_bytes;
+    d["w_transposed"] = kernel.w_transposed != 0;
+  }
+  if (kernel.lanes) d["lane_values"] = kernel.lanes;
+  if (entry.types == cuda::KernelTypes::sweep) {
+    d["resident"] = kernel.resident != 0;
+    d["vectors"] = kernel.vectors != 0;
+    d["subcenters"] = kernel.subcenters != 0;
+  }
+  return d;
+}
+
+inline std::string kernel_source(const std::vector<std::string>& symbols) {
+  std::vector<cuda::Kernel> kernels;
+  for (const std::string& symbol : symbols) kernels.push_back(kernel_from(symbol));
+  return cuda::source_of(kernels);
+}
+
 inline void bind_cuda_plan(py::module_& m) {
+  m.def(
+      "cuda_kernels",
+      [] {
+        py::list all;
+        for (const cuda::Kernel& kernel : cuda::all_kernels()) all.append(describe(kernel));
+        return all;
+      },
+      "Every instantiation of the CUDA kernels: symbol, kernel, family (the image that holds it) and what it depends "
+      "on.");
+  m.def(
+      "cuda_family", [](const std::string& symbol) { return cuda::family_of(kernel_from(symbol)); }, py::arg("symbol"),
+      "The family of a kernel: the name of the image that holds it, without its target.");
+  m.def("cuda_source", &kernel_source, py::arg("symbols"),
+        "A CUDA translation unit with these kernels, for nvcc or NVRTC with the package's headers.");
   m.def(
       "machine_of",
       [](int arch, int multiprocessors) {

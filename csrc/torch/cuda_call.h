@@ -1,8 +1,6 @@
 // Checked tensors of a CUDA call and the plan that follows from them; what forward and backward have in common.
 #pragma once
 
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
@@ -10,7 +8,10 @@
 #include <vector>
 
 #include "../cuda/check_call.h"
-#include "../cuda/device.h"
+#include "../cuda/runtime/context.h"
+#include "../cuda/runtime/device.h"
+#include "../cuda/runtime/launch.h"
+#include "accelerator.h"
 #include "checks.h"
 #include "cuda_tables.h"
 #include "tensors.h"
@@ -34,20 +35,16 @@ inline int32_t operand_of(const Tensor& x, bool allow_tf32) {
   }
 }
 
-inline void* current_stream(int32_t device) {
-  void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
-  return stream;
-}
-
-// What an earlier call found; told once. Never during capture, where an error could not be told from a bad graph.
-inline void raise_bad_label(void* stream) {
-  if (cuda::is_capturing(stream)) return;
-  volatile cuda::BadLabel* found = cuda::bad_label_of_process();
-  if (found == nullptr || found->label == cuda::BadLabel::none) return;
-  const int64_t label = found->label, classes = found->classes;
-  found->label = cuda::BadLabel::none;
-  check(false, "labels of an earlier call: ", label, " is out of range: allowed are 0 to ", classes - 1,
+// Raises the label out of range that an earlier launch found, once.
+inline void raise_bad_label() {
+  const int64_t word = cuda::take_bad_label_word();
+  if (word == cuda::BadLabel::none) return;
+  const int64_t label = cuda::BadLabel::label(word);
+  check(false, "labels of an earlier call: ", label,
+        label == cuda::BadLabel::least  ? " or less"
+        : label == cuda::BadLabel::most ? " or more"
+                                        : "",
+        " is out of range: allowed are 0 to ", cuda::BadLabel::classes(word) - 1,
         " and ignore_index; the loss of its row was NaN");
 }
 
@@ -84,9 +81,10 @@ struct CudaCall {
   Tensor x, w, labels;
   std::optional<Tensor> guard, aliases;
   RowPlaces places;
-  torch::stable::accelerator::DeviceGuard device_guard;
   int32_t device;
-  void* stream;
+  DeviceGuard device_guard;
+  cuda::ContextGuard context;
+  cuda::Stream stream;
   std::vector<int64_t> offsets;  // of centres
   cuda::Machine machine;
   cuda::ForwardCall call{};
@@ -102,11 +100,15 @@ struct CudaCall {
         guard(packed(guard_)),
         aliases(packed(aliases_)),
         places(places_),
-        device_guard(x_.get_device_index()),
-        device(x_.get_device_index()),
+        device(device_of(x_)),
+        device_guard(device),
+        context(device),
         stream(current_stream(device)),
         machine(cuda::machine_of_device(device)) {
-    raise_bad_label(stream);
+    if (!cuda::is_capturing(stream)) {  // there an error could not be told from a bad graph
+      cuda::bad_label_of_process();
+      raise_bad_label();
+    }
     check_cuda(class_index);
     check_scale(a.scale);
     const int64_t classes = check_subcenters(a.subcenters, w);
@@ -132,17 +134,26 @@ struct CudaCall {
   CudaCall(const CudaCall&) = delete;
   CudaCall& operator=(const CudaCall&) = delete;
 
+  // What cuda::forward_launches and its like call.
+  auto launcher() const {
+    return [queue = cuda::Queue{device, stream}](const cuda::Kernel& kernel, const cuda::Grid& grid, int32_t threads,
+                                                 int32_t shared, const auto& params) {
+      cuda::launch(kernel, grid, threads, shared, &params, queue);
+    };
+  }
+
   Tables tables() const {
-    return tables_of(offsets, cuda::class_align(shape.w_transposed, shape.w_bytes), shape.subcenters, device, stream);
+    return tables_of(offsets, cuda::class_align(shape.w_transposed, shape.w_bytes), shape.subcenters, x, device,
+                     stream);
   }
 
   void check_here(const char* name, const Tensor& t) const {
-    check(t.is_cuda() && t.get_device_index() == device, name, " must be on the device of x, cuda:", device);
+    check(is_here(t) && device_of(t) == device, name, " must be on the device of x, cuda:", device);
   }
 
  private:
   static Tensor on_cuda(const Tensor& x, const Tensor& w) {
-    check(x.is_cuda(), "x is on the CPU with other tensors on CUDA, allowed is one device for all");
+    check(is_here(x), "x is on the CPU with other tensors on CUDA, allowed is one device for all");
     if (!cuda::wants_copy(matrix(x), matrix(w))) return x;
     Tensor copy = torch::stable::new_empty(x, {x.size(0), x.size(1)});  // aligned, which a contiguous view may not be
     return torch::stable::copy_(copy, x);

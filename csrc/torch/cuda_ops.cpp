@@ -1,19 +1,14 @@
 // CUDA bodies of the ops: check, allocate, launch on the current stream. No host synchronisation; a label out of range
-// makes its row NaN and is reported by the next call or by take_bad_label.
-#include <torch/csrc/stable/library.h>
+// makes its row NaN and is reported by the next call or by check_labels.
+#include "cuda_ops.h"
 
-#include <cstring>
 #include <tuple>
 
-#include "../cuda/launch.h"
+#include "../cuda/backward_call.h"
 #include "cuda_call.h"
 
 namespace bbs::ops {
 namespace {
-
-void check_launch(cudaError_t error) {
-  check(error == cudaSuccess, "a CUDA kernel could not be launched: ", cuda::launch_error_text(error));
-}
 
 // What backward takes beside the inputs: upstream gradients and what forward returned, contiguous.
 struct Saved {
@@ -83,8 +78,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cos_lse(
               {row_basket, row_alias, x.size(0)});
   in.call.mined_in_lse = mined_in_lse;
   const Forward f(in);
-  if (x.size(0) > 0)
-    check_launch(cuda::launch_forward(f.params, in.shape, f.plan, static_cast<cudaStream_t>(in.stream)));
+  if (x.size(0) > 0) cuda::forward_launches(f.params, in.shape, f.plan, in.launcher());
   return {f.lse, f.cos_t, f.mined_idx, f.mined_cos, f.stash};
 }
 
@@ -105,7 +99,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> margi
   Tensor grad_cos_t = torch::stable::new_empty(f.lse, {rows});
   const cuda::MarginParams params = {
       f.params, margin, {data<float>(loss), data<float>(grad_lse), data<float>(grad_cos_t)}};
-  if (rows > 0) check_launch(cuda::launch_margin(params, in.shape, f.plan, static_cast<cudaStream_t>(in.stream)));
+  if (rows > 0) cuda::margin_launches(params, in.shape, f.plan, in.launcher());
   return {loss, grad_lse, grad_cos_t, f.lse, f.cos_t, f.mined_idx, f.mined_cos, f.stash};
 }
 
@@ -134,13 +128,12 @@ std::tuple<Tensor, Tensor> cos_lse_backward(
   const Tensor workspace = device_bytes(x, layout.total);
   // x may be a transposed view, whose gradient the kernels write row by row.
   const Tensor by_rows = !need_dx || dx.stride(1) == 1 ? dx : torch::stable::new_empty(dx, {rows, x.size(1)});
-  const auto launches = cuda::backward_launches(
-      in.call, in.shape, layout, needs,
-      {data<int64_t>(tables.offsets), data<int32_t>(tables.tile_begin), data<float>(saved.grad_lse),
-       data<float>(saved.grad_cos_t), data<float>(saved.lse), data<int64_t>(saved.mined_idx),
-       data<float>(saved.mined_cos), need_dx ? matrix(by_rows) : cuda::Matrix{}, need_dw ? matrix(dw) : cuda::Matrix{},
-       workspace.data_ptr()});
-  check_launch(cuda::launch_backward(launches, in.shape, static_cast<cudaStream_t>(in.stream)));
+  cuda::backward_launches(in.call, in.shape, layout, needs,
+                          {data<int64_t>(tables.offsets), data<int32_t>(tables.tile_begin), data<float>(saved.grad_lse),
+                           data<float>(saved.grad_cos_t), data<float>(saved.lse), data<int64_t>(saved.mined_idx),
+                           data<float>(saved.mined_cos), need_dx ? matrix(by_rows) : cuda::Matrix{},
+                           need_dw ? matrix(dw) : cuda::Matrix{}, workspace.data_ptr()},
+                          in.launcher());
   if (need_dx && dx.stride(1) != 1) torch::stable::copy_(dx, by_rows);
   return {dx, dw};
 }
@@ -161,95 +154,27 @@ Tensor target_cos(const Tensor& x, const Tensor& w, const Tensor& labels, const 
                                                          {nullptr, data<float>(cos_t), nullptr, nullptr},
                                                          workspace.data_ptr(),
                                                          true});
-  check_launch(cuda::launch_target_cosines(params, in.shape, plan, static_cast<cudaStream_t>(in.stream)));
+  cuda::target_launches(params, in.shape, plan, in.launcher());
   return cos_t;
 }
 
-template <class Params>
-Tensor bytes_of(const Params& params) {
-  Tensor bytes = torch::stable::empty({static_cast<int64_t>(sizeof params)}, ScalarType::Byte);
-  std::memcpy(bytes.data_ptr(), &params, sizeof params);
-  return bytes;
-}
-
-// The bytes that cos_lse and margin_softmax would launch their kernels with on an H100, results and workspace at
-// address 0: what the NVRTC path is compared with. Tensors of any device; nothing is launched.
-cuda::ForwardParams parameters(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets,
-                               const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases,
-                               bool allow_tf32, const RuleArguments& a, const RowPlaces& places = {},
-                               bool mined_in_lse = true) {
-  std::vector<int64_t> begin(data<int64_t>(offsets), data<int64_t>(offsets) + offsets.size(0));
-  const int64_t baskets = offsets.size(0) - 1;
-  const RuleParams checked = check_rule(a.rule, a.k, a.skip, a.guard_kind, a.guard_value, begin.data(), baskets);
-  for (int64_t& offset : begin) offset *= a.subcenters;
-  cuda::ForwardCall call = describe_call(x, w, labels, guard, aliases, allow_tf32, baskets, checked, a, places);
-  call.mined_in_lse = mined_in_lse;
-  const cuda::ForwardShape shape = cuda::shape_of(call);
-  return cuda::pack_forward(call, shape, cuda::plan_forward(shape, begin.data(), cuda::machine_of(90, 132)), {});
-}
-
-Tensor forward_parameters(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets,
-                          const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
-                          int64_t rule, int64_t k, int64_t skip, int64_t guard_kind, double guard_value,
-                          int64_t ignore_index, bool allow_tf32, const std::optional<Tensor>& row_basket,
-                          const std::optional<Tensor>& row_alias, bool mined_in_lse, int64_t subcenters) {
-  return bytes_of(parameters(x, w, labels, offsets, guard, aliases, allow_tf32,
-                             {scale, rule, k, skip, guard_kind, guard_value, ignore_index, subcenters},
-                             {row_basket, row_alias, x.size(0)}, mined_in_lse));
-}
-
-Tensor margin_parameters(const Tensor& x, const Tensor& w, const Tensor& labels, const Tensor& offsets,
-                         const std::optional<Tensor>& guard, const std::optional<Tensor>& aliases, double scale,
-                         int64_t rule, int64_t k, int64_t skip, int64_t guard_kind, double guard_value,
-                         int64_t ignore_index, double m1, double m2, double m3, int64_t boundary, int64_t target_grad,
-                         bool allow_tf32, int64_t subcenters) {
-  const auto margin = rounded<float>(check_margin(m1, m2, m3, boundary, target_grad));
-  return bytes_of(
-      cuda::MarginParams{parameters(x, w, labels, offsets, guard, aliases, allow_tf32,
-                                    {scale, rule, k, skip, guard_kind, guard_value, ignore_index, subcenters}),
-                         margin,
-                         {}});
-}
-
-// The label that an earlier launch found out of range, and how many classes there were: [2] int64 on the CPU, the first
-// BadLabel::none where there was none. Waits for every device that an op has run on. Reading forgets it.
-Tensor take_bad_label() {
-  const cudaError_t error = cuda::wait_for_used_devices();
-  check(error == cudaSuccess, "a device failed: ", cuda::launch_error_text(error));
-  Tensor found = torch::stable::empty({2}, ScalarType::Long);
-  volatile cuda::BadLabel* pending = cuda::known_bad_label();
-  data<int64_t>(found)[0] = pending ? pending->label : cuda::BadLabel::none;
-  data<int64_t>(found)[1] = pending ? pending->classes : 0;
-  if (pending) pending->label = cuda::BadLabel::none;
-  return found;
+// See schemas.cpp.
+void check_labels() {
+  cuda::wait_for_used_devices();
+  raise_bad_label();
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_FRAGMENT(bbs_kernels, m) {
-  m.def("take_bad_label() -> Tensor");
-  m.def(
-      "forward_parameters(Tensor x, Tensor w, Tensor labels, Tensor offsets, Tensor? guard, Tensor? aliases, "
-      "float scale, int rule, int k, int skip, int guard_kind, float guard_value, int ignore_index, bool allow_tf32, "
-      "Tensor? row_basket=None, Tensor? row_alias=None, bool mined_in_lse=True, int subcenters=1) -> "
-      "Tensor");
-  m.def(
-      "margin_parameters(Tensor x, Tensor w, Tensor labels, Tensor offsets, Tensor? guard, Tensor? aliases, "
-      "float scale, int rule, int k, int skip, int guard_kind, float guard_value, int ignore_index, float m1, "
-      "float m2, float m3, int boundary, int target_grad, bool allow_tf32, int subcenters=1) -> Tensor");
+void add_cuda_bodies(torch::stable::detail::StableLibrary& library) {
+  library.impl("cos_lse", TORCH_BOX(&cos_lse));
+  library.impl("margin_softmax", TORCH_BOX(&margin_softmax));
+  library.impl("cos_lse_backward", TORCH_BOX(&cos_lse_backward));
+  library.impl("target_cos", TORCH_BOX(&target_cos));
 }
 
-STABLE_TORCH_LIBRARY_IMPL(bbs_kernels, CompositeExplicitAutograd, m) {
-  m.impl("take_bad_label", TORCH_BOX(&take_bad_label));
-  m.impl("forward_parameters", TORCH_BOX(&forward_parameters));
-  m.impl("margin_parameters", TORCH_BOX(&margin_parameters));
-}
-
-STABLE_TORCH_LIBRARY_IMPL(bbs_kernels, CUDA, m) {
-  m.impl("cos_lse", TORCH_BOX(&cos_lse));
-  m.impl("margin_softmax", TORCH_BOX(&margin_softmax));
-  m.impl("cos_lse_backward", TORCH_BOX(&cos_lse_backward));
-  m.impl("target_cos", TORCH_BOX(&target_cos));
+void add_label_report(torch::stable::detail::StableLibrary& library) {
+  library.impl("check_labels", TORCH_BOX(&check_labels));
 }
 
 }  // namespace bbs::ops

@@ -11,8 +11,8 @@
 #include <mutex>
 #include <vector>
 
-#include "../cuda/device.h"
 #include "../cuda/plan.h"
+#include "../cuda/runtime/device.h"
 #include "checks.h"
 
 namespace bbs::ops {
@@ -29,9 +29,9 @@ Tensor to_device(const std::vector<T>& values, ScalarType type, const torch::sta
   return torch::stable::to(host, std::nullopt, std::nullopt, device);
 }
 
-// `offsets` of centres. While `stream` is captured nothing can be copied.
-inline Tables tables_of(const std::vector<int64_t>& offsets, int32_t align, int32_t subcenters, int32_t device_index,
-                        void* stream) {
+// `offsets` of centres; the tables come to the device of `like`. While `stream` is captured nothing can be copied.
+inline Tables tables_of(const std::vector<int64_t>& offsets, int32_t align, int32_t subcenters, const Tensor& like,
+                        int32_t device_index, cuda::Stream stream) {
   static std::mutex mutex;
   static auto* const kept = new std::map<std::vector<int64_t>, Tables>;  // never emptied: graphs hold the addresses
   std::vector<int64_t> key = {device_index, align, subcenters};
@@ -44,7 +44,7 @@ inline Tables tables_of(const std::vector<int64_t>& offsets, int32_t align, int3
         "run one step before the capture");
   std::vector<int32_t> tile_begin(offsets.size());
   cuda::plan_tiles(offsets.data(), static_cast<int32_t>(offsets.size()) - 1, align, subcenters, tile_begin.data());
-  const torch::stable::Device device(torch::headeronly::DeviceType::CUDA, device_index);
+  const torch::stable::Device device = like.device();
   const Tables made = {to_device(offsets, ScalarType::Long, device), to_device(tile_begin, ScalarType::Int, device)};
   return kept->emplace(std::move(key), made).first->second;
 }

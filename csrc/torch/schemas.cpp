@@ -11,9 +11,10 @@
 // margin_softmax is cos_lse and, on its B rows, the loss under the combined margin family with its derivatives; codes
 // of boundary and target_grad: csrc/common/combined_margin.h. cos_lse_backward_sgd updates w and momentum instead of
 // returning dw. subcenters r: w is [C * r, D], the cosine of a class that of the nearest of its r adjacent rows;
-// mined_idx then holds those rows, not the classes. release_workspace gives the memory that the CPU ops keep from step
-// to step back and returns its bytes. basket_of and first_class look labels and baskets up in the offsets, on the
-// device of their first argument; their body is bbs_kernels/_offsets.py. An output that is not needed (need_dx,
+// mined_idx then holds those rows, not the classes. check_labels waits for every device that a CUDA op has run on and
+// raises the label out of range that a launch found, once. release_workspace gives the memory that the CPU ops keep
+// from step to step back and returns its bytes. basket_of and first_class look labels and baskets up in the offsets, on
+// the device of their first argument; their body is bbs_kernels/_offsets.py. An output that is not needed (need_dx,
 // need_dw) comes back with shape [0].
 #include <torch/csrc/stable/library.h>
 
@@ -51,6 +52,7 @@ STABLE_TORCH_LIBRARY(bbs_kernels, m) {
       "bool allow_tf32=False, int subcenters=1) -> Tensor");
   m.def("basket_of(Tensor labels, Tensor offsets) -> Tensor");
   m.def("first_class(Tensor basket, Tensor offsets) -> Tensor");
+  m.def("check_labels() -> ()");
   m.def("release_workspace() -> int");
   m.impl("release_workspace", TORCH_BOX(&bbs::ops::release_workspace));
 }

@@ -1,6 +1,0 @@
-// Forward kernels: bf16 rows and fp32 centres.
-#include "launch_types.inl"
-
-namespace bbs::cuda {
-template struct LaunchTypes<Bf16, 4>;
-}

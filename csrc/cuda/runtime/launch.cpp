@@ -1,0 +1,117 @@
+#include "launch.h"
+
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "../../common/check_values.h"
+#include "device.h"
+
+namespace bbs::cuda {
+namespace {
+
+// A kernel on a device, for as long as the process lives.
+struct Loaded {
+  KernelHandle handle = nullptr;
+  std::atomic<int> granted{0};  // bytes of dynamic shared memory that the driver was asked for
+};
+
+// Handles of one table: those of a test mean nothing to libcuda.
+struct Store {
+  std::mutex mutex;
+  std::map<const void*, Library> libraries;  // by image: loaded once, whatever the number of kernels and devices
+  std::unordered_map<uint64_t, Loaded> kernels;
+};
+
+Store& store() {
+  static std::mutex mutex;
+  static auto* const all = new std::map<const Driver*, Store>;
+  static thread_local const Driver* table = nullptr;
+  static thread_local Store* mine = nullptr;
+  const Driver* now = &driver();
+  if (table == now) return *mine;
+  const std::lock_guard<std::mutex> lock(mutex);
+  mine = &(*all)[now];
+  table = now;
+  return *mine;
+}
+
+std::atomic<ImageProvider*> images{nullptr};
+
+const void* image_of(const std::string& symbol, int device) {
+  const int arch = 10 * attribute_of(kComputeMajor, device) + attribute_of(kComputeMinor, device);
+  ImageProvider* const provider = images.load(std::memory_order_acquire);
+  check(provider != nullptr, "bbs_kernels: no CUDA kernels: `import bbs_kernels` says where they come from");
+  const void* image = nullptr;
+  char error[4096] = "";
+  check(provider(symbol.c_str(), arch, &image, error, sizeof error) == 0, error);
+  return image;
+}
+
+Loaded& load(const Kernel& kernel, uint64_t key, const Queue& queue) {
+  check(!is_capturing(queue.stream),
+        "a CUDA graph is being captured, and a kernel of this call has not run on the device: run one step before the "
+        "capture");
+  const std::string symbol = symbol_of(kernel);
+  const void* const image = image_of(symbol, queue.device);  // may compile, and needs Python: no lock is held
+  Store& kept = store();
+  const std::lock_guard<std::mutex> lock(kept.mutex);
+  if (const auto found = kept.kernels.find(key); found != kept.kernels.end()) return found->second;
+  const auto [library, added] = kept.libraries.try_emplace(image, nullptr);
+  if (added) {
+    const Status status = driver().cuLibraryLoadData(&library->second, image, nullptr, nullptr, 0, nullptr, nullptr, 0);
+    if (status != kSuccess) kept.libraries.erase(library);
+    check_driver(status, "the driver refuses the image of ", symbol.c_str());
+  }
+  KernelHandle handle = nullptr;
+  check_driver(driver().cuLibraryGetKernel(&handle, library->second, symbol.c_str()), "the image does not hold ",
+               symbol.c_str());
+  Loaded& made = kept.kernels[key];
+  made.handle = handle;
+  return made;
+}
+
+Loaded& find(const Kernel& kernel, const Queue& queue) {
+  const uint64_t key = static_cast<uint64_t>(queue.device) << 32 | id_of(kernel);
+  Store& kept = store();
+  {
+    const std::lock_guard<std::mutex> lock(kept.mutex);
+    const auto found = kept.kernels.find(key);
+    if (found != kept.kernels.end()) return found->second;
+  }
+  return load(kernel, key, queue);
+}
+
+}  // namespace
+
+void use_images(ImageProvider* provider) { images.store(provider, std::memory_order_release); }
+
+void launch(const Kernel& kernel, const Grid& grid, int threads, int shared_bytes, const void* params,
+            const Queue& queue) {
+  constexpr int kUnasked = 48 * 1024;  // dynamic shared memory that every kernel gets
+  Loaded& found = find(kernel, queue);
+  if (shared_bytes > kUnasked && shared_bytes > found.granted.load(std::memory_order_relaxed)) {
+    DeviceHandle device = 0;
+    check_driver(driver().cuDeviceGet(&device, queue.device), "a CUDA device cannot be had");
+    check_driver(driver().cuKernelSetAttribute(kMaxDynamicShared, shared_bytes, found.handle, device),
+                 "shared memory cannot be had for ", symbol_of(kernel).c_str());
+    found.granted.store(shared_bytes, std::memory_order_relaxed);
+  }
+  const LaunchConfig config = {static_cast<unsigned>(grid.x),
+                               static_cast<unsigned>(grid.y),
+                               static_cast<unsigned>(grid.z),
+                               static_cast<unsigned>(threads),
+                               1,
+                               1,
+                               static_cast<unsigned>(shared_bytes),
+                               queue.stream,
+                               nullptr,
+                               0};
+  void* parameters[] = {const_cast<void*>(params)};
+  const Status status = driver().cuLaunchKernelEx(&config, found.handle, parameters, nullptr);
+  if (status != kSuccess) check_driver(status, "the driver does not launch ", symbol_of(kernel).c_str());
+}
+
+}  // namespace bbs::cuda
