@@ -100,12 +100,12 @@ void backward_launches(const ForwardCall& c, const ForwardShape& s, const Backwa
   rows.row = forward.row;
   rows.rows = place_rows(l, needs, memory);
   add(KernelName::prepare_rows, {l.forward.prepare_blocks}, kPrepareThreads, 0, forward);
-  add(KernelName::order_rows, {l.forward.order_blocks}, kPrepareThreads, 0, forward);
+  order_launches(forward, s, l.forward, launch);
   add(KernelName::row_scale, {1}, kRowScaleThreads, 0, rows);
   add(KernelName::backward_pairs, {l.dense.padded_rows}, kPairsThreads, 0, rows);
   if (needs.dw) {
     for (int32_t n = 0; n < l.sort.passes; ++n) {
-      const SortPass pass = sort_pass(l.sort, n, rows.rows, base + l.sort_at);
+      const SortPass pass = sort_pass(l.sort, n, rows.rows.pairs, nullptr, l.pair_count, base + l.sort_at);
       add(KernelName::count_digits, {l.sort.blocks}, kSortThreads, 0, pass);
       add(KernelName::scan_digits, {l.sort.digits}, kSortThreads, 0, pass);
       add(KernelName::scatter_digits, {l.sort.blocks}, kSortThreads, 0, pass);

@@ -136,11 +136,29 @@ void target_launches(const ForwardParams& p, const ForwardShape& s, const Forwar
   launch(kernel_of(KernelName::prepare_rows, s), Grid{plan.prepare_blocks}, kPrepareThreads, 0, p);
 }
 
+// Rows in the order of (basket, row), into p.row.order.
+template <class Launch>
+void order_launches(const ForwardParams& p, const ForwardShape& s, const ForwardPlan& plan, Launch&& launch) {
+  const SortPlan& sort = plan.order_sort;
+  if (sort.passes == 0) {
+    launch(kernel_of(KernelName::order_rows, s), Grid{plan.order_blocks}, kPrepareThreads, 0, p);
+    return;
+  }
+  char* workspace = reinterpret_cast<char*>(p.row.inverse_norm) - plan.at.inverse_norm + plan.at.order_sort;
+  for (int32_t n = 0; n < sort.passes; ++n) {
+    SortPass pass = sort_pass(sort, n, nullptr, p.row.basket, s.rows, workspace);
+    if (n + 1 == sort.passes) pass.indices_out = p.row.order;
+    launch(kernel_of(KernelName::count_digits, s), Grid{sort.blocks}, kSortThreads, 0, pass);
+    launch(kernel_of(KernelName::scan_digits, s), Grid{sort.digits}, kSortThreads, 0, pass);
+    launch(kernel_of(KernelName::scatter_digits, s), Grid{sort.blocks}, kSortThreads, 0, pass);
+  }
+}
+
 // What comes before the merge.
 template <class Launch>
 void sweep_launches(const ForwardParams& p, const ForwardShape& s, const ForwardPlan& plan, Launch&& launch) {
   target_launches(p, s, plan, launch);
-  launch(kernel_of(KernelName::order_rows, s), Grid{plan.order_blocks}, kPrepareThreads, 0, p);
+  order_launches(p, s, plan, launch);
   launch(kernel_of(KernelName::cos_lse_sweep, s, plan.resident), Grid{plan.row_blocks, plan.splits}, plan.threads,
          plan.shared_bytes, p);
 }

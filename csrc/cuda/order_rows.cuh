@@ -1,5 +1,5 @@
 // Before the sweep: the rows in the order of their baskets, so that a block meets few baskets and, under `own`, few
-// tiles.
+// tiles. For batches of a few thousand rows; the plan sorts larger ones (sort_pairs.cuh), as this takes B^2 steps.
 #pragma once
 
 #include "params.h"

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../common/rule.h"
+#include "sort_plan.h"
 #include "sweep_shared.h"
 
 namespace bbs::cuda {
@@ -15,7 +16,8 @@ struct Machine {
   int32_t multiprocessors;
   int32_t shared_per_block;  // bytes, the opt-in limit
   int32_t shared_per_multiprocessor;
-  int32_t streaming = 0;  // 1: never keep x in shared memory, for tests and reports
+  int32_t streaming = 0;   // 1: never keep x in shared memory, for tests and reports
+  int32_t sorts_rows = 0;  // 1: order rows as a large batch's, for tests
 };
 
 // `arch` as in sm_80. A later one gets the smallest limits.
@@ -38,7 +40,7 @@ struct ForwardShape {
 
 // Bytes from the start of the workspace.
 struct ForwardWorkspace {
-  int64_t inverse_norm, cos_target, guard, basket, order, target, pairs, lists, mates, pending, total;
+  int64_t inverse_norm, cos_target, guard, basket, order, target, order_sort, pairs, lists, mates, pending, total;
 };
 
 struct ForwardPlan {
@@ -50,6 +52,7 @@ struct ForwardPlan {
   int32_t threads;
   int32_t shared_bytes;
   int32_t prepare_blocks, order_blocks, merge_blocks;
+  SortPlan order_sort;  // no passes: rows are few, and each counts those before it
   ForwardWorkspace at;
 };
 
@@ -116,6 +119,11 @@ inline ForwardPlan plan_forward(const ForwardShape& s, const int64_t* offsets, c
   plan.at.basket = take(rows * 4);
   plan.at.order = take(rows * 4);
   plan.at.target = take(several ? rows * 4 : 0);
+  // Counting is one launch, but takes the square of the rows: a sort's three launches or six cost less from here on.
+  constexpr int32_t kCountedRows = 8192;
+  const bool sorts = machine.sorts_rows || s.rows > kCountedRows;
+  if (sorts) plan.order_sort = plan_sort(s.rows, int64_t{s.baskets} + 1);  // and the second code of NoBasket
+  plan.at.order_sort = take(sorts ? plan.order_sort.workspace : 0);
   plan.at.pairs = take(rows * plan.splits * int64_t{sizeof(LsePair)});
   const int64_t slots = plan.list_length ? int64_t{plan.splits} + s.baskets - 1 : 0;
   plan.at.lists = take(slots * rows * plan.list_length * int64_t{sizeof(TopkKey)});

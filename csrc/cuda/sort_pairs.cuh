@@ -10,7 +10,7 @@ namespace bbs::cuda {
 constexpr int kSortWarps = kSortThreads / 32;
 constexpr int kWarpItems = kSortTile / kSortWarps;
 
-// kNoPair has every bit set: it comes last whatever bits are looked at.
+// kNoPair has every bit set: it comes last whatever bits are looked at. The two codes of NoBasket are the last two.
 __device__ __forceinline__ int32_t sort_key(const SortPass& s, int64_t i) {
   return s.pairs ? s.pairs[i].label : s.keys[i];
 }
@@ -106,7 +106,7 @@ BBS_KERNEL void scatter_digits(const SortPass& s) {
     if (i >= s.count) continue;
     const int32_t to = start[warp][digit_of(s, keys[n])] + ranks[n];
     s.keys_out[to] = keys[n];
-    s.indices_out[to] = s.pairs ? static_cast<int32_t>(i) : s.indices[i];
+    s.indices_out[to] = s.indices ? s.indices[i] : static_cast<int32_t>(i);
   }
 }
 

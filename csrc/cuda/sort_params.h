@@ -12,11 +12,11 @@ constexpr int kMaxDigitBits = 8;  // one thread per digit
 constexpr int kMaxDigits = 1 << kMaxDigitBits;
 static_assert(kMaxDigits <= kSortThreads, "scatter_digits gives each digit a thread");
 
-// One pass. Its input is `pairs` in the first, else keys and indices.
+// One pass.
 struct SortPass {
-  const SparsePair* pairs;
-  const int32_t* keys;
-  const int32_t* indices;
+  const SparsePair* pairs;  // whose labels are the keys, or null
+  const int32_t* keys;      // where there are no pairs
+  const int32_t* indices;   // what the keys belong to; null: their own places
   int32_t* keys_out;
   int32_t* indices_out;
   int32_t* counts;  // [digits][blocks], then their exclusive sums along the blocks

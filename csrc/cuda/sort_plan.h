@@ -1,10 +1,11 @@
-// The launches that sort the sparse pairs by (class, position), as a pure function of their number and of C.
-// Least significant digit first; every pass is stable, so pairs written in the order of positions keep it in a class.
+// The launches of a stable sort, as a pure function of how many there are and of the largest key: the sparse pairs by
+// (class, position), or the rows of a large batch by (basket, row). Least significant digit first; every pass is
+// stable, so what is written in some order keeps it within a key.
 //
 // In one pass, in this order:   count_digits   grid plan.blocks
 //                               scan_digits    grid plan.digits
 //                               scatter_digits grid plan.blocks
-// and once, after the last:     gather_pairs   grid plan.gather_blocks
+// and of pairs once, after the last: gather_pairs grid plan.gather_blocks
 #pragma once
 
 #include "sort_params.h"
@@ -21,7 +22,7 @@ struct SortPlan {
   int64_t workspace;                            // bytes
 };
 
-// `pairs` below 2^31, `classes` below 2^31.
+// `pairs` below 2^31, `classes` below 2^31: keys 0 ... classes - 1, and any that have all bits set.
 inline SortPlan plan_sort(int64_t pairs, int64_t classes) {
   SortPlan plan{};
   int32_t bits = 1;
@@ -45,18 +46,20 @@ inline SortPlan plan_sort(int64_t pairs, int64_t classes) {
   return plan;
 }
 
-inline SortPass sort_pass(const SortPlan& plan, int32_t pass, const BackwardRows& rows, void* workspace) {
+// Pass 0 reads the labels of `pairs`, or `keys` where there are none.
+inline SortPass sort_pass(const SortPlan& plan, int32_t pass, const SparsePair* pairs, const int32_t* keys,
+                          int64_t count, void* workspace) {
   const auto at = [&](int64_t bytes) { return reinterpret_cast<int32_t*>(static_cast<char*>(workspace) + bytes); };
   const int32_t out = pass % 2, in = 1 - out;
   SortPass s{};
-  s.pairs = pass == 0 ? rows.pairs : nullptr;
-  s.keys = at(plan.keys[in]);
-  s.indices = at(plan.indices[in]);
+  s.pairs = pass == 0 ? pairs : nullptr;
+  s.keys = pass == 0 ? keys : at(plan.keys[in]);
+  s.indices = pass == 0 ? nullptr : at(plan.indices[in]);
   s.keys_out = at(plan.keys[out]);
   s.indices_out = at(plan.indices[out]);
   s.counts = at(plan.counts);
   s.totals = at(plan.totals);
-  s.count = static_cast<int32_t>(rows.pair_count);
+  s.count = static_cast<int32_t>(count);
   s.blocks = plan.blocks;
   s.shift = pass * plan.digit_bits;
   s.digit_bits = plan.digit_bits;

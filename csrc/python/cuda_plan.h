@@ -126,6 +126,7 @@ inline py::dict plan_forward(const py::dict& call, const std::vector<int64_t>& o
   d["several"] = made.shape.subcenters > 1;
   d["tiles"] = p.tiles;
   d["splits"] = p.splits;
+  d["sort_passes"] = p.order_sort.passes;
   d["list_length"] = p.list_length;
   d["workspace"] = p.at.total;
   d["tile_begin"] = tile_begin;

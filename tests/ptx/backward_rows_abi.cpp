@@ -34,8 +34,8 @@ void bbs_plan_sort(int64_t pairs, int64_t classes, int64_t* out) {
 
 int64_t bbs_pack_sort_pass(int64_t count, int64_t classes, int64_t pass, int64_t pairs, int64_t workspace,
                            unsigned char* out) {
-  const SortPass s = sort_pass(plan_sort(count, classes), static_cast<int32_t>(pass), rows_of(count, pairs, 0),
-                               pointer<void>(workspace));
+  const SortPass s = sort_pass(plan_sort(count, classes), static_cast<int32_t>(pass), pointer<SparsePair>(pairs),
+                               nullptr, count, pointer<void>(workspace));
   std::memcpy(out, &s, sizeof(s));
   return sizeof(s);
 }

@@ -93,6 +93,7 @@ class EmulatedDriver:
         self.arch, self.devices, self.memory, self.machine = arch, devices, memory, machine
         self.image_of: Callable[[str, int], bytes] = lambda symbol, arch: b""
         self.before_launch: Callable[[], None] = lambda: None
+        self.in_a_step: Callable[[], bool] = lambda: False
         self.mutated: dict[str, str] = {}  # symbol: PTX in place of the image's
         self.seed, self.checks = 0, None
         self.streams = {device: 0x5000 + device for device in range(devices)}  # torch's current ones
@@ -138,6 +139,7 @@ class EmulatedDriver:
 
     def cuCtxSynchronize(self) -> None:
         self._current()
+        assert not self.in_a_step(), "a step waited for the device"
 
     @staticmethod
     def _context_of(device: int) -> int:
