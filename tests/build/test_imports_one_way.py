@@ -23,6 +23,14 @@ CPP_LAYERS = {  # folder of csrc: folders of csrc that it may include
     "torch": {"common", "cpu", "cuda", "torch"},
     "python": {"common", "cpu", "cuda", "python"},
 }
+HOST_HEADERS = (
+    "plan.h",
+    "sort_plan.h",
+    "backward_plan.h",
+    "forward_call.h",
+    "backward_call.h",
+    "check_call.h",
+)
 CPP_OUTSIDE = {  # first part of an angle-bracket include with a slash: the folders that may use it
     "torch": {"torch"},
     "ATen": set(),  # not in the stable ABI
@@ -105,6 +113,28 @@ def test_cpp_includes_point_one_way(layer):
             if layer == "torch" and name.startswith("torch/") and not stable_header(name):
                 wrong.append(f"{path.relative_to(ROOT)} includes <{name}>, outside torch's stable ABI")
     assert not wrong, "\n".join(wrong)
+
+
+HOST_ONLY = ("plan", "runtime")  # folders of csrc/cuda that no kernel may see
+
+
+def test_kernels_do_not_see_the_host():
+    """A kernel file compiles alone, also with NVRTC: neither launch plans nor the driver are in its sight."""
+    wrong = [
+        f"{path.name} includes {name}"
+        for path in sorted((ROOT / "csrc" / "cuda").rglob("*.cuh"))
+        for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', path.read_text(encoding="utf-8"), re.MULTILINE)
+        if Path(name).name in HOST_HEADERS or (path.parent / name).resolve().parent.name in HOST_ONLY
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_plans_do_not_see_the_driver():
+    folder = ROOT / "csrc" / "cuda"
+    plans = [*(folder / "plan").glob("*.h"), *(folder / name for name in HOST_HEADERS)]
+    assert all(path.exists() for path in plans)
+    wrong = [path.name for path in plans if "runtime/" in path.read_text(encoding="utf-8")]
+    assert not wrong, f"launch plans are pure: {wrong}"
 
 
 def stable_header(name):
