@@ -11,6 +11,9 @@ namespace ours = bbs::cuda;
 // --- values
 constexpr bool same(long long mine, long long theirs) { return mine == theirs; }
 static_assert(same(ours::kSuccess, CUDA_SUCCESS));
+static_assert(same(ours::kInvalidImage, CUDA_ERROR_INVALID_IMAGE));
+static_assert(same(ours::kNoBinaryForGpu, CUDA_ERROR_NO_BINARY_FOR_GPU));
+static_assert(same(ours::kUnsupportedPtx, CUDA_ERROR_UNSUPPORTED_PTX_VERSION));
 static_assert(same(ours::kCaptureImplicit, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT));
 static_assert(same(ours::kMultiprocessorCount, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT));
 static_assert(same(ours::kComputeMajor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR));
