@@ -17,8 +17,8 @@ from bbs_kernels.ops import images
 ROOT = Path(__file__).resolve().parents[2]
 COMPILER = os.environ.get("CXX", "c++")
 
-# Prints a line of JSON for each call of `settings`: the message, or null where all was launched. The emulated GPU gives the tensors and the
-# streams; its driver is taken away, so that the library loads libcuda.
+# Prints a line of JSON for each call of `settings`: the message, or null where all was launched. The emulated GPU gives
+# the tensors and the streams; its driver is taken away, so that the library loads libcuda.
 PROGRAM = """
 import ctypes, json, os, sys
 sys.path.insert(0, sys.argv[1])
@@ -65,7 +65,7 @@ def messages(libraries: Path, *settings: dict[str, str]) -> list[str | None]:
 
 
 def fake_driver(folder: Path, *flags: str) -> Path:
-    source = Path(__file__).with_name("fake_cuda.cpp")
+    source = ROOT / "tests" / "cpp" / "fake_cuda.cpp"
     subprocess.run([COMPILER, "-shared", "-fPIC", *flags, source, "-o", folder / "libcuda.so.1"], check=True)
     return folder
 

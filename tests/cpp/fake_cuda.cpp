@@ -1,5 +1,5 @@
 // A libcuda.so.1 that does nothing: what a driver answers comes from the environment. Compiled by
-// test_driver_failures.py; NO_LIBRARIES: as before CUDA 12.0.
+// tests/emulated/test_driver_failures.py; NO_LIBRARIES: as before CUDA 12.0.
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
