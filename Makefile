@@ -24,11 +24,11 @@ CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-ptx test-ptxvm test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda-report gpu-report
+.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-ptx test-emulated test-emulated-all test-ptxvm test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda-report gpu-report
 .PHONY: lint format docs docs-serve dist clean FORCE
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(STAMPS)/demo ## set up, then compare the rules on overlapping datasets (DEMO="--quick" for the short form)
 	$(BIN)/bbs demo $(DEMO)
@@ -61,6 +61,12 @@ test-ptx: $(STAMPS)/test $(STAMPS)/cuda ## the CUDA kernels in the PTX machine, 
 	@mkdir -p $(dir $(PTX_JUNIT))
 	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tests/ptx tests/nvrtc -m ptx -n $(WORKERS) \
 	  --junitxml=$(PTX_JUNIT) $(PYTEST)
+
+test-emulated: $(STAMPS)/test $(STAMPS)/cuda ## whole calls of the CUDA ops on an emulated GPU, against the reference; no GPU
+	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tests/emulated -m "not exhaustive" -n $(WORKERS) $(PYTEST)
+
+test-emulated-all: $(STAMPS)/test $(STAMPS)/cuda ## the same, and that mutations of the host code are noticed
+	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tests/emulated -m "" -n $(WORKERS) $(PYTEST)
 
 test-ptxvm: $(STAMPS)/test $(STAMPS)/cuda ## the PTX machine itself: instructions, kernels, and that every checker fires
 	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tools/ptxvm/tests -n $(WORKERS) -q $(PYTEST)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ._layout import gradient_like, row_gradient, sampled_gradient
 from ._load import OPS
+from .ops.placement import on_device
 
 _LANES = 16  # rows are packed by 16; the stash holds whole packs
 
@@ -31,7 +32,7 @@ def _fake_forward(x, w, labels, offsets, k, class_index, stash_bytes, subcenters
     centres = w.shape[0] if class_index is None else class_index.shape[0] * subcenters
     dtype = _result_dtype(x)
     packed = (rows + _LANES - 1) // _LANES * _LANES
-    stash = torch.sym_min(stash_bytes // dtype.itemsize, centres * packed) if x.device.type == "cpu" else 0
+    stash = torch.sym_min(stash_bytes // dtype.itemsize, centres * packed) if not on_device(x) else 0
     return (
         x.new_empty((rows,), dtype=dtype),
         x.new_empty((rows,), dtype=dtype),

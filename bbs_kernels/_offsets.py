@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from . import _load as _load  # defines the ops
+from .ops.placement import on_device
 
 
 @cache
@@ -20,18 +21,18 @@ def _on_device(offsets: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(offsets, dtype=torch.int64, device=device)
 
 
-def on_device(offsets: Tensor, device: torch.device) -> Tensor:
-    """`offsets` [K + 1] on `device`, the same tensor for the same values: read it, never write to it."""
-    return offsets if device.type == "cpu" else _on_device(tuple(offsets.tolist()), device)
+def offsets_beside(t: Tensor, offsets: Tensor) -> Tensor:
+    """Return `offsets` [K + 1] where `t` is, the same tensor for the same values: read it, never write to it."""
+    return _on_device(tuple(offsets.tolist()), t.device) if on_device(t) else offsets
 
 
 def _basket_of(labels: Tensor, offsets: Tensor) -> Tensor:
-    edges = on_device(offsets, labels.device)
+    edges = offsets_beside(labels, offsets)
     return torch.bucketize(labels, edges[1:-1].contiguous(), right=True)
 
 
 def _first_class(basket: Tensor, offsets: Tensor) -> Tensor:
-    return on_device(offsets, basket.device)[basket]
+    return offsets_beside(basket, offsets)[basket]
 
 
 for _name, _body in (("basket_of", _basket_of), ("first_class", _first_class)):

@@ -27,6 +27,7 @@ from .operands import (
     check_scale,
     check_subcenters,
 )
+from .ops.placement import on_device
 from .rules import (
     GUARD_NONE,
     GUARD_RELATIVE,
@@ -240,7 +241,7 @@ def prepare(
             guard = row_guard
     return CoreCall(
         x, labels, offsets, guard, aliases, float(scale), _op_arguments(mining, guard, row_basket), ignore_index,
-        class_index, stash_bytes if torch.is_grad_enabled() and x.device.type == "cpu" else 0, _allow_tf32(x),
+        class_index, stash_bytes if torch.is_grad_enabled() and not on_device(x) else 0, _allow_tf32(x),
         row_basket, row_alias, mined_in_lse, workspace_bytes, subcenters,
     )  # fmt: skip
 
@@ -354,7 +355,7 @@ def _ema_rows(
 
 def _allow_tf32(x: Tensor) -> bool:
     """Whether fp32 products may be tf32, as torch's own matmul decides it; they may only on CUDA."""
-    return x.is_cuda and x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+    return on_device(x) and x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
 
 
 def autocast(x: Tensor, name: str = "x") -> Tensor:

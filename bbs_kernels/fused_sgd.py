@@ -12,6 +12,7 @@ from . import functional
 from ._load import OPS
 from .margins import FamilyArguments
 from .operands import CORE_NAMES, OperandNames
+from .ops.placement import on_device
 
 
 class SgdSettings(NamedTuple):
@@ -54,7 +55,7 @@ def margin_softmax_with_sgd(
 def _prepare(
     x: Tensor, w: Tensor, *args: Any, names: OperandNames = CORE_NAMES, **kwargs: Any
 ) -> functional.CoreCall:
-    if w.device.type != "cpu":
+    if on_device(w):
         raise ValueError(
             f"FusedSGD came with {names.w} on {w.device}, allowed is the CPU: use torch.optim.SGD there"
         )

@@ -9,13 +9,11 @@ from torch import Tensor
 
 from . import functional
 from .mapped_pairs import MinedPairs
+from .ops.placement import on_device
 from .rules import GUARD_ABSOLUTE, GUARD_RELATIVE, GUARD_ROWS, RULE_ALL, RULE_BELOW
 
 BLOCK = 1 << 19  # cosines of a block: 2 MiB in fp32, and about eight such tensors at a time
 LEAST_CLASSES = 64  # of a block: a product with fewer columns is slow
-SORTED_OUT = (
-    "cpu",
-)  # devices on which rows are sorted out by basket, and mined pairs gathered, by their values
 
 
 class Blocks:
@@ -31,7 +29,7 @@ class Blocks:
     ) -> None:
         self.function, self.cos_t, self.broken = function, cos_t, broken
         self.scale, self.rule, self.aliases = call.scale, call.rule, call.aliases
-        self.by_basket = call.rule.rule not in (RULE_ALL, RULE_BELOW) and mined.device.type in SORTED_OUT
+        self.by_basket = call.rule.rule not in (RULE_ALL, RULE_BELOW) and not on_device(mined)
         self.class_index, self.offsets = call.class_index, call.offsets
         valid = call.labels != call.ignore_index
         self.row_basket = torch.where(valid, functional.basket_of(call.labels, call.offsets), -1)
@@ -39,7 +37,7 @@ class Blocks:
         self.target = self._positions(label)
         self.mined = self._positions(mined.flatten(1))
         self.pairs = None
-        if mined.device.type in SORTED_OUT and self.mined.shape[1] > 0:
+        if not on_device(mined) and self.mined.shape[1] > 0:
             self.pairs = MinedPairs(self.mined, function, self.scale)
         self.guard = self._guards(call)
         self.row_alias = None
@@ -97,7 +95,7 @@ class Blocks:
     def set_broken(self, gradient: Tensor, rows: slice | Tensor, first: int, last: int) -> Tensor:
         """`gradient` with NaN where a broken row touches a class: in its own basket, or in any that its rule reads."""
         broken, basket = self.broken[rows, None], self.row_basket[rows, None]
-        if broken.device.type in SORTED_OUT and not broken.any():
+        if not on_device(broken) and not broken.any():
             return gradient
         touched = functional.basket_of(self._classes(first, last), self.offsets) == basket
         if self.rule.rule in (RULE_ALL, RULE_BELOW) or (self.rule.k > 0 and not self.by_basket):

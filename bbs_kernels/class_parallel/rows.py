@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..ops.placement import on_device
 from .ranks import Ranks, RowCounts
 from .shard import ClassShard
 
@@ -49,7 +50,7 @@ def gather_batch(
     every = ranks.gather_rows(labels, counts.counts)
     valid = every != ignore_index
     batch = Batch(counts.counts, counts.wanted, every, torch.where(valid, shard.basket_of(every), -1), valid)
-    if every.device.type == "cpu":
+    if not on_device(every):
         _check_labels(batch, shard.num_classes, ignore_index)
     return batch
 

@@ -2,4 +2,5 @@
 
 images     the file or the compilation that holds a kernel; what the op library calls
 nvrtc      one kernel compiled at first use, and its cache on disk
+placement  whether the ops of a tensor run on a device
 """

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bbs_kernels import functional as core
+from bbs_kernels.ops.placement import on_device
 from bbs_kernels.scalars import is_integer
 
 
@@ -107,7 +108,7 @@ class Baskets:
         """
         basket = self._basket_of_rows(labels, basket)
         classes = self.global_or_none(labels, basket, ignore_index=ignore_index)
-        if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        if not on_device(labels) and not torch.compiler.is_compiling():
             self._refuse_wrong(labels, basket, classes, ignore_index)
         return classes
 

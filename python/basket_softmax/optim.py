@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bbs_kernels import functional as core
 from bbs_kernels.fused_sgd import SgdSettings, cos_lse_with_sgd, margin_softmax_with_sgd
+from bbs_kernels.ops.placement import on_device
 
 from .losses import BasketSoftmaxLoss
 
@@ -173,7 +174,7 @@ class FusedSGD(torch.optim.Optimizer):
                 "FusedSGD cannot be traced by torch.compile: compile the backbone, not the head"
             )
         device_type = x.device.type
-        if device_type != "cpu":
+        if on_device(x):
             raise RuntimeError(f"FusedSGD works on the CPU in this version, the embeddings are on {x.device}")
         if torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.float16:
             raise RuntimeError(

@@ -6,7 +6,7 @@ import torch
 
 from basket_softmax import Baskets
 from bbs_kernels import functional
-from bbs_kernels._offsets import on_device
+from bbs_kernels._offsets import offsets_beside
 
 OFFSETS = torch.tensor([0, 3, 3, 8])
 META = torch.device("meta")
@@ -18,17 +18,19 @@ def test_values() -> None:
 
 
 def test_a_device_gets_a_table_once() -> None:
-    table = on_device(OFFSETS, META)
-    assert on_device(OFFSETS.clone(), META) is table
-    assert on_device(torch.tensor([0, 3, 3, 9]), META) is not table
-    assert on_device(OFFSETS, torch.device("cpu")) is OFFSETS
+    labels = torch.empty(0, dtype=torch.int64, device=META)
+    table = offsets_beside(labels, OFFSETS)
+    assert offsets_beside(labels, OFFSETS.clone()) is table
+    assert offsets_beside(labels, torch.tensor([0, 3, 3, 9])) is not table
+    assert offsets_beside(OFFSETS, OFFSETS) is OFFSETS
 
 
 def test_a_table_changed_in_place_is_another_table() -> None:
     offsets = OFFSETS.clone()
-    before = on_device(offsets, META)
+    labels = torch.empty(0, dtype=torch.int64, device=META)
+    before = offsets_beside(labels, offsets)
     offsets[1] = 2
-    assert on_device(offsets, META) is not before
+    assert offsets_beside(labels, offsets) is not before
     assert functional.basket_of(torch.tensor([2]), offsets).tolist() == [1]
 
 

@@ -9,6 +9,7 @@ import torch
 
 import basket_softmax as bs
 from bbs_kernels import mapped_blocks, mapped_lse, mapped_pairs, reference
+from bbs_kernels.ops import placement
 from losses.planted import F32_MAX, eager, exact, planted
 from support.tolerances import PRECISION, assert_gradient, assert_losses
 
@@ -49,7 +50,7 @@ def head_and_batch(mining, margin, dtype, **options):
 def test_against_the_reference_in_fp64(mining, margin: str, way: str, small_blocks, monkeypatch) -> None:
     """Both ways on this CPU: rows sorted out by basket with mined pairs gathered, and everything by masks."""
     if way != "cpu":
-        monkeypatch.setattr(mapped_blocks, "SORTED_OUT", ())
+        monkeypatch.setattr(placement, "EMULATED", True)
     aliases = torch.full((97,), -1)
     aliases[[0, 40, 41, 60]] = 7
     head, batch = head_and_batch(mining, margin, torch.float64, aliases=aliases)
@@ -269,7 +270,7 @@ class OneRowTimes:
 def test_a_map_that_breaks_a_row_is_not_loss_zero(value: float, mining, way: str, monkeypatch) -> None:
     """NaN is not > 0, and so was once "no negatives": loss 0.0. The other rows keep their losses."""
     if way != "cpu":
-        monkeypatch.setattr(mapped_blocks, "SORTED_OUT", ())
+        monkeypatch.setattr(placement, "EMULATED", True)
     head, batch = planted(mining, torch.float64, margin=OneRowTimes(value), reduction="none")
     assert batch.labels[3] >= 0
     rows = head(*batch)

@@ -47,11 +47,11 @@ const Driver& driver() {
 
 void use_driver(const Driver* table) { in_use.store(table, std::memory_order_release); }
 
-void check_driver(Status status, const char* what, const char* object) {
+void check_driver(Status status, const char* what, const char* object, const char* advice) {
   if (status == kSuccess) return;
   const char* text = nullptr;
   driver().cuGetErrorString(status, &text);
-  check(false, "bbs_kernels: ", what, object, ": ", text ? text : "unknown CUDA error", " (", status, ")");
+  check(false, "bbs_kernels: ", what, object, ": ", text ? text : "unknown CUDA error", " (", status, ")", advice);
 }
 
 }  // namespace bbs::cuda

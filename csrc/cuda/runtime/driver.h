@@ -39,7 +39,7 @@ const Driver& driver();
 void use_driver(const Driver* table);
 
 // Throws std::runtime_error with the driver's own words unless `status` is success. `what`: "X failed", with its
-// object.
-void check_driver(Status status, const char* what, const char* object = "");
+// object; `advice`: ": what to do".
+void check_driver(Status status, const char* what, const char* object = "", const char* advice = "");
 
 }  // namespace bbs::cuda

@@ -15,6 +15,9 @@ using Library = void*;       // CUlibrary
 using KernelHandle = void*;  // CUkernel, which a launch takes in place of a CUfunction
 
 constexpr Status kSuccess = 0;
+constexpr Status kInvalidImage = 200;     // CUDA_ERROR_INVALID_IMAGE
+constexpr Status kNoBinaryForGpu = 209;   // CUDA_ERROR_NO_BINARY_FOR_GPU
+constexpr Status kUnsupportedPtx = 222;   // CUDA_ERROR_UNSUPPORTED_PTX_VERSION
 constexpr Status kCaptureImplicit = 906;  // CUDA_ERROR_STREAM_CAPTURE_IMPLICIT
 
 // CUdevice_attribute.

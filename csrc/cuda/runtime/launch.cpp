@@ -3,6 +3,7 @@
 #include <atomic>
 #include <map>
 #include <mutex>
+#include <sstream>
 #include <string>
 #include <unordered_map>
 
@@ -40,14 +41,31 @@ Store& store() {
 
 std::atomic<ImageProvider*> images{nullptr};
 
+int arch_of(int device) { return 10 * attribute_of(kComputeMajor, device) + attribute_of(kComputeMinor, device); }
+
 const void* image_of(const std::string& symbol, int device) {
-  const int arch = 10 * attribute_of(kComputeMajor, device) + attribute_of(kComputeMinor, device);
+  const int arch = arch_of(device);
   ImageProvider* const provider = images.load(std::memory_order_acquire);
   check(provider != nullptr, "bbs_kernels: no CUDA kernels: `import bbs_kernels` says where they come from");
   const void* image = nullptr;
   char error[4096] = "";
   check(provider(symbol.c_str(), arch, &image, error, sizeof error) == 0, error);
   return image;
+}
+
+// The usual reasons: a driver older than the compiler of the image, and an image for other devices.
+void refuse_image(Status status, const std::string& symbol, int device) {
+  int version = 0;
+  driver().cuDriverGetVersion(&version);  // 1000 * major + 10 * minor; 0 where even that fails
+  std::ostringstream what;
+  what << "NVIDIA's driver (of CUDA " << version / 1000 << "." << version % 1000 / 10 << ") refuses the image of "
+       << symbol << " for sm_" << arch_of(device);
+  const bool of_image = status == kInvalidImage || status == kNoBinaryForGpu || status == kUnsupportedPtx;
+  check_driver(status, what.str().c_str(), "",
+               of_image
+                   ? ": update the driver, or build bbs-kernels on this machine; `python -m bbs_kernels.info` says "
+                     "what this build has"
+                   : "");  // else the device itself failed, before
 }
 
 Loaded& load(const Kernel& kernel, uint64_t key, const Queue& queue) {
@@ -62,8 +80,10 @@ Loaded& load(const Kernel& kernel, uint64_t key, const Queue& queue) {
   const auto [library, added] = kept.libraries.try_emplace(image, nullptr);
   if (added) {
     const Status status = driver().cuLibraryLoadData(&library->second, image, nullptr, nullptr, 0, nullptr, nullptr, 0);
-    if (status != kSuccess) kept.libraries.erase(library);
-    check_driver(status, "the driver refuses the image of ", symbol.c_str());
+    if (status != kSuccess) {
+      kept.libraries.erase(library);
+      refuse_image(status, symbol, queue.device);
+    }
   }
   KernelHandle handle = nullptr;
   check_driver(driver().cuLibraryGetKernel(&handle, library->second, symbol.c_str()), "the image does not hold ",

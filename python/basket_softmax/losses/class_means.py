@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bbs_kernels.class_parallel import draw_rows
+from bbs_kernels.ops.placement import on_device
 from bbs_kernels.unit import ZERO_NORM
 
 from .arguments import checked_size
@@ -74,7 +75,7 @@ class ClassMeans:
             x, labels = self._ranks.gather_rows(x, counts), self._ranks.gather_rows(labels, counts)
         # After the gathering, so that every rank raises or none.
         outside = (labels != ignore_index) & ((labels < 0) | (labels >= self.size))
-        if labels.device.type == "cpu" and bool(outside.any()):
+        if not on_device(labels) and bool(outside.any()):
             raise ValueError(
                 f"labels has {int(labels[outside][0])}, allowed are 0 to {self.size - 1} and {ignore_index}"
             )

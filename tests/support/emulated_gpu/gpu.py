@@ -7,7 +7,7 @@ import ctypes
 import functools
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -15,14 +15,15 @@ from .library import ROOT, load
 
 sys.path.insert(0, str(ROOT / "tools" / "ptxvm"))
 
-import ptxvm  # noqa: E402
+import ptxvm
 
-import bbs_kernels  # noqa: E402, F401  (defines the ops)
+import bbs_kernels  # noqa: F401  (defines the ops)
+from bbs_kernels.ops import placement
 
-from . import images  # noqa: E402
-from .driver import PROVIDER, EmulatedDriver, Launch, accelerator_table, driver_table  # noqa: E402
-from .memory import HostMemory  # noqa: E402
-from .watch import Watch  # noqa: E402
+from . import images
+from .driver import PROVIDER, EmulatedDriver, Launch, accelerator_table, driver_table
+from .memory import HostMemory
+from .watch import Watch
 
 NAMESPACE = "bbs_emulated"
 OPS = ("cos_lse", "margin_softmax", "cos_lse_backward", "target_cos")
@@ -68,7 +69,7 @@ class EmulatedGpu:
     memory, for what is run afterwards.
     """
 
-    _kept: dict[tuple, EmulatedGpu] = {}
+    _kept: ClassVar[dict[tuple, EmulatedGpu]] = {}
 
     def __new__(
         cls, arch: int = 80, multiprocessors: int = 2, devices: int = 2, library: ctypes.CDLL | None = None
@@ -110,17 +111,17 @@ class EmulatedGpu:
     def _in_use(self, ops: set[str], device: int) -> Iterator[Watch]:
         driver = self.driver
         watch = Watch(self.memory, ops, self._raise_found)
-        driver.before_launch = watch.drop_freed
-        driver.in_a_step = lambda: watch.inside
+        driver.before_launch, driver.in_step = watch.drop_freed, lambda: watch.inside
         driver.calls, driver.launches = [], []
         address = [ctypes.addressof(t) for t in (self._table, self._accelerators[device])]
         self.library.bbs_test_use(*address, ctypes.cast(self._provider, ctypes.c_void_p))
-        before = driver.current_device
+        before = driver.current_device, driver.context()
         try:
             with watch:
                 yield watch
-            assert driver.current_device == before, "a call left another device current"
+            assert driver.current_device == before[0], "a call left another device current"
             assert driver.guards_left() == 0, "a call left a device guard"
+            assert before[1] in (None, driver.context()), "a call left another context current"
         finally:
             self.library.bbs_test_use(None, None, None)
             self.library.bbs_test_use_machine(None)
@@ -148,7 +149,10 @@ class EmulatedGpu:
         self.library.bbs_test_use_machine(ctypes.addressof(self._told))
 
     @contextlib.contextmanager
-    def whole_stack(self, *, device: int = 0, seed: int = 0, checks: dict | None = None) -> Iterator[Watch]:
+    def whole_stack(
+        self, *, device: int = 0, seed: int = 0, checks: dict | None = None, streaming: bool = False,
+        multiprocessors: int | None = None,
+    ) -> Iterator[Watch]:  # fmt: skip
         """Within it the ops of the package itself run so: losses, autograd and optimisers, unchanged."""
         self.driver.seed, self.driver.checks, self.driver.mutated = seed, checks, {}
         registered = [
@@ -157,8 +161,11 @@ class EmulatedGpu:
         ]
         try:
             with self._in_use({f"bbs_kernels::{op}" for op in OPS}, device) as watch:
+                self._plan_for(streaming, multiprocessors)
+                placement.EMULATED = True
                 yield watch
         finally:
+            placement.EMULATED = False
             for library in registered:
                 self.library.bbs_test_take_back(library)
 

@@ -63,13 +63,14 @@ class Watch(TorchDispatchMode):
         try:
             with self:
                 out = func.redispatch(torch._C.DispatchKeySet(torch._C.DispatchKey.CPU), *args, **kwargs)
+            # Before drop_freed: nobody but Python holds an output by now, so that it would count as freed.
+            outputs = (out,) if isinstance(out, torch.Tensor) else out
+            left = [self.memory.unwritten(t) for t in outputs]
         finally:
             self.inside = False
             self.drop_freed()
             self.alive.clear()
             self.raise_found()
-        outputs = (out,) if isinstance(out, torch.Tensor) else out
-        left = [self.memory.unwritten(t) for t in outputs]
         assert not any(left), f"{func} left bytes of its outputs unwritten: {left}"
         return out
 
