@@ -4,6 +4,7 @@ recorded; what a driver would refuse is refused, with its number."""
 from __future__ import annotations
 
 import ctypes as c
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -75,6 +76,12 @@ class Refused(Exception):
         self.status = status
 
 
+@functools.lru_cache(maxsize=4)
+def mutant(text: str) -> Any:
+    """Used for a few calls, and there are many."""
+    return ptxvm.Module.from_ptx(text)
+
+
 class EmulatedDriver:
     """The functions of the two tables. Addresses are of this process; kernels see them through `memory`."""
 
@@ -93,6 +100,7 @@ class EmulatedDriver:
         self.arch, self.devices, self.memory, self.machine = arch, devices, memory, machine
         self.image_of: Callable[[str, int], bytes] = lambda symbol, arch: b""
         self.before_launch: Callable[[], None] = lambda: None
+        self.in_step: Callable[[], bool] = lambda: False  # in an op that must not wait for the device
         self.mutated: dict[str, str] = {}  # symbol: PTX in place of the image's
         self.seed, self.checks = 0, None
         self.streams = {device: 0x5000 + device for device in range(devices)}  # torch's current ones
@@ -138,6 +146,8 @@ class EmulatedDriver:
 
     def cuCtxSynchronize(self) -> None:
         self._current()
+        if self.in_step():
+            raise AssertionError("a step waited for the device")
 
     @staticmethod
     def _context_of(device: int) -> int:
@@ -196,7 +206,7 @@ class EmulatedDriver:
             raise Refused(INVALID_VALUE, f"{shape.shared} bytes of shared memory were not asked for")
         self.before_launch()
         if found.name in self.mutated:
-            found = self._parse(self.mutated[found.name]).kernel(found.name)
+            found = mutant(self.mutated[found.name]).kernel(found.name)
         raw = c.string_at(parameters[0], found.lk.param_size)
         grid = (shape.gx, shape.gy, shape.gz)
         stats = self.machine.launch(
