@@ -35,9 +35,9 @@ class Image(NamedTuple):
         return self.arch <= arch and self.arch // 10 == arch // 10
 
 
-def shipped(folder: Path = FOLDER) -> list[Image]:
+def shipped() -> list[Image]:
     """Return the images of the package, by name; none in a build without nvcc."""
-    found = ((path, _NAME.fullmatch(path.name)) for path in sorted(folder.glob("*.*")))
+    found = ((path, _NAME.fullmatch(path.name)) for path in sorted(FOLDER.glob("*.*")))
     return [
         Image(path, m["family"], m["kind"] == "compute", int(m["arch"]), bool(m["exact"]))
         for path, m in found
@@ -45,10 +45,10 @@ def shipped(folder: Path = FOLDER) -> list[Image]:
     ]
 
 
-def choose(symbol: str, arch: int, folder: Path = FOLDER) -> Image | None:
+def choose(symbol: str, arch: int) -> Image | None:
     """Return the best shipped image of a kernel for a device: machine code before PTX, the newest that runs."""
     family = _core.cuda_family(symbol)
-    fits = [image for image in shipped(folder) if image.family == family and image.runs_on(arch)]
+    fits = [image for image in shipped() if image.family == family and image.runs_on(arch)]
     return max(fits, key=lambda image: (not image.is_ptx, image.exact, image.arch), default=None)
 
 

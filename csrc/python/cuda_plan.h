@@ -6,15 +6,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <cstring>
-#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "../cuda/backward_call.h"
 #include "../cuda/check_call.h"
-#include "../cuda/margin_params.h"
 
 namespace bbs::python {
 
@@ -133,36 +130,6 @@ inline py::dict plan_forward(const py::dict& call, const std::vector<int64_t>& o
   return d;
 }
 
-// (m1, m2, m3, boundary, target_grad)
-using MarginTuple = std::tuple<double, double, double, int64_t, int64_t>;
-
-// The argument of the forward's kernels; with a margin, of merge_margin, which the others' begins.
-inline py::bytes pack_forward(const py::dict& call, const std::vector<int64_t>& offsets, const MachineTuple& machine,
-                              const py::dict& memory, bool streaming, bool target_only,
-                              const std::optional<MarginTuple>& margin) {
-  const Planned made(call, offsets, machine, streaming);
-  cuda::MarginParams p;
-  std::memset(static_cast<void*>(&p), 0, sizeof p);  // the bytes between the fields too: tests compare them
-  const cuda::ForwardParams packed =
-      cuda::pack_forward(made.call, made.shape, made.plan,
-                         {pointer<const int64_t>(memory, "offsets"),
-                          pointer<const int32_t>(memory, "tile_begin"),
-                          pointer<cuda::BadLabel>(memory, "bad_label"),
-                          {pointer<float>(memory, "lse"), pointer<float>(memory, "cos_target"),
-                           pointer<int64_t>(memory, "mined_idx"), pointer<float>(memory, "mined_cos")},
-                          pointer<void>(memory, "workspace"),
-                          target_only});
-  p.forward.problem = packed.problem;
-  p.forward.row = packed.row;
-  p.forward.sweep = packed.sweep;
-  p.forward.out = packed.out;
-  if (!margin) return py::bytes(reinterpret_cast<const char*>(&p.forward), sizeof p.forward);
-  const auto [m1, m2, m3, boundary, target_grad] = *margin;
-  p.margin = rounded<float>(check_margin(m1, m2, m3, boundary, target_grad));
-  p.out = {pointer<float>(memory, "loss"), pointer<float>(memory, "grad_lse"), pointer<float>(memory, "grad_cos_t")};
-  return py::bytes(reinterpret_cast<const char*>(&p), sizeof p);
-}
-
 // The gradient's matrices are (address, row stride, column stride), or None where it is not wanted.
 inline cuda::Matrix gradient(const char* name, const py::object& value, const cuda::Matrix& of, bool transposed) {
   if (value.is_none()) return {};
@@ -171,17 +138,6 @@ inline cuda::Matrix gradient(const char* name, const py::object& value, const cu
   check(adjacent, name, " has strides [", row, ", ", column, "], allowed is a stride of 1 along ",
         transposed ? "the classes, as w is transposed" : "D");
   return {reinterpret_cast<const void*>(address), of.rows, of.columns, row, column, of.bytes};
-}
-
-// Bytes that a launcher allocates before it asks for the launches, whose parameters hold their address.
-inline int64_t backward_workspace(const py::dict& call, const std::vector<int64_t>& offsets,
-                                  const MachineTuple& machine, bool need_dx, bool need_dw, int64_t workspace_limit) {
-  check_workspace(workspace_limit);
-  const Planned made(call, offsets, machine, false);
-  cuda::check_pairs(made.call);
-  return cuda::lay_out_backward(made.call, made.shape, offsets.data(), machine_from(machine), {need_dx, need_dw},
-                                workspace_limit)
-      .total;
 }
 
 // [(kernel, symbol, grid, block, shared bytes, parameter bytes)] in launch order, and what a launcher allocates before.
@@ -283,13 +239,6 @@ inline void bind_cuda_plan(py::module_& m) {
       py::arg("x"), py::arg("w"), "Whether a call takes a contiguous copy of x: the kernels need it, or gain by it.");
   m.def("plan_forward", &plan_forward, py::arg("call"), py::arg("offsets"), py::arg("machine"),
         py::arg("streaming") = false, "Grids, shared memory, workspace bytes and tables of a CUDA forward.");
-  m.def("pack_forward", &pack_forward, py::arg("call"), py::arg("offsets"), py::arg("machine"), py::arg("memory"),
-        py::arg("streaming") = false, py::arg("target_only") = false, py::arg("margin") = py::none(),
-        "The bytes of the forward kernels' argument; with a margin (m1, m2, m3, boundary, target_grad) those of "
-        "merge_margin's.");
-  m.def("backward_workspace", &backward_workspace, py::arg("call"), py::arg("offsets"), py::arg("machine"),
-        py::arg("need_dx"), py::arg("need_dw"), py::arg("workspace_limit") = cuda::kDenseWorkspace,
-        "The bytes of workspace that plan_backward's launches need.");
   m.def("plan_backward", &plan_backward, py::arg("call"), py::arg("offsets"), py::arg("machine"), py::arg("memory"),
         py::arg("workspace_limit") = cuda::kDenseWorkspace,
         "The launches of a CUDA backward, with their bytes, and the workspace that they need.");

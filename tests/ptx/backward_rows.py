@@ -11,8 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from executor import CACHE, CUDA, OP_TYPES, kernel_of, module, ptxvm, source_hash, stored
+import ptxvm
+import torch
+from executor import ARCH, TYPES, stored
 from oracle import RULES, Problem, Result
+
+from bbs_kernels import _core
+from support.emulated_gpu.images import kernel_digest, ptx_of, shipped_ptx
+from support.emulated_gpu.library import CACHE, CSRC
 
 NO_PAIR = 0x7FFFFFFF
 INTEGER = ctypes.c_int64
@@ -20,13 +26,13 @@ PAIR = np.dtype(
     [("label", "i4"), ("position", "i4"), ("coefficient", "f4"), ("cos", "f4"), ("class_inverse", "f4")]
 )
 ONE = {"fp16": 2.0**14}  # kOne of the operand types, 1 for the others
-SORT_SOURCE = '#include "sort_pairs.cuh"\n'
+CUDA = CSRC / "cuda"
 
 
 @functools.cache
 def rows_library() -> ctypes.CDLL:
     source = Path(__file__).with_name("backward_rows_abi.cpp")
-    key = hashlib.sha256(source.read_bytes() + source_hash().encode()).hexdigest()[:16]
+    key = hashlib.sha256(source.read_bytes() + kernel_digest().encode()).hexdigest()[:16]
     path = CACHE / f"rows-{key}.so"
     if not path.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -61,16 +67,17 @@ def sort_pairs(
     classes: int,
     *,
     seed: int = 0,
-    arch: str = "sm_80",
-    mutated: tuple[str, str] | None = None,
+    arch: int = ARCH,
+    mutated: dict[str, str] | None = None,
     checks: dict | None = None,
 ) -> np.ndarray:
     plan, count = plan_sort(len(pairs), classes), len(pairs)
 
     def launch(kernel: str, blocks: int, arg: list[bytes]) -> None:
-        dev.launch(kernel_of(kernel, mutated), blocks, plan["threads"], arg, seed=seed, checks=checks)
+        found = kernel_of(f"bbs_{kernel}", arch, mutated)
+        dev.launch(found, blocks, plan["threads"], arg, seed=seed, checks=checks)
 
-    dev = ptxvm.Device(module(SORT_SOURCE, arch))
+    dev = ptxvm.Device()
     given = dev.alloc(pairs.view(np.uint8), name="pairs")
     out = dev.alloc((count * PAIR.itemsize,), "u1", name="sorted")
     workspace = dev.alloc((plan["workspace"],), "u1", name="workspace")
@@ -99,16 +106,29 @@ class RowInput:
     dot_partials: np.ndarray  # [splits, B] by position
 
 
-def rows_source(operand: str, w_bytes: int, transposed: bool, values: int) -> str:
-    op = OP_TYPES[operand]
-    types = f"TileTypes<{op}, {w_bytes}, {str(transposed).lower()}>"
-    return f"""
-#include "backward_pairs.cuh"
-#include "finish_rows.cuh"
-using namespace bbs::cuda;
-template __global__ void bbs::cuda::backward_pairs<{types}, {values}>(const __grid_constant__ BackwardRowParams);
-template __global__ void bbs::cuda::finish_rows<{op}>(const __grid_constant__ BackwardRowParams);
-"""
+def symbol_of(kernel: str, **types: object) -> str:
+    """The instantiation of a kernel that depends on `types`, as `_core.cuda_kernels()` describes it."""
+    all_of_them = (k for k in _core.cuda_kernels() if k["kernel"] == kernel)
+    (symbol,) = (k["symbol"] for k in all_of_them if all(k.get(n, v) == v for n, v in types.items()))
+    return symbol
+
+
+@functools.lru_cache(maxsize=64)
+def built(symbol: str, arch: int) -> object:
+    text = shipped_ptx(symbol, arch) or ptx_of(symbol, f"sm_{arch}")
+    return ptxvm.Module.from_ptx(text).kernel(symbol)
+
+
+def kernel_of(symbol: str, arch: int, mutated: dict[str, str] | None = None) -> object:
+    if mutated and symbol in mutated:
+        return ptxvm.Module.from_ptx(mutated[symbol]).kernel(symbol)
+    return built(symbol, arch)
+
+
+def array(dtype: torch.dtype, values: np.ndarray) -> np.ndarray:
+    """As the machine holds it: bf16 by its bits."""
+    t = stored(dtype, values)
+    return (t.view(torch.int16) if dtype == torch.bfloat16 else t).numpy()
 
 
 def run_rows(
@@ -121,7 +141,7 @@ def run_rows(
     padding: tuple[int, int, int] = (0, 0, 0),
     need_dx: bool = True,
     seed: int = 0,
-    arch: str = "sm_80",
+    arch: int = ARCH,
 ) -> dict[str, np.ndarray]:
     """Everything that row_scale, backward_pairs and finish_rows write. `padding`: columns of NaN behind x and w, and
     columns that stay untouched behind dx."""
@@ -129,10 +149,10 @@ def run_rows(
     plan = np.zeros(4, np.int64)
     rows_library().bbs_plan_rows(INTEGER(dim), INTEGER(transposed), ctypes.c_void_p(plan.ctypes.data))
     values, *threads = map(int, plan)
-    dev = ptxvm.Device(module(rows_source(operand, w_bytes, transposed, values), arch))
-    x = stored(operand, np.pad(p.x, ((0, 0), (0, padding[0])), constant_values=np.nan))
+    dev = ptxvm.Device()
+    x = array(TYPES[operand], np.pad(p.x, ((0, 0), (0, padding[0])), constant_values=np.nan))
     w = np.pad(p.w.T if transposed else p.w, ((0, 0), (0, padding[1])), constant_values=np.nan)
-    w = stored(operand, w) if w_bytes == 2 else w.astype(np.float32)
+    w = array(TYPES[operand] if w_bytes == 2 else torch.float32, w)
     k = p.k if p.rule == "topk" else 0
     slots = 1 + p.baskets * k
     padded_rows, padded_dim, dx_stride = -(-rows // 16) * 16, -(-dim // 32) * 32, dim + padding[2]
@@ -148,7 +168,7 @@ def run_rows(
         given.grad_cos_t.astype("f4"), f.lse.astype("f4"), f.mined_idx.astype("i8"), f.mined_cos.astype("f4"),
         (one * partials).astype("f4"), (one * given.dot_partials).astype("f4"),
     ]  # fmt: skip
-    element = x.dtype.str
+    element = np.dtype("u2") if operand == "bf16" else x.dtype
     room = {
         "x_hat": ((padded_rows, padded_dim), element), "dense_lse": ((padded_rows,), "f4"),
         "row_factor": ((padded_rows,), "f4"), "grad_scale": ((1,), "f4"), "sparse_dx": ((rows, dim), "f4"),
@@ -164,10 +184,14 @@ def run_rows(
         ctypes.c_double(p.scale), ctypes.c_void_p(params.ctypes.data),
     )  # fmt: skip
     arg = [params[:size].tobytes()]
-    dev.launch("row_scale", 1, threads[0], arg, seed=seed)
-    dev.launch("backward_pairs", padded_rows, threads[1], arg, seed=seed)
-    if need_dx:
-        dev.launch("finish_rows", rows, threads[2], arg, seed=seed)
+    of_pairs = {"operand": operand, "w_bytes": w_bytes, "w_transposed": transposed, "lane_values": values}
+    kernels = [
+        (symbol_of("row_scale"), 1), (symbol_of("backward_pairs", **of_pairs), padded_rows),
+        (symbol_of("finish_rows", operand=operand), rows if need_dx else 0),
+    ]  # fmt: skip
+    for (symbol, blocks), block in zip(kernels, threads, strict=True):
+        if blocks:
+            dev.launch(kernel_of(symbol, arch), blocks, block, arg, seed=seed)
     written = {name: b.valid_mask() for name, b in out.items()}
     assert not need_dx or written["dx"].sum() == rows * dim, "exactly dx, and nothing behind it"
     result = {name: b.numpy() for name, b in out.items() if written[name].any()}

@@ -6,6 +6,11 @@ import numpy as np
 from executor import round_to
 from oracle import Problem
 
+ARCHS = [80, 86, 90, 120]  # 99 KB of shared memory, 163 KB and 227 KB
+SMALLEST = {
+    "one": (1, [1]), "two": (1, [1, 1]), "single-basket": (3, [5]), "tile+1": (2, [129, 1]),
+}  # fmt: skip
+
 
 def offsets_of(sizes: list[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -105,3 +110,6 @@ def bad_label(operand: str, **rule) -> Problem:
     p = planted(operand, 12, 32, [30, 40], **rule)
     p.labels[5], p.labels[6] = 70, -7
     return p
+
+
+TROUBLED = [nan_row, nan_class, zeros_and_extremes, bad_label]

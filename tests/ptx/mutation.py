@@ -5,28 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from executor import ptxvm
+import ptxvm
 
 SYNC = re.compile(r"^\s*(@%p\d+ )?(bar(rier)?\.(sync|cta\.sync|red|cta\.red)\S*|cp\.async\.wait_\w+)")
 WARP_SYNC = re.compile(r"^\s*(@%p\d+ )?bar\.warp\.sync")
 RED = re.compile(r"(?:bar|barrier)\S*red\S*\.pred\s+(%p\d+), \d+, (?:\d+, )?(%p\d+);")
 SEEDS = range(4)
-
-
-def kernel_alone(text: str, kernel: str) -> list[str]:
-    """The module with no other kernel, so that a mutation is parsed in no time."""
-    kept: list[str] = []
-    found = skipping = False
-    for line in text.splitlines():
-        if ".entry" in line:
-            wanted = kernel in line
-            found, skipping = found or wanted, not wanted
-        if not skipping:
-            kept.append(line)
-        if line == "}":
-            skipping = False
-    assert found, f"no kernel {kernel} in the module"
-    return kept
 
 
 def without(lines: list[str], at: int) -> str:
@@ -37,11 +21,11 @@ def without(lines: list[str], at: int) -> str:
 
 
 def unnoticed(
-    text: str, kernel: str, attempt: Callable[[int, str], None], pattern: re.Pattern = SYNC
+    text: str, attempt: Callable[[int, str], None], pattern: re.Pattern = SYNC
 ) -> tuple[int, list[str]]:
-    """How many lines of `kernel` match, its barriers and waits, and those without which `attempt(seed, mutated text)`
-    raises neither an error of the machine nor an AssertionError under any seed."""
-    lines = kernel_alone(text, kernel)
+    """How many lines of a kernel's PTX match, its barriers and waits, and those without which `attempt(seed, mutated
+    text)` raises neither an error of the machine nor an AssertionError under any seed."""
+    lines = text.splitlines()
     sites = [i for i, line in enumerate(lines) if pattern.match(line)]
     return len(sites), [
         f"{number} of {len(sites)}: {lines[at].strip()} after {place(lines, at)}"

@@ -11,6 +11,8 @@ from executor import Forward
 from gradient_oracle import gradients
 from test_forward import GUARDED, RULES, TYPES, guarded
 
+from support.chosen import each, pairwise
+
 pytestmark = pytest.mark.ptx
 
 # L2 of the error against fp64 on the rounded inputs, relative to the gradient and to the terms it is the sum of: in a
@@ -66,9 +68,7 @@ def planted(kind: str, rows: int, dim: int, sizes: list[int], rule: str, **optio
     return guarded(cases.planted(TYPES[kind][0], rows, dim, sizes, scale=SCALE, **rules[rule], **options))
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("layout", ["rows", "columns"])
-@pytest.mark.parametrize("kind", TYPES)
+@pairwise(kind=TYPES, layout=["rows", "columns"], rule=RULES)
 def test_types(kind, layout, rule):
     """Two row blocks, two splits, partial tiles, an empty basket; D of one and a half k-tiles."""
     rows = 140 if kind == "bf16" else 40
@@ -97,38 +97,29 @@ def test_fp32_at_a_usual_scale(rule):
         assert np.linalg.norm(got - exact) <= 2e-6 * np.linalg.norm(exact)
 
 
-@pytest.mark.parametrize("rows", [1, 31, 130])
-@pytest.mark.parametrize("dim", [7, 40, 97, 160])
-@pytest.mark.parametrize("layout", ["rows", "columns"])
+@each(layout=["rows", "columns"], dim=[7, 40, 97, 160], rows=[1, 31, 130])
 def test_odd_shapes(layout, dim, rows):
     """Element-wise loads, two blocks of columns, one row, a tile of one class."""
     check(planted("bf16", rows, dim, [129, 33], "all"), "bf16", transposed=layout == "columns")
 
 
-@pytest.mark.parametrize("dim", [7, 160])
-@pytest.mark.parametrize("layout", ["rows", "columns"])
-@pytest.mark.parametrize("kind", ["bf16-w32", "fp16", "tf32", "fp32"])
+@each(kind=["bf16-w32", "fp16", "tf32", "fp32"], layout=["rows", "columns"], dim=[7, 160])
 def test_odd_dimensions(kind, layout, dim):
     check(planted(kind, 9, dim, [40, 31], "below"), kind, transposed=layout == "columns")
 
 
-@pytest.mark.parametrize("layout", ["rows", "columns"])
-@pytest.mark.parametrize("kind", ["bf16", "bf16-w32"])
-@pytest.mark.parametrize("dw_padding", [0, 3, 8])
-def test_strides(kind, layout, dw_padding):
-    """w has room between its rows, and dw other room: nothing is written there."""
-    p = planted(kind, 9, 64, [40, 32], "all")
-    check(p, kind, transposed=layout == "columns", w_padding=8, dw_padding=dw_padding)
+@each(kind=["bf16", "bf16-w32"], layout=["rows", "columns"], w_padding=[8, 3])
+def test_strides(kind, layout, w_padding):
+    """w has room between its lines, where dw has none."""
+    check(planted(kind, 9, 64, [40, 32], "all"), kind, transposed=layout == "columns", w_padding=w_padding)
 
 
-@pytest.mark.parametrize("rule", ["below-relative", "below-rows", "topk-absolute", "topk-k0"])
-@pytest.mark.parametrize("kind", ["bf16", "fp32"])
+@each(kind=["bf16", "fp32"], rule=["below-relative", "below-rows", "topk-absolute", "topk-k0"])
 def test_guards(kind, rule):
     check(planted(kind, 30, 40, [60, 35, 50], rule), kind)
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("kind", ["bf16", "fp32"])
+@each(kind=["bf16", "fp32"], rule=RULES)
 def test_aliases(kind, rule):
     p = planted(kind, 40, 40, [160, 35, 50], rule)
     check(cases.with_aliases(p, 30), kind)
@@ -145,35 +136,33 @@ def spread(p: oracle.Problem, counts: list[int]) -> oracle.Problem:
     return p
 
 
-@pytest.mark.parametrize("limit", [1, 64 << 20])
-@pytest.mark.parametrize("rule", ["own", "all", "topk"])
+@each(rule=["own", "all", "topk"], limit=[1, 64 << 20])
 def test_baskets_and_row_blocks(rule, limit):
     """Three baskets over two row blocks; between them one without rows, whose tiles a block must step over."""
     p = planted("bf16", 200, 32, [150, 140, 20, 260], rule)
     p = spread(p, [70, 0, 90, 40])
     p.x = cases.round_to("bf16", p.x)
     call = check(p, "bf16", limit=limit, multiprocessors=3)
-    assert call.dense["runs"] == (8 if limit == 1 else 1)
-    assert call.dense["row_blocks"] == 2
+    assert call.runs == (8 if limit == 1 else 1)
+    assert call.row_blocks == 2
 
 
-@pytest.mark.parametrize("kind", ["bf16", "fp32"])
-@pytest.mark.parametrize("rule", ["own", "all"])
+@each(kind=["bf16", "fp32"], rule=["own", "all"])
 def test_runs_and_splits_change_little(kind, rule):
     """Any cut into runs gives the same dw bit by bit, and the same dx but for the order of a few sums."""
     p = planted(kind, 20, 40, [140, 33, 300], rule)
     results = []
     for limit, multiprocessors in [(1, 1), (400_000, 8), (64 << 20, 1), (64 << 20, 40)]:
         call = Backward(p, kind, *upstream(20), limit=limit, multiprocessors=multiprocessors)
-        results.append((call.dense["runs"], call.dense["splits"], *call.run()))
+        gradients_of_cut = call.run()
+        results.append((call.runs, call.splits, *gradients_of_cut))
     assert len({r[:2] for r in results}) == 4
     for _, _, dx, dw in results[1:]:
         assert (dw == results[0][3]).all()
         np.testing.assert_allclose(dx, results[0][2], rtol=0, atol=1e-5 * np.abs(dx).max())
 
 
-@pytest.mark.parametrize("kind", ["bf16", "bf16-w32", "tf32", "fp32"])
-@pytest.mark.parametrize("rule", ["topk", "below"])
+@each(kind=["bf16", "bf16-w32", "tf32", "fp32"], rule=["topk", "below"])
 def test_schedules(kind, rule):
     """Random interleavings of the warps: the same bits under each."""
     p = planted(kind, 30, 72, [140, 33], rule)
@@ -186,8 +175,7 @@ def test_schedules(kind, rule):
         assert (again[1] == dw).all()
 
 
-@pytest.mark.parametrize("size", [1e-8, 1e6, 65536.0])
-@pytest.mark.parametrize("kind", ["bf16", "fp16-w32", "fp16", "fp32"])
+@pairwise(kind=["bf16", "fp16-w32", "fp16", "fp32"], size=[1e-8, 1e6, 65536.0])
 def test_sizes_of_the_upstream_gradient(kind, size):
     """A row factor never enters an operand unscaled; only a gradient stored in fp16 loses what fp16 cannot hold. Long
     rows and centres have small gradients, which keeps those below 65504."""
@@ -213,15 +201,14 @@ def test_upstream_of_zeros(kind):
     assert not dw.any()
 
 
-@pytest.mark.parametrize("kind", ["bf16", "fp32"])
-@pytest.mark.parametrize("needs", [(True, False), (False, True)])
+@each(kind=["bf16", "fp32"], needs=[(True, False), (False, True)])
 def test_needs_input_grad(kind, needs):
     p = planted(kind, 20, 40, [60, 50], "topk")
     both = Backward(p, kind, *upstream(20))
     want = both.run()
     one = Backward(p, kind, *upstream(20), need_dx=needs[0], need_dw=needs[1])
     got = one.run()
-    assert one.dense["workspace"] < both.dense["workspace"]
+    assert len(one.launches) < len(both.launches)
     for g, w, need in zip(got, want, needs, strict=True):
         assert (g == w).all() if need else g is None
 
@@ -233,20 +220,12 @@ def test_many_small_baskets():
         check(planted("bf16", 40, 32, sizes, rule), "bf16", multiprocessors=4)
 
 
-@pytest.mark.parametrize("build", [cases.nan_row, cases.nan_class, cases.zeros_and_extremes, cases.bad_label])
-@pytest.mark.parametrize(
-    ("kind", "rule"),
-    [
-        *((kind, rule) for kind in ("bf16", "fp16", "tf32") for rule in RULES),
-        *(("fp32", rule) for rule in ("own", "below")),  # slow, and the others do not depend on the type
-    ],
-)
-def test_troubled_rows(kind, rule, build):
+@each(kind=["bf16", "fp16", "tf32", "fp32"], build=cases.TROUBLED, rule=RULES)
+def test_troubled_rows(kind, build, rule):
     check(build(TYPES[kind][0], scale=SCALE, **RULES[rule]), kind)
 
 
-@pytest.mark.parametrize("bad", [49, 50])
-@pytest.mark.parametrize("kind", ["bf16", "fp16-w32", "fp32"])
+@each(kind=["bf16", "fp16-w32", "fp32"], bad=[49, 50])
 def test_nan_does_not_leak_through_a_shared_chunk(kind, bad):
     operand, w_bytes = TYPES[kind]
     p = cases.nan_beside_a_basket(operand, bad, scale=SCALE, rule="own")
@@ -255,8 +234,7 @@ def test_nan_does_not_leak_through_a_shared_chunk(kind, bad):
     assert np.isfinite(dw[50:] if bad == 49 else dw[:50]).all()
 
 
-@pytest.mark.parametrize("classes", [1e6, 4e7])
-@pytest.mark.parametrize("kind", ["bf16-w32", "fp16-w32", "fp16"])
+@each(kind=["bf16-w32", "fp16-w32", "fp16"], classes=[1e6, 4e7])
 def test_fp16_does_not_lose_small_coefficients(kind, classes):
     """A shard of a flat softmax over many classes: every p is 1 / classes, less than half of fp16's smallest number."""
     operand, w_bytes = TYPES[kind]
@@ -286,13 +264,9 @@ def test_nan_stays_in_its_basket():
     assert np.isnan(dw[50:]).all()
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize(
-    ("rows", "sizes"),
-    [(1, [1]), (1, [1, 1]), (3, [5]), (2, [129, 1])],
-    ids=["one", "two", "single-basket", "tile+1"],
-)
-def test_smallest(rows, sizes, rule):
+@each(rule=RULES, size=cases.SMALLEST)
+def test_smallest(rule, size):
+    rows, sizes = cases.SMALLEST[size]
     check(planted("bf16", rows, 16, sizes, rule), "bf16")
 
 
@@ -304,7 +278,6 @@ def test_all_rows_ignored():
     assert not dw.any()
 
 
-@pytest.mark.parametrize("arch", ["sm_86", "sm_90", "sm_120"])
-@pytest.mark.parametrize("kind", ["bf16", "fp32"])
+@each(kind=["bf16", "fp32"], arch=cases.ARCHS)
 def test_architectures(kind, arch):
     check(planted(kind, 9, 40, [140, 33], "topk"), kind, arch=arch)

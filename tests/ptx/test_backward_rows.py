@@ -12,6 +12,8 @@ from gradient_oracle import coefficients, inverse_norms, unit
 from oracle import Problem, cosines, forward, negatives
 from test_forward import TYPES
 
+from support.chosen import each, pairwise
+
 pytestmark = pytest.mark.ptx
 
 IGNORED, BAD_LABEL = 0x7FFFFFFE, 0x7FFFFFFF
@@ -154,8 +156,7 @@ def problem(kind: str, rows: int, dim: int, sizes: list[int], k: int, seed: int 
     return p
 
 
-@pytest.mark.parametrize("layout", ["rows", "columns"])
-@pytest.mark.parametrize("kind", TYPES)
+@pairwise(kind=TYPES, layout=["rows", "columns"])
 def test_types(kind, layout):
     """A basket smaller than k, an empty one, an ignored row; then the sort of what came out."""
     p = problem(kind, 13, 48, [31, 2, 0, 40], k=5)
@@ -168,8 +169,7 @@ def test_types(kind, layout):
     np.testing.assert_array_equal(sort_pairs(pairs, len(p.w)), want)
 
 
-@pytest.mark.parametrize("layout", ["rows", "columns"])
-@pytest.mark.parametrize("kind", TYPES)
+@each(kind=TYPES, layout=["rows", "columns"])
 def test_rounds_centres_to_the_operand(kind, layout):
     operand = TYPES[kind][0]
     p = problem(kind, 7, 24, [20, 30], k=3)
@@ -182,40 +182,42 @@ def test_rounds_centres_to_the_operand(kind, layout):
     check_dx(p, given, kind, got["dx"])
 
 
-@pytest.mark.parametrize("dim", [1, 7, 31, 97, 512, 513, 1040, 2049])
-@pytest.mark.parametrize("layout", ["rows", "columns"])
-@pytest.mark.parametrize("kind", ["bf16", "bf16-w32", "tf32", "fp32"])
+@each(
+    kind=["bf16", "bf16-w32", "tf32", "fp32"],
+    layout=["rows", "columns"],
+    dim=[1, 7, 31, 97, 512, 513, 1040, 2049],
+)
 def test_dimensions(kind, layout, dim):
     """One run of few values, one of many, and two; by vectors and by elements."""
     check(problem(kind, 5, dim, [9, 11], k=3), kind, *upstream(5), transposed=layout == "columns")
 
 
-@pytest.mark.parametrize("layout", ["rows", "columns"])
-@pytest.mark.parametrize(("dim", "padding"), [(64, (3, 3, 3)), (64, (8, 8, 8)), (31, (0, 1, 1))])
-@pytest.mark.parametrize("kind", ["bf16", "fp16-w32", "fp32"])
-def test_strides(kind, dim, padding, layout):
+@each(
+    kind=["bf16", "fp16-w32", "fp32"],
+    of=[(64, (3, 3, 3)), (64, (8, 8, 8)), (31, (0, 1, 1))],
+    layout=["rows", "columns"],
+)
+def test_strides(kind, of, layout):
     """Rows of w that begin on 16 bytes, those that do not, and those that begin there but do not end there."""
+    dim, padding = of
     p = problem(kind, 9, dim, [20, 31], k=4)
     check(p, kind, *upstream(9), padding=padding, transposed=layout == "columns")
 
 
-@pytest.mark.parametrize(("baskets", "k"), [(3, 0), (2, 1), (4, 31), (3, 45), (9, 15)])
-@pytest.mark.parametrize("kind", ["bf16", "fp32"])
-def test_numbers_of_pairs(kind, baskets, k):
+@each(kind=["bf16", "fp32"], lists=[(3, 0), (2, 1), (4, 31), (3, 45), (9, 15)])
+def test_numbers_of_pairs(kind, lists):
     """1, 3, 125, 136 pairs per row: around the 128 that a block takes at a time, some slots never filled."""
+    baskets, k = lists
     check(problem(kind, 5, 40, [40] * baskets, k=k), kind, *upstream(5))
 
 
-@pytest.mark.parametrize("rule", [{"rule": "own"}, {"rule": "all"}, {"rule": "topk", "k": 4, "skip": 1}])
-@pytest.mark.parametrize("build", [cases.nan_row, cases.nan_class, cases.zeros_and_extremes, cases.bad_label])
-@pytest.mark.parametrize("kind", ["bf16", "fp16", "tf32", "fp32"])
+@each(kind=["bf16", "fp16", "tf32", "fp32"], build=cases.TROUBLED, rule=["own", "all", "topk"])
 def test_troubled_rows(kind, build, rule):
-    p = build(TYPES[kind][0], **rule)
+    p = build(TYPES[kind][0], **({"rule": "topk", "k": 4, "skip": 1} if rule == "topk" else {"rule": rule}))
     check(p, kind, *upstream(len(p.labels)))
 
 
-@pytest.mark.parametrize("size", [0.0, 1e-8, 1e6])
-@pytest.mark.parametrize("kind", ["bf16", "tf32", "fp32"])
+@each(kind=["bf16", "tf32", "fp32"], size=[0.0, 1e-8, 1e6])
 def test_upstream_sizes(kind, size):
     check(problem(kind, 9, 40, [30, 20], k=4), kind, *upstream(9, size))
 
@@ -229,8 +231,7 @@ def test_one_part_only(kind):
     check(p, kind, u, 0 * t)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
-@pytest.mark.parametrize("kind", ["bf16", "fp32"])
+@each(kind=["bf16", "fp32"], value=[np.nan, np.inf, -np.inf, 3e38])
 def test_upstream_not_finite_stays_in_its_row(kind, value):
     """3e38 is finite, but not times the scale."""
     p = problem(kind, 9, 40, [30, 20], k=4)
@@ -307,8 +308,7 @@ def test_no_dx():
         np.testing.assert_array_equal(got[name], full[name])
 
 
-@pytest.mark.parametrize("dim", [40, 1040])
-@pytest.mark.parametrize("kind", ["bf16", "bf16-w32", "fp32"])
+@each(kind=["bf16", "bf16-w32", "fp32"], dim=[40, 1040])
 def test_schedules_give_the_same_bits(kind, dim):
     operand, w_bytes = TYPES[kind]
     p = problem(kind, 6, dim, [40, 30, 20], k=7)
@@ -320,6 +320,6 @@ def test_schedules_give_the_same_bits(kind, dim):
             np.testing.assert_array_equal(first[name], again[name])
 
 
-@pytest.mark.parametrize("arch", ["sm_86", "sm_90", "sm_120"])
+@pytest.mark.parametrize("arch", cases.ARCHS)
 def test_architectures(arch):
     check(problem("bf16", 7, 40, [30, 20], k=4), "bf16", *upstream(7), arch=arch)

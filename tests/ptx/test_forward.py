@@ -6,7 +6,9 @@ import cases
 import numpy as np
 import oracle
 import pytest
-from executor import NO_LABEL, Forward
+from executor import Forward
+
+from support.chosen import each, pairwise
 
 pytestmark = pytest.mark.ptx
 
@@ -72,21 +74,15 @@ def guarded(p: oracle.Problem) -> oracle.Problem:
     return p
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("layout", ["rows", "columns"])
-@pytest.mark.parametrize("keep", ["resident", "streaming"])
+@pairwise(kind=TYPES, rule=RULES, layout=["rows", "columns"], keep=["resident", "streaming"])
 def test_types(kind, rule, layout, keep):
     """Two row blocks, three splits, partial tiles, an empty basket; D of one and a half k-tiles."""
     p = cases.planted(TYPES[kind][0], 140, 48, [130, 0, 25, 61], **RULES[rule])
-    p.w, p.offsets = p.w[:216], p.offsets
     call = check(p, kind, transposed=layout == "columns", streaming=keep == "streaming")
-    assert call.plan["resident"] == (keep == "resident")
+    assert call.built("cos_lse_sweep")["resident"] == (keep == "resident")
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("rule", ["topk", "below"])
-@pytest.mark.parametrize("kind", ["bf16", "bf16-w32", "tf32", "fp32"])
+@each(kind=["bf16", "bf16-w32", "tf32", "fp32"], rule=["topk", "below"], seed=[1, 2, 3])
 def test_schedules(kind, rule, seed):
     """Random interleavings of the warps, one split: baskets change inside a block's walk."""
     check(
@@ -97,46 +93,41 @@ def test_schedules(kind, rule, seed):
     )
 
 
-@pytest.mark.parametrize("dim", [1, 7, 31, 97, 128])
-@pytest.mark.parametrize("layout", ["rows", "columns"])
-@pytest.mark.parametrize("kind", ["bf16", "bf16-w32", "fp16", "tf32", "fp32"])
+@each(kind=["bf16", "bf16-w32", "fp16", "tf32", "fp32"], layout=["rows", "columns"], dim=[1, 7, 31, 97, 128])
 def test_odd_dimensions(kind, layout, dim):
     p = cases.planted(TYPES[kind][0], 9, dim, [40, 31], rule="topk", k=3, skip=1)
     check(p, kind, transposed=layout == "columns")
 
 
-@pytest.mark.parametrize("layout", ["rows", "columns"])
-@pytest.mark.parametrize("kind", ["bf16", "bf16-w32", "fp32"])
-def test_strided_w(kind, layout):
+@each(kind=["bf16", "bf16-w32", "fp32"], layout=["rows", "columns"], w_padding=[8, 3])
+def test_strided_w(kind, layout, w_padding):
     p = cases.planted(TYPES[kind][0], 9, 64, [40, 32], rule="topk", k=3)
-    check(p, kind, transposed=layout == "columns", w_padding=8)
+    call = check(p, kind, transposed=layout == "columns", w_padding=w_padding)
+    assert call.built("cos_lse_sweep")["vectors"] == (w_padding == 8)
 
 
-@pytest.mark.parametrize("rule", GUARDED)
-@pytest.mark.parametrize("kind", ["bf16", "fp32"])
+@each(kind=["bf16", "fp32"], rule=GUARDED)
 def test_guards(kind, rule):
     check(guarded(cases.planted(kind, 30, 40, [60, 35, 50], **GUARDED[rule])), kind)
 
 
-@pytest.mark.parametrize("rule", [*RULES, "topk-skip3"])
-@pytest.mark.parametrize("kind", ["bf16", "fp32"])
+@each(kind=["bf16", "fp32"], rule=[*RULES, "topk-skip3"])
 def test_aliases(kind, rule):
     options = RULES.get(rule, {"rule": "topk", "k": 6, "skip": 3})
     check(cases.with_aliases(cases.planted(kind, 40, 40, [160, 35, 50], **options), 30), kind)
 
 
-@pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("layout", ["rows", "columns"])
+@each(kind=TYPES, layout=["rows", "columns"])
 def test_ties_are_exact(kind, layout):
     """Cosines that are multiples of 1/16: dozens tie, and only the smaller index may decide."""
     p = cases.dyadic(TYPES[kind][0], 20, 32, [150, 1, 140], rule="topk", k=12, skip=2)
     check(p, kind, exact=True, transposed=layout == "columns")
 
 
-@pytest.mark.parametrize(("k", "skip"), [(31, 1), (32, 1), (64, 1), (127, 1), (1, 127)])
-@pytest.mark.parametrize("kind", ["bf16", "fp32"])
-def test_long_lists(kind, k, skip):
+@each(kind=["bf16", "fp32"], lists=[(31, 1), (32, 1), (64, 1), (127, 1), (1, 127)])
+def test_long_lists(kind, lists):
     """Four tiles of one basket through one queue: it fills, its threshold rises, and it is shorter than the basket."""
+    k, skip = lists
     p = cases.dyadic(kind, 12, 32, [20, 500], rule="topk", k=k, skip=skip)
     check(p, kind, exact=True, multiprocessors=1)
 
@@ -153,23 +144,23 @@ def test_many_small_baskets():
     check(cases.planted("bf16", 40, 32, sizes, rule="own"), "bf16")
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("build", [cases.nan_row, cases.nan_class, cases.zeros_and_extremes, cases.bad_label])
-@pytest.mark.parametrize("kind", ["bf16", "fp16", "tf32", "fp32"])
+@pairwise(kind=["bf16", "fp16", "tf32", "fp32"], build=cases.TROUBLED, rule=RULES)
 def test_troubled_rows(kind, build, rule):
     p = build(TYPES[kind][0], **RULES[rule])
     call = check(p, kind)
     if build is cases.bad_label:
-        assert call.bad_label in (70, -7)
-        assert call.bad_label_classes == 70
+        assert call.report.startswith(
+            tuple(f"labels of an earlier call: {label} is out of range: " for label in (70, -7))
+        )
+        assert "allowed are 0 to 69 and ignore_index" in call.report
     else:
-        assert call.bad_label == NO_LABEL
+        assert call.report is None
 
 
-@pytest.mark.parametrize("rule", ["own", "topk"])
-@pytest.mark.parametrize("where", ["x", "w"])
-@pytest.mark.parametrize(
-    "bits", [0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFF000, 0x7FC00000, 0xFF800000], ids=hex
+@each(
+    bits=[0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFF000, 0x7FC00000, 0xFF800000],
+    where=["x", "w"],
+    rule=["own", "topk"],
 )
 def test_tf32_keeps_every_nan(bits, where, rule):
     """Rounding by an addition makes numbers of those whose upper bits are all ones, as a GPU's own NaN has them."""
@@ -182,15 +173,17 @@ def test_tf32_keeps_every_nan(bits, where, rule):
     assert np.isnan(oracle.forward(p).lse[7])
 
 
-@pytest.mark.parametrize("rule", [{"rule": "own"}, {"rule": "topk", "k": 0}], ids=["own", "topk-k0"])
-@pytest.mark.parametrize("bad", [49, 50])
-@pytest.mark.parametrize("layout", ["rows", "columns", "columns-any-stride"])
-@pytest.mark.parametrize("kind", ["bf16", "bf16-w32", "fp32"])
+@each(
+    kind=["bf16", "bf16-w32", "fp32"],
+    layout=["rows", "columns", "columns-any-stride"],
+    bad=[49, 50],
+    rule=["own", "topk-k0"],
+)
 def test_nan_does_not_leak_through_a_shared_chunk(kind, layout, bad, rule):
     sizes = (50, 87) if layout == "columns-any-stride" else (50, 86)
-    p = cases.nan_beside_a_basket(TYPES[kind][0], bad, sizes, **rule)
+    p = cases.nan_beside_a_basket(TYPES[kind][0], bad, sizes, **(RULES | GUARDED)[rule])
     call = check(p, kind, transposed=layout != "rows")
-    assert np.isnan(call.run().lse).sum() == 10  # of the NaN's own basket
+    assert call.saved[0].isnan().sum() == 10  # of the NaN's own basket
 
 
 def test_guard_is_nan():
@@ -199,14 +192,9 @@ def test_guard_is_nan():
     check(p, "bf16")
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize(
-    ("rows", "sizes"),
-    [(1, [1]), (1, [1, 1]), (3, [5]), (2, [129, 1])],
-    ids=["one", "two", "single-basket", "tile+1"],
-)
-@pytest.mark.parametrize("kind", ["bf16", "fp32"])
-def test_smallest(kind, rows, sizes, rule):
+@each(kind=["bf16", "fp32"], rule=RULES, size=cases.SMALLEST)
+def test_smallest(kind, rule, size):
+    rows, sizes = cases.SMALLEST[size]
     check(cases.planted(kind, rows, 16, sizes, **RULES[rule]), kind)
 
 
@@ -233,7 +221,6 @@ def test_bits_depend_on_the_pair_only(kind):
             assert first.mined_cos[i][tuple(at)] == first.cos_t[i]
 
 
-@pytest.mark.parametrize("arch", ["sm_86", "sm_90", "sm_120"])
-@pytest.mark.parametrize("kind", ["bf16", "bf16-w32", "fp32"])
+@each(kind=["bf16", "bf16-w32", "fp32"], arch=cases.ARCHS)
 def test_architectures(kind, arch):
     check(cases.planted(TYPES[kind][0], 9, 40, [140, 33], rule="topk", k=5, skip=1), kind, arch=arch)

@@ -11,6 +11,7 @@ from oracle import Problem
 from test_forward import GUARDED, RULES, TYPES, agree, guarded
 
 from bbs_kernels.margins import BOUNDARIES, TARGET_GRADS, CombinedMargin, family_arguments
+from support.chosen import each, pairwise
 from support.row_losses import FAMILIES, assert_rows
 
 pytestmark = pytest.mark.ptx
@@ -29,17 +30,14 @@ def check(p: Problem, kind: str, margin: CombinedMargin, seed: int = 0, **option
     return call
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("kind", TYPES)
+@each(kind=TYPES, rule=RULES)
 def test_types_and_rules(kind, rule):
     """Three splits, partial tiles, an empty basket, cosines of 1 and -1."""
     p = cases.planted(TYPES[kind][0], 20, 48, [130, 0, 25, 61], **RULES[rule])
     check(p, kind, CombinedMargin(1.0, 0.5, 0.0))
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=str)
-@pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("target_grad", TARGET_GRADS)
+@pairwise(family=FAMILIES, boundary=BOUNDARIES, target_grad=TARGET_GRADS)
 def test_the_family(family, boundary, target_grad):
     p = cases.planted("fp32", 24, 16, [40, 31], rule="topk", k=3, skip=1)
     check(p, "fp32", CombinedMargin(*family, boundary, target_grad))
@@ -54,9 +52,7 @@ def test_guards(rule):
     )
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("build", [cases.nan_row, cases.nan_class, cases.zeros_and_extremes, cases.bad_label])
-@pytest.mark.parametrize("family", [(1.0, 0.5, 0.0), (1.35, 0.0, 0.0)], ids=str)
+@each(build=cases.TROUBLED, rule=RULES, family=[(1.0, 0.5, 0.0), (1.35, 0.0, 0.0)])
 def test_troubled_rows(build, rule, family):
     check(build("bf16", **RULES[rule]), "bf16", CombinedMargin(*family))
 
@@ -83,7 +79,7 @@ def test_schedules(seed):
     check(p, "bf16", CombinedMargin(4.0, 0.0, 0.0), seed=seed, multiprocessors=6)
 
 
-@pytest.mark.parametrize("arch", ["sm_90", "sm_120"])
+@pytest.mark.parametrize("arch", [80, pytest.param(90, marks=pytest.mark.exhaustive), 120])
 def test_architectures(arch):
     p = cases.planted("fp32", 9, 16, [40, 33], rule="topk", k=5, skip=1)
     check(p, "fp32", CombinedMargin(1.35, 0.0, 0.0), arch=arch)

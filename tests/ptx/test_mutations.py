@@ -10,14 +10,17 @@ import cases
 import numpy as np
 import pytest
 from backward_executor import Backward
-from backward_rows import SORT_SOURCE, sort_pairs
-from executor import Forward, ptx
+from backward_rows import sort_pairs
+from executor import ARCH, Forward
 from mutation import SEEDS, SYNC, WARP_SYNC, unnoticed
 from test_backward import spread, upstream
 from test_forward import TYPES, agree
 from test_sort_pairs import random_pairs
 
-pytestmark = [pytest.mark.ptx, pytest.mark.slow]
+from support.chosen import each
+from support.emulated_gpu.images import ptx_of, shipped_ptx
+
+pytestmark = pytest.mark.ptx
 
 CHECKS = {"bank": False}
 STRICT = {"warp_order": "strict", **CHECKS}  # votes and shuffles order no memory
@@ -47,6 +50,14 @@ BACKWARD = [
     ("bf16-subcenters", "coefficients"),
     *(("fp32-columns", kernel) for kernel in ("coefficients", "normalize_classes", *PRODUCTS)),
 ]
+
+
+def exhaustive_but(chosen: set[tuple[str, str]], cases: list[tuple[str, str]]) -> list:
+    return [pytest.param(*c, marks=() if c in chosen else pytest.mark.exhaustive) for c in cases]
+
+
+def ptx_text(symbol: str) -> str:
+    return shipped_ptx(symbol, ARCH) or ptx_of(symbol, f"sm_{ARCH}")
 
 
 @functools.cache
@@ -86,28 +97,32 @@ def unchanged(variant: str) -> tuple[np.ndarray, np.ndarray]:
     return backward_call(variant).run(checks=STRICT)
 
 
-@pytest.mark.parametrize("variant", SWEEPS)
-@pytest.mark.parametrize("seed", SEEDS)
+@each(variant=SWEEPS, seed=SEEDS)
 def test_unchanged_forward(variant, seed):
     made = forward_call(variant)
     agree(made.p, made.run(seed=seed, checks=CHECKS))
 
 
-@pytest.mark.parametrize(("variant", "kernel"), FORWARD)
+@pytest.mark.parametrize(
+    ("variant", "kernel"), exhaustive_but({("bf16-resident", "merge_splits")}, FORWARD), ids=str
+)
 def test_forward_needs_every_barrier_and_wait(variant, kernel):
     made = forward_call(variant)
+    made.run()
+    symbol = made.launched(kernel)[0].symbol
 
     def attempt(seed: int, text: str) -> None:
         for rule in ("topk", "own"):  # under topk rows need not be asked which tiles they need
             call = forward_call(variant, rule)
-            agree(call.p, call.run(seed=seed, mutated=(kernel, text), checks=CHECKS))
+            agree(call.p, call.run(seed=seed, mutated={symbol: text}, checks=CHECKS))
 
-    sites, left = unnoticed(ptx(made.source, made.arch), kernel, attempt)
+    sites, left = unnoticed(ptx_text(symbol), attempt)
     assert sites
     kept = KEPT if kernel == "cos_lse_sweep" else 0
     assert len(left) == kept + KEPT_WITH_CENTRES * variant.endswith("subcenters"), left
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("variant", sorted({variant for variant, _ in BACKWARD}))
 def test_unchanged_backward(variant):
     again = backward_call(variant).run(seed=1, checks=STRICT)
@@ -115,16 +130,18 @@ def test_unchanged_backward(variant):
         np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize(("variant", "kernel"), BACKWARD)
+@pytest.mark.parametrize(("variant", "kernel"), exhaustive_but({("bf16", "order_rows")}, BACKWARD), ids=str)
 def test_backward_needs_every_barrier_and_wait(variant, kernel):
     made = backward_call(variant)
+    unchanged(variant)
+    symbol = made.launched(kernel)[0].symbol
 
     def attempt(seed: int, text: str) -> None:
-        got = made.run(seed=seed, mutated=(kernel, text), checks=STRICT)
+        got = made.run(seed=seed, mutated={symbol: text}, checks=STRICT)
         for mine, want in zip(got, unchanged(variant), strict=True):
             np.testing.assert_array_equal(mine, want)
 
-    sites, left = unnoticed(ptx(made.source, made.arch), kernel, attempt)
+    sites, left = unnoticed(ptx_text(symbol), attempt)
     assert sites
     assert len(left) == KEPT_WITH_CENTRES * variant.endswith("subcenters"), left
 
@@ -132,19 +149,27 @@ def test_backward_needs_every_barrier_and_wait(variant, kernel):
 @pytest.mark.parametrize(
     ("kernel", "pattern"),
     [
-        *((kernel, SYNC) for kernel in ("count_digits", "scan_digits", "scatter_digits")),
-        ("scatter_digits", WARP_SYNC),
+        ("count_digits", SYNC),
+        *(
+            pytest.param(kernel, pattern, marks=pytest.mark.exhaustive)
+            for kernel, pattern in (
+                ("scan_digits", SYNC),
+                ("scatter_digits", SYNC),
+                ("scatter_digits", WARP_SYNC),
+            )
+        ),
     ],
     ids=["count_digits", "scan_digits", "scatter_digits", "scatter_digits-warps"],
 )
 def test_sort_needs_every_barrier(kernel, pattern):
+    symbol = f"bbs_{kernel}"
     pairs = random_pairs(3000, 300)
     want = pairs[np.argsort(pairs["label"], kind="stable")]
 
     def attempt(seed: int, text: str) -> None:
-        got = sort_pairs(pairs, 300, seed=seed, mutated=(kernel, text), checks=STRICT)
+        got = sort_pairs(pairs, 300, seed=seed, mutated={symbol: text}, checks=STRICT)
         np.testing.assert_array_equal(got, want)
 
-    sites, left = unnoticed(ptx(SORT_SOURCE, "sm_80"), kernel, attempt, pattern)
+    sites, left = unnoticed(ptx_text(symbol), attempt, pattern)
     assert sites
     assert left == []

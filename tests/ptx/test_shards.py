@@ -8,12 +8,14 @@ import cases
 import numpy as np
 import pytest
 from backward_executor import Backward
-from executor import NO_LABEL, Forward
+from executor import Forward
 from gradient_oracle import gradients
 from oracle import Problem, Result
 from oracle import forward as oracle_forward
 from test_backward import close, planted, upstream
 from test_forward import RULES, TYPES
+
+from support.chosen import each
 
 pytestmark = pytest.mark.ptx
 
@@ -50,8 +52,7 @@ def assert_bits(got: Result, want: Result) -> None:
         np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("kind", ["bf16", "bf16-w32", "tf32", "fp32"])
+@each(kind=["bf16", "bf16-w32", "tf32", "fp32"], rule=RULES)
 def test_a_shard_with_everything_is_the_plain_call(kind, rule):
     p = cases.with_aliases(cases.planted(TYPES[kind][0], 30, 40, [130, 0, 25, 61], **RULES[rule]), 40)
     whole, _ = shard(p, np.ones(216, bool))
@@ -60,9 +61,7 @@ def test_a_shard_with_everything_is_the_plain_call(kind, rule):
     assert_bits(forward(aliases_of_labels, kind), forward(p, kind))
 
 
-@pytest.mark.parametrize("cut", CUTS)
-@pytest.mark.parametrize("rule", ["all", "own", "below"])
-@pytest.mark.parametrize("kind", ["bf16", "fp32"])
+@each(kind=["bf16", "fp32"], rule=["all", "own", "below"], cut=CUTS)
 def test_parts_of_the_log_sum_exp_are_the_whole(kind, rule, cut):
     p = cases.with_aliases(cases.planted(kind, 30, 40, [130, 0, 25, 61], **RULES[rule]), 40)
     p.x[7] = np.nan
@@ -76,8 +75,7 @@ def test_parts_of_the_log_sum_exp_are_the_whole(kind, rule, cut):
     )
 
 
-@pytest.mark.parametrize("cut", CUTS)
-@pytest.mark.parametrize("kind", ["bf16", "fp32"])
+@each(kind=["bf16", "fp32"], cut=CUTS)
 def test_lists_of_the_shards_hold_what_one_process_mines(kind, cut):
     """Cosines that tie by the dozen: the k + skip best of each shard, merged in key order and cut, bit for bit."""
     p = cases.dyadic(kind, 20, 32, [150, 1, 65], rule="topk", k=6, skip=2)
@@ -110,9 +108,7 @@ def test_skip_is_less_by_the_mates_on_this_shard():
     assert (p.aliases[index][got.mined_idx[rows, 1]] != part.row_alias[rows][:, None]).all()
 
 
-@pytest.mark.parametrize("cut", CUTS)
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("kind", ["bf16", "bf16-w32", "fp32"])
+@each(kind=["bf16", "bf16-w32", "fp32"], rule=RULES, cut=CUTS)
 def test_gradients_of_the_shards_are_the_whole(kind, rule, cut):
     """With the log-sum-exp of all classes and the mined classes that a shard holds."""
     operand, w_bytes = TYPES[kind]
@@ -155,4 +151,4 @@ def test_a_place_that_does_not_exist_is_told(row, basket, label):
     assert np.isnan(got.cos_t[row])
     assert (got.mined_idx[row] == -1).all()
     np.testing.assert_array_equal(got.lse[others], good.lse[others])
-    assert (call.bad_label, call.bad_label_classes) == (label, 110) != (NO_LABEL, 110)
+    assert f" {label} is out of range: allowed are 0 to 109 " in call.report

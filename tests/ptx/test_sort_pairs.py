@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from backward_rows import NO_PAIR, PAIR, plan_sort, sort_pairs
 
+from support.chosen import each
+
 pytestmark = pytest.mark.ptx
 
 
@@ -26,14 +28,12 @@ def check(pairs: np.ndarray, classes: int, **options) -> None:
     np.testing.assert_array_equal(sort_pairs(pairs, classes, **options), want)
 
 
-@pytest.mark.parametrize("classes", [1, 2, 255, 256, 300, 65536, 1_000_003, 2**31 - 1])
-@pytest.mark.parametrize("count", [1, 255, 256, 257, 2049, 5000])
+@each(count=[1, 255, 256, 257, 2049, 5000], classes=[1, 2, 255, 256, 300, 65536, 1_000_003, 2**31 - 1])
 def test_sizes(count, classes):
     check(random_pairs(count, classes), classes)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("classes", [300, 2**31 - 1])
+@each(classes=[300, 2**31 - 1], seed=[1, 2, 3])
 def test_schedules(classes, seed):
     check(random_pairs(5000, classes, seed=seed), classes, seed=seed)
 
@@ -62,7 +62,7 @@ def test_more_blocks_than_a_scan_takes_at_once():
 
 
 def test_architectures():
-    check(random_pairs(3000, 70_000), 70_000, arch="sm_90")
+    check(random_pairs(3000, 70_000), 70_000, arch=80)
 
 
 @pytest.mark.parametrize(

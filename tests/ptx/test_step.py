@@ -9,6 +9,8 @@ from executor import Forward
 from test_backward import agree, planted, upstream
 from test_forward import RULES, TYPES
 
+from support.chosen import each
+
 pytestmark = pytest.mark.ptx
 
 
@@ -16,15 +18,13 @@ def chain(p, kind: str, size: float = 1.0, **options) -> Backward:
     operand, w_bytes = TYPES[kind]
     names = ("transposed", "arch", "multiprocessors", "w_padding")
     forward = Forward(p, operand, w_bytes=w_bytes, **{n: options[n] for n in names if n in options})
-    return Backward(
-        p, operand, *upstream(len(p.labels), size), w_bytes=w_bytes, forward=forward.run(), **options
-    )
+    forward.run()
+    given = upstream(len(p.labels), size)
+    return Backward(p, operand, *given, w_bytes=w_bytes, saved=forward.saved, **options)
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize(
-    ("kind", "layout"),
-    [
+@each(
+    of=[
         ("bf16", "rows"),
         ("bf16-w32", "columns"),
         ("fp16", "columns"),
@@ -32,8 +32,10 @@ def chain(p, kind: str, size: float = 1.0, **options) -> Backward:
         ("tf32", "rows"),
         ("fp32", "columns"),
     ],
+    rule=RULES,
 )
-def test_step(kind, layout, rule):
+def test_step(of, rule):
+    kind, layout = of
     agree(chain(planted(kind, 30, 48, [130, 0, 25, 61], rule), kind, transposed=layout == "columns"))
 
 
@@ -42,18 +44,16 @@ def test_two_row_blocks_in_runs(rule):
     """Aliases, two blocks of rows and of columns, a run per tile, three splits."""
     p = cases.with_aliases(planted("bf16", 150, 136, [130, 33, 70], rule), 40)
     call = chain(p, "bf16", limit=1, multiprocessors=6)
-    assert call.dense["runs"] == 4
     agree(call)
+    assert call.runs == 4
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("build", [cases.nan_row, cases.nan_class, cases.zeros_and_extremes, cases.bad_label])
+@each(build=cases.TROUBLED, rule=RULES)
 def test_troubled_rows(build, rule):
     agree(chain(build("bf16", scale=12.0, **RULES[rule]), "bf16"))
 
 
-@pytest.mark.parametrize("size", [1e-8, 1e6])
-@pytest.mark.parametrize("kind", ["bf16", "fp32"])
+@each(kind=["bf16", "fp32"], size=[1e-8, 1e6])
 def test_sizes_of_the_upstream_gradient(kind, size):
     agree(chain(planted(kind, 12, 40, [60, 50], "topk"), kind, size))
 

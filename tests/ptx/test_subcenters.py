@@ -10,6 +10,8 @@ from test_backward import planted as planted_for
 from test_forward import RULES, TYPES, check
 from test_step import chain
 
+from support.chosen import each
+
 pytestmark = pytest.mark.ptx
 
 
@@ -18,25 +20,24 @@ def step(p, kind: str, **options) -> None:
     gradients_agree(chain(p, kind, **options))
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize(
-    ("kind", "layout", "subcenters"),
-    [
+@each(
+    of=[
         ("bf16", "rows", 3),
         ("bf16-w32", "columns", 2),
         ("fp16", "columns", 5),
         ("tf32", "rows", 4),
         ("fp32", "columns", 3),
     ],
+    rule=RULES,
 )
-def test_step(kind: str, layout: str, subcenters: int, rule: str) -> None:
+def test_step(of: tuple[str, str, int], rule: str) -> None:
     """Partial tiles, an empty basket, classes that begin inside a 16-byte chunk of a transposed w."""
+    kind, layout, subcenters = of
     p = planted_for(kind, 20, 48, [47, 0, 13, 31], rule, subcenters=subcenters)
     step(cases.with_aliases(p, 20), kind, transposed=layout == "columns")
 
 
-@pytest.mark.parametrize("subcenters", [7, 13, 16])
-@pytest.mark.parametrize("layout", ["rows", "columns"])
+@each(layout=["rows", "columns"], subcenters=[7, 13, 16])
 def test_many_centres(layout: str, subcenters: int) -> None:
     """Tiles of whole classes leave columns empty, and the element-wise loads of an odd shape."""
     p = planted_for("bf16", 9, 31, [19, 5], "topk", subcenters=subcenters)
@@ -47,8 +48,8 @@ def test_many_centres(layout: str, subcenters: int) -> None:
 def test_two_row_blocks_in_runs(kind: str) -> None:
     p = cases.with_aliases(planted_for(kind, 140, 16, [60, 40], "topk", subcenters=3), 30)
     call = chain(p, kind, limit=1, multiprocessors=6)
-    assert call.dense["runs"] == 3
     gradients_agree(call)
+    assert call.runs == 3
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -58,8 +59,7 @@ def test_ties(kind: str) -> None:
     check(p, kind, exact=True)
 
 
-@pytest.mark.parametrize("rule", ["topk", "own"])
-@pytest.mark.parametrize("build", [cases.nan_row, cases.nan_class, cases.zeros_and_extremes])
+@each(build=cases.TROUBLED, rule=["topk", "own"])
 def test_troubled_rows(build, rule: str) -> None:
     p = build("bf16", scale=12.0, subcenters=2, **RULES[rule])
     step(p, "bf16")

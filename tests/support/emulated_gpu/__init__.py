@@ -7,8 +7,10 @@ memory.py     what torch allocated, as memory of the machine, with its bounds an
 images.py     the PTX of each kernel
 watch.py      a dispatch mode that sees what the op bodies allocate
 gpu.py        all of it together: what tests use
+real.py       the same interface on the GPU of this machine
 """
 
 from .gpu import EmulatedGpu
+from .real import RealGpu
 
-__all__ = ["EmulatedGpu"]
+__all__ = ["EmulatedGpu", "RealGpu"]

@@ -4,6 +4,7 @@ recorded; what a driver would refuse is refused, with its number."""
 from __future__ import annotations
 
 import ctypes as c
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -73,6 +74,12 @@ class Refused(Exception):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
+
+
+@functools.lru_cache(maxsize=4)
+def mutant(text: str) -> Any:
+    """Used for a few calls, and there are many."""
+    return ptxvm.Module.from_ptx(text)
 
 
 class EmulatedDriver:
@@ -198,7 +205,7 @@ class EmulatedDriver:
             raise Refused(INVALID_VALUE, f"{shape.shared} bytes of shared memory were not asked for")
         self.before_launch()
         if found.name in self.mutated:
-            found = self._parse(self.mutated[found.name]).kernel(found.name)
+            found = mutant(self.mutated[found.name]).kernel(found.name)
         raw = c.string_at(parameters[0], found.lk.param_size)
         grid = (shape.gx, shape.gy, shape.gz)
         stats = self.machine.launch(

@@ -39,7 +39,7 @@ class Machine(ctypes.Structure):
 
 
 @functools.cache
-def _library() -> ctypes.CDLL:
+def library_of_ops() -> ctypes.CDLL:
     return load()
 
 
@@ -52,14 +52,18 @@ def _machine() -> tuple[ptxvm.Device, HostMemory]:
 
 @functools.cache
 def _namespace() -> Any:
-    """The four ops and the report under a name of their own."""
+    """The four ops and the report under a name of their own, and what keeps them there."""
     library = torch.library.Library(NAMESPACE, "DEF")
     for op in (*OPS, "check_labels"):
         schema = str(getattr(torch.ops.bbs_kernels, op).default._schema)
         library.define(schema.removeprefix("bbs_kernels::"))
-    _library().bbs_test_register(NAMESPACE.encode(), b"CPU")
-    _library().bbs_test_register_report(NAMESPACE.encode())
+    library_of_ops().bbs_test_register(NAMESPACE.encode(), b"CPU")
+    library_of_ops().bbs_test_register_report(NAMESPACE.encode())
     return library, getattr(torch.ops, NAMESPACE)
+
+
+def namespace() -> Any:
+    return _namespace()[1]
 
 
 class EmulatedGpu:
@@ -69,6 +73,8 @@ class EmulatedGpu:
     memory, for what is run afterwards.
     """
 
+    where = "cpu"  # its tensors
+
     _kept: ClassVar[dict[tuple, EmulatedGpu]] = {}
 
     def __new__(
@@ -77,12 +83,12 @@ class EmulatedGpu:
         key = arch, multiprocessors, devices, id(library)
         if key not in cls._kept:
             cls._kept[key] = super().__new__(cls)
-            cls._kept[key]._make(arch, multiprocessors, devices, library or _library())
+            cls._kept[key]._make(arch, multiprocessors, devices, library or library_of_ops())
         return cls._kept[key]
 
     def _make(self, arch: int, multiprocessors: int, devices: int, library: ctypes.CDLL) -> None:
         device, self.memory = _machine()
-        self.library = library
+        self.library, self.arch = library, arch
         self.driver = EmulatedDriver(arch, multiprocessors, devices, self.memory, device)
         self.driver.image_of = lambda symbol, arch: (
             images.shipped_ptx(symbol, arch) or images.ptx_of(symbol, f"sm_{arch}")
@@ -95,7 +101,7 @@ class EmulatedGpu:
     @property
     def ops(self) -> Any:
         """The emulated ops, by name."""
-        return _namespace()[1]
+        return namespace()
 
     @property
     def launches(self) -> list[Launch]:
@@ -111,6 +117,7 @@ class EmulatedGpu:
     def _in_use(self, ops: set[str], device: int) -> Iterator[Watch]:
         driver = self.driver
         watch = Watch(self.memory, ops, self._raise_found)
+        self.called = watch.called  # ops of torch by the bodies
         driver.before_launch, driver.in_step = watch.drop_freed, lambda: watch.inside
         driver.calls, driver.launches = [], []
         address = [ctypes.addressof(t) for t in (self._table, self._accelerators[device])]

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from executor import _core
+import torch
+
+from bbs_kernels import _core
+from support.cuda_call import MEMORY, OWN, call_of, meta
 
 pytestmark = pytest.mark.ptx
 
 MACHINE = _core.machine_of(90, 132)
-NAMES = ("offsets", "tile_begin", "grad_lse", "grad_cos_t", "lse", "mined_idx", "mined_cos", "workspace")
 GRID_Y = 65535
 
 
 def plan(rows: int, dim: int, classes: int, element: int, needs: tuple[bool, bool], limit: int) -> dict:
-    call = {
-        "x": (0, rows, dim, dim, 1, element), "w": (0, classes, dim, dim, 1, element),
-        "operand": 0 if element == 2 else 3, "labels": 0, "aliases": 0, "guard_rows": 0, "baskets": 1,
-        "ignore_index": -1, "rule": 1, "guard_kind": 0, "k": 0, "skip": 0, "scale": 64.0, "guard_value": 0.0,
-    }  # fmt: skip
+    dtype = torch.bfloat16 if element == 2 else torch.float32
+    call = call_of(meta((rows, dim), dtype=dtype), meta((classes, dim), dtype=dtype), **OWN)
     gradients = {name: (0, dim, 1) if need else None for name, need in zip(("dx", "dw"), needs, strict=True)}
-    return _core.plan_backward(call, [0, classes], MACHINE, {**dict.fromkeys(NAMES, 0), **gradients}, limit)
+    return _core.plan_backward(call, [0, classes], MACHINE, {**MEMORY, **gradients}, limit)
 
 
 def grids(made: dict, kernel: str) -> list[tuple[int, int, int]]:
