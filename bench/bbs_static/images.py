@@ -64,7 +64,7 @@ def sources_digest(csrc: Path = ROOT / "csrc") -> str:
 
 def compile_images(images: list[Path], arches: Collection[str], tools: Tools, jobs: int) -> None:
     sys.path.insert(0, str(ROOT / "tools"))
-    from build_support import find_compiler, find_tool  # type: ignore[import-not-found]
+    from build_support import find_compiler, find_tool
 
     cmake, ninja = (find_tool(name, ROOT / "build") for name in ("cmake", "ninja"))
     settings = {

@@ -54,7 +54,7 @@ def execute_once(kernel: Kernel) -> Executed:
 
 def execute(kernel: Kernel) -> Executed:
     sys.path.append(str(ROOT / "tests"))
-    from support.emulated_gpu import EmulatedGpu, images  # type: ignore[import-not-found]
+    from support.emulated_gpu import EmulatedGpu, images
 
     gpu = EmulatedGpu(ARCH)
     ptx = images.ptx_of(kernel.symbol, f"sm_{ARCH}")  # with its source lines, which the package's images lack
