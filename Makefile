@@ -4,6 +4,7 @@
 #   make test TORCH="torch==2.13.0"    another torch requirement (default: torch)
 #   make demo DEMO="--quick"           options of `bbs demo`
 #   make test PYTEST="-x tests/cpu"    options of pytest
+#   make cuda CUDA_ARCHS="80;90"       other CUDA targets (default: those of the last time, at first 90)
 
 PYTHON ?= python3
 TORCH  ?= torch
@@ -15,6 +16,7 @@ PYTEST ?=
 STATIC ?=
 PTX_JUNIT ?= build/ptx.xml
 WORKERS ?= $(shell nproc)
+CUDA_ARCHS ?= $(or $(shell cat $(STAMPS)/cuda-archs 2> /dev/null),90)
 
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/stamps
@@ -24,7 +26,7 @@ CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-ptx test-emulated test-emulated-all test-ptxvm test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda-report gpu-report
+.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-ptx test-emulated test-emulated-all test-ptxvm test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda cuda-all cuda-report gpu-report
 .PHONY: lint format docs docs-serve dist clean FORCE
 
 help: ## list these targets
@@ -57,15 +59,15 @@ test-cpp: $(STAMPS)/venv ## the C++ tests of the kernels: plain, then under the 
 test-neon: $(STAMPS)/venv ## the C++ tests for 64-bit ARM, in QEMU (apt-get install g++-aarch64-linux-gnu qemu-user)
 	$(BIN)/python tools/cpp_tests.py neon
 
-test-ptx: $(STAMPS)/test $(STAMPS)/cuda ## the CUDA kernels in the PTX machine, no GPU (JUnit XML to PTX_JUNIT)
+test-ptx: $(STAMPS)/test $(STAMPS)/images ## the CUDA kernels in the PTX machine, no GPU (JUnit XML to PTX_JUNIT)
 	@mkdir -p $(dir $(PTX_JUNIT))
-	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tests/ptx tests/nvrtc -m ptx -n $(WORKERS) \
+	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tests/ptx tests/ops -m ptx -n $(WORKERS) \
 	  --junitxml=$(PTX_JUNIT) $(PYTEST)
 
-test-emulated: $(STAMPS)/test $(STAMPS)/cuda ## whole calls of the CUDA ops on an emulated GPU, against the reference; no GPU
+test-emulated: $(STAMPS)/test $(STAMPS)/images ## whole calls of the CUDA ops on an emulated GPU, against the reference; no GPU
 	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tests/emulated -m "not exhaustive" -n $(WORKERS) $(PYTEST)
 
-test-emulated-all: $(STAMPS)/test $(STAMPS)/cuda ## the same, and that mutations of the host code are noticed
+test-emulated-all: $(STAMPS)/test $(STAMPS)/images ## the same, and that mutations of the host code are noticed
 	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tests/emulated -m "" -n $(WORKERS) $(PYTEST)
 
 test-ptxvm: $(STAMPS)/test $(STAMPS)/cuda ## the PTX machine itself: instructions, kernels, and that every checker fires
@@ -92,7 +94,12 @@ build: $(STAMPS)/package ## compile and install (editable)
 bench: $(STAMPS)/bench ## time this library beside plain PyTorch (BENCH="..." for options)
 	$(BIN)/bbs bench $(BENCH)
 
-cuda-report: $(STAMPS)/package $(STAMPS)/cuda ## the CUDA kernels as machine code, against their bounds: no GPU (STATIC="--arch sm_90")
+cuda: $(STAMPS)/images ## compile the CUDA kernels into the package, for CUDA_ARCHS: no GPU needed
+
+cuda-all: ## the same for every target of the static report
+	$(MAKE) cuda CUDA_ARCHS="80;86;89;90;100;120"
+
+cuda-report: $(STAMPS)/images ## the CUDA kernels as machine code, against their bounds: no GPU (STATIC="--arch sm_90")
 	$(BIN)/python bench/static_report.py --check $(STATIC)
 
 gpu-report: $(STAMPS)/torch ## build for this GPU, test and time on it, write docs/results/gpu; no GPU: one line
@@ -121,8 +128,8 @@ dist: $(STAMPS)/dev ## sdist and wheel into dist/
 
 clean: ## remove what was built; $(VENV) stays
 	rm -rf build dist site *.egg-info python/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf bbs_kernels/include
-	rm -f bbs_kernels/*.so $(STAMPS)/package $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/docs $(STAMPS)/dev
+	rm -rf bbs_kernels/include bbs_kernels/images
+	rm -f bbs_kernels/*.so $(STAMPS)/package $(STAMPS)/images $(STAMPS)/cuda-archs $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/docs $(STAMPS)/dev
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # --- set-up ----------------------------------------------------------------------------------------------------------
@@ -143,17 +150,29 @@ $(STAMPS)/torch: $(STAMPS)/torch-wanted
 	@cmp -s $@.new $@ || cp $@.new $@
 	@rm $@.new && touch -r $@ $(STAMPS)/torch-wanted
 
+# An environment that has images keeps them: every later install compiles what changed of them.
+WITH_CUDA = $(if $(wildcard $(STAMPS)/images),BBS_CUDA=1 BBS_CUDA_ARCHS="$(CUDA_ARCHS)")
+
 $(STAMPS)/package: $(STAMPS)/torch $(NATIVE)
 	@tools/preflight.sh "$(PYTHON)"
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable .
+	$(WITH_CUDA) $(BIN)/python -m pip install --quiet --no-build-isolation --editable .
 	@touch $@
 
 $(STAMPS)/cuda: $(STAMPS)/venv requirements-cuda.txt
 	$(BIN)/python -m pip install --quiet -r requirements-cuda.txt
 	@touch $@
 
+# The targets as text: newer than the images only when they changed.
+$(STAMPS)/cuda-archs: $(STAMPS)/venv FORCE
+	@echo '$(CUDA_ARCHS)' | cmp -s - $@ || echo '$(CUDA_ARCHS)' > $@
+
+$(STAMPS)/images: $(STAMPS)/torch $(STAMPS)/cuda $(STAMPS)/cuda-archs $(NATIVE)
+	@tools/preflight.sh "$(PYTHON)"
+	BBS_CUDA=1 BBS_CUDA_ARCHS="$(CUDA_ARCHS)" $(BIN)/python -m pip install --quiet --no-build-isolation --editable .
+	@touch $@ $(STAMPS)/package
+
 # Stamps named after the extras of pyproject.toml.
 $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/docs $(STAMPS)/dev: $(STAMPS)/torch $(NATIVE)
 	@tools/preflight.sh "$(PYTHON)"
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[$(notdir $@)]"
+	$(WITH_CUDA) $(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[$(notdir $@)]"
 	@touch $@

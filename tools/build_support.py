@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 CUDA_CHOICES = ("auto", "0", "1")
+LEAST_ARCH = 80
 # The program inside the folder of `pip install --target`. cmake's bin/cmake is a script bound to one interpreter, which
 # may be gone at the next build; this is the program itself.
 FETCHED = {"cmake": "cmake/data/bin/cmake", "ninja": "bin/ninja"}
@@ -88,16 +90,25 @@ def want_cuda(torch) -> bool:
 
 
 def cuda_archs() -> str | None:
-    """BBS_CUDA_ARCHS ("80;90" or "80 90": machine code for both, PTX of the last) as CMake wants it, or None."""
+    """BBS_CUDA_ARCHS ("80;90" or "80 90": machine code for both, PTX of the last) as CMake wants it, or None.
+
+    A target with a suffix, as 90a, is machine code for GPUs of that kind alone: later ones cannot run its PTX, so none
+    is installed (csrc/cuda/images.cmake).
+    """
     text = os.environ.get("BBS_CUDA_ARCHS")
     if not text:
         return None
-    archs = text.replace(";", " ").replace(",", " ").split()
-    if unknown := [
-        arch for arch in archs if not arch.rstrip("af").isdecimal() or int(arch.rstrip("af")) < 80
-    ]:
+    archs = list(dict.fromkeys(text.replace(";", " ").replace(",", " ").split()))
+    for arch in archs:
+        number = re.fullmatch(r"([0-9]+)[af]?", arch)
+        if not number or int(number[1]) < LEAST_ARCH:
+            stop(
+                f"BBS_CUDA_ARCHS={text!r}: {arch!r} is no target, allowed are numbers from {LEAST_ARCH} on, as in "
+                "80;90, with a or f behind for machine code of one kind of GPU, as in 90a"
+            )
+    if not archs:
         stop(
-            f"BBS_CUDA_ARCHS={text!r}: {unknown[0]!r} is no target, allowed are numbers from 80 on, as in 80;90"
+            f"BBS_CUDA_ARCHS={text!r} names no target, allowed are numbers from {LEAST_ARCH} on, as in 80;90"
         )
     return ";".join(archs)
 

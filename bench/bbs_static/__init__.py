@@ -2,9 +2,10 @@
 
 Data flows left to right:
 
-    work, units → kernels → compiler → sass, binary → machine → gate → page
+    work → kernels → images → sass, binary → machine → gate → page
     plan → traffic → roofline ↗
 
-`kernels` is the table; a new kernel is a row of `forward_units` or `backward_units`. `command` is the command line
-(bench/static_report.py).
+The kernels are those of `_core.cuda_kernels()`, and their machine code is that of the package's images where it has
+them, else compiled by the same commands (CMakeLists.txt). `sources` holds what only a report compiles; `kernels` names
+it. `command` is the command line (bench/static_report.py).
 """

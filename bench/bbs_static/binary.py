@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import subprocess
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from .images import CACHE
+from .kernels import Kernel
 from .sass import Loop, main_loop, parse
 from .tools import Tools
-from .units import Kernel
 
 HMMA_PER_K_STEP = 32  # of a 64 x 64 warp tile: 4 x 8 mma, whatever the type
 FFMA_LOOP_K_STEPS = 0.5  # an iteration multiplies 16 bytes of each operand, half a k-step
@@ -92,16 +92,17 @@ def inspect(cubin: Path, kernels: tuple[Kernel, ...], tools: Tools, traced: tupl
     usage = resusage.parse(run(tools.cuobjdump, "--dump-resource-usage", cubin))
     found = []
     for kernel in kernels:
-        name = next(n for n in listing if re.search(kernel.symbol, n))
+        name = kernel.symbol
         spills = spill_map(lined[name])
         loop = main_loop(listing[name], kernel.multiply) if kernel.has_main_loop else None
         accesses = None
         if loop and kernel.is_traced(traced):
             # Named after the machine code: the same code from other sources needs no new analysis.
             code = hashlib.sha256(f"{listing[name]}{kernel.threads}".encode()).hexdigest()[:16]
-            kept = cubin.with_name(f"accesses.{code}.{version('cuxray')}.json")
+            kept = CACHE / f"accesses.{code}.{version('cuxray')}.json"
             if not kept.exists():  # half a minute of data flow analysis
                 verdicts = analyze_accesses(lined[name], (kernel.threads, 1, 1))
+                CACHE.mkdir(parents=True, exist_ok=True)
                 kept.write_text(json.dumps(asdict(_accesses_in(loop, verdicts))), encoding="utf-8")
             accesses = Accesses(**json.loads(kept.read_text(encoding="utf-8")))
         found.append(

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import click
 
-from .compiler import ROOT
 from .gate import Finding, check
 from .gpus import BY_ARCH
 from .grids import grid_fills
-from .kernels import BASELINE, KERNELS, UNITS
+from .images import ROOT, provide
+from .kernels import BASELINE, KERNELS, Kernel
 from .machine import execute_once
 from .page import put_grids, put_roofline, report_page
 from .results import Row, add_executed, compare, measure
@@ -78,23 +78,31 @@ def main(
 def collect(
     tools: Tools, arches: tuple[str, ...], only: str, traced: tuple[str, ...], jobs: int, executed: bool
 ) -> list[Row]:
-    units = [u for u in UNITS if u.cutlass or any(only in kernel.name for kernel in u.kernels)]
-    tasks = [(unit, arch) for arch in arches for unit in units]
-    wanted = {name for name in KERNELS if only in name or name == BASELINE}
+    wanted = {name: kernel for name, kernel in KERNELS.items() if only in name or name == BASELINE}
+    families: dict[str, list[Kernel]] = {}
+    for kernel in wanted.values():
+        families.setdefault(kernel.family, []).append(kernel)
+    cubins = provide(families, arches, tools, jobs)
     with ProcessPoolExecutor(jobs) as pool:
-        running = [pool.submit(measure, unit, arch, tools, traced) for unit, arch in tasks]
+        running = [
+            pool.submit(measure, cubins[family, arch], tuple(kernels), arch, tools, traced)
+            for arch in arches
+            for family, kernels in families.items()
+        ]
         counts = {
-            name: pool.submit(execute_once, kernel.work)
-            for name, kernel in KERNELS.items()
-            if executed and name in wanted and kernel.work and kernel.is_traced(traced)
+            name: pool.submit(execute_once, kernel)
+            for name, kernel in wanted.items()
+            if executed and kernel.work and kernel.is_traced(traced)
         }
         rows = []
         with click.progressbar(running, label="kernels", length=len(running)) as bar:
             for done in bar:
-                rows += [row for row in done.result() if row.kernel in wanted]
+                rows += done.result()
         for row in rows:
             if row.kernel in counts:
                 add_executed(row, counts[row.kernel].result())
+    order = list(wanted)
+    rows.sort(key=lambda row: (arches.index(row.arch), order.index(row.kernel)))
     compare(rows, BASELINE, KERNELS)
     return rows
 

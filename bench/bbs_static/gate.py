@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .kernels import BASELINE, Kernel
 from .results import Row
-from .units import BASELINE, Kernel
 from .work import Sweep, Work
 
 # Issue cycles per HMMA of the main loop, as a multiple of CUTLASS's for the same tile and arch.

@@ -27,14 +27,14 @@ class Fill:
 def fill_of(problem: Problem, gpu: Gpu) -> Fill:
     plan = plan_dense(Operands("bf16", 2, False), problem, gpu.arch, gpu.multiprocessors)
     blocks = {
-        kernel: [x * y * z for name, (x, y, z), *_ in plan["launches"] if name == kernel]
+        kernel: [x * y * z for name, _, (x, y, z), *_ in plan["launches"] if name == kernel]
         for kernel in KERNELS
     }
     shares = {
         kernel: sum(sizes) / sum(-(-n // gpu.multiprocessors) * gpu.multiprocessors for n in sizes)
         for kernel, sizes in blocks.items()
     }
-    run_tiles = next(grid[1] for name, grid, *_ in plan["launches"] if name == "coefficients")
+    run_tiles = next(grid[1] for name, _, grid, *_ in plan["launches"] if name == "coefficients")
     return Fill(gpu, problem.rows, run_tiles, shares)
 
 

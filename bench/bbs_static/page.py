@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from .gate import Finding
 from .grids import KERNELS, Fill
+from .kernels import BASELINE
 from .results import REFERENCE, Row
 from .roofline import Point
-from .units import BASELINE
 
 COMMAND = "python bench/static_report.py --docs"
 ROOFLINE_MARKS = ("<!-- roofline: begin, written by bench/static_report.py -->", "<!-- roofline: end -->")

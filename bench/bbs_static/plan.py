@@ -105,6 +105,6 @@ def plan_dense(of: Operands, problem: Problem, arch: str, multiprocessors: int) 
 def dense_launch_of(dense: Dense, problem: Problem, arch: str, multiprocessors: int) -> DenseLaunch:
     plan = plan_dense(dense, problem, arch, multiprocessors)
     grid, shared = next(
-        (grid, shared) for name, grid, _, shared, _ in plan["launches"] if name == dense.kernel
+        (grid, shared) for name, _, grid, _, shared, _ in plan["launches"] if name == dense.kernel
     )
     return DenseLaunch(problem, grid, plan["runs"], plan["splits"], plan["row_blocks"], shared)

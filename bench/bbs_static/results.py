@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .binary import Binary, inspect
-from .compiler import compile_cubin
 from .gpus import BY_ARCH
+from .kernels import Kernel
 from .machine import Executed
 from .plan import DenseLaunch, Launch, Problem, dense_launch_of, launch_of
 from .tools import Tools
 from .traffic import Traffic, product_traffic, sweep_traffic
-from .units import Kernel, Unit
 from .work import Dense, Sweep
 
 REFERENCE = Problem(rows=1024, classes=1_000_000)  # what launch plans, occupancy and bytes refer to
@@ -53,10 +53,11 @@ class Row:
     untraced: dict[str, int] = field(default_factory=dict)
 
 
-def measure(unit: Unit, arch: str, tools: Tools, traced: tuple[str, ...]) -> list[Row]:
-    """Compiles a unit and reads its kernels. The PTX machine's counts are added later: they are of no one arch."""
-    cubin = compile_cubin(unit, arch, tools, tools.versions()["nvcc"])
-    return [_row(binary, arch) for binary in inspect(cubin, unit.kernels, tools, traced)]
+def measure(
+    cubin: Path, kernels: tuple[Kernel, ...], arch: str, tools: Tools, traced: tuple[str, ...]
+) -> list[Row]:
+    """Reads the kernels of an image. The PTX machine's counts are added later: they are of no one arch."""
+    return [_row(binary, arch) for binary in inspect(cubin, kernels, tools, traced)]
 
 
 def _row(binary: Binary, arch: str) -> Row:

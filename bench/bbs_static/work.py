@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TYPES = {"bf16": "Bf16", "fp16": "Fp16", "tf32": "Tf32", "fp32": "Fp32"}
-COMBINATIONS = (("bf16", 2), ("bf16", 4), ("fp16", 2), ("fp16", 4), ("tf32", 4), ("fp32", 4))
 PRODUCTS = ("gradient_rows", "gradient_classes")
+DENSE = (*PRODUCTS, "coefficients", "normalize_classes")
 
 
 @dataclass(frozen=True)

@@ -189,6 +189,7 @@ inline py::dict describe(const cuda::Kernel& kernel) {
   d["kernel"] = entry.text;
   d["symbol"] = cuda::symbol_of(kernel);
   d["family"] = cuda::family_of(kernel);
+  d["threads"] = entry.threads;
   if (entry.types != cuda::KernelTypes::none) d["operand"] = cuda::operand_text(kernel.operand).symbol;
   if (kernel.w_bytes) {
     d["w_bytes"] = kernel.w_bytes;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +11,15 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bbs_static import command, gate, grids, page, sass, tools
+from bbs_kernels import _core
+from bbs_static import command, gate, grids, images, page, sass, tools
+from bbs_static import kernels as table
 from bbs_static.binary import measure_loop
-from bbs_static.compiler import CUDA, included
-from bbs_static.kernels import KERNELS, UNITS
+from bbs_static.kernels import BASELINE, KERNELS
 from bbs_static.plan import Problem, dense_launch_of, launch_of
 from bbs_static.results import Row, compare
 from bbs_static.roofline import roofline
 from bbs_static.traffic import product_traffic, sweep_traffic
-from bbs_static.units import BASELINE
 from bbs_static.work import PRODUCTS, Dense, Sweep
 
 SAMPLE = Path(__file__).with_name("sample.sass").read_text(encoding="utf-8")
@@ -79,72 +78,97 @@ def test_cycles_of_a_loop():
     assert cycles.flops_per_cycle == 2 * (2 * 16 * 8 * 16) / 21
 
 
-def test_table_names_every_kernel_once():
-    kernels = [kernel for unit in UNITS for kernel in unit.kernels]
-    assert len({kernel.name for kernel in kernels}) == len(kernels)
-    sweeps = {kernel.work for kernel in kernels if isinstance(kernel.work, Sweep)}
+def test_every_instantiation_is_a_row_of_its_own():
+    entries = {entry["symbol"]: entry for entry in _core.cuda_kernels()}
+    rows = {kernel.symbol: kernel for kernel in KERNELS.values()}
+    assert (
+        len(rows) == len(KERNELS) == len(entries) + 2 * 2 * 2 + 1
+    )  # without norms: types, layouts, residences
+    assert set(entries) <= set(rows)
+    for symbol, entry in entries.items():
+        assert (rows[symbol].family, rows[symbol].threads) == (entry["family"], entry["threads"])
+
+
+def test_sweeps_and_products_are_what_the_launcher_can_ask_for():
+    sweeps = {kernel.work for kernel in KERNELS.values() if isinstance(kernel.work, Sweep)}
     launched = {s for s in sweeps if s.norms}
-    assert len(launched) == 6 * 2 * 5  # types, layouts, ways to load: as choose_sweep instantiates them
+    assert len(launched) == 6 * 2 * 5  # types, layouts, ways to load
     assert {s.w_bytes for s in sweeps - launched} == {2}
-    dense = [kernel.work for kernel in kernels if isinstance(kernel.work, Dense)]
+    dense = [kernel.work for kernel in KERNELS.values() if isinstance(kernel.work, Dense)]
     counts = {name: sum(d.kernel == name for d in dense) for name in {d.kernel for d in dense}}
-    # as launch_typed of backward_types.inl does
     assert counts == {"gradient_rows": 4, "gradient_classes": 12, "coefficients": 48, "normalize_classes": 12}
 
 
-def test_every_kernel_of_the_sources_is_in_the_table():
-    text = "".join(path.read_text(encoding="utf-8") for path in sorted(CUDA.glob("*.cuh")))
-    written = set(re.findall(r"__global__ void __launch_bounds__\([^)]*\)\s*(\w+)\(", text))
-    assert written == {kernel.symbol.partition(".")[0] for kernel in KERNELS.values()} - {"cutlass6Kernel"}
-
-
-def test_headers_of_a_unit_are_those_it_reaches():
-    names = {unit.name: {path.name for path in included(unit.source)} for unit in UNITS if not unit.cutlass}
-    assert {"cos_lse_sweep.cuh", "ptx.cuh", "rule.h"} <= names["forward_bf16_w16_rows"]
-    assert "gradient_rows.cuh" not in names["forward_bf16_w16_rows"]
-    assert {"gradient_rows.cuh", "gemm_range.cuh", "cos_lse_sweep.cuh"} <= names["backward_bf16_w16_rows"]
+@pytest.mark.parametrize("kernel", sorted({entry["kernel"] for entry in _core.cuda_kernels()}))
+def test_every_kernel_has_a_place_in_the_report(kernel):
+    assert kernel in (*table.FORWARD, *table.BACKWARD)
 
 
 @pytest.mark.parametrize(
-    ("mangled", "name"),
+    ("symbol", "name"),
     [
-        (
-            "10SweepTypesINS0_9TileTypesINS0_4Bf16ELi2ELb0EEELb1ELb1ELb1EEEEEv",
-            "sweep bf16, W by rows, resident",
-        ),
-        ("10SweepTypesINS0_9TileTypesINS0_4Bf16ELi2ELb0EEELb1ELb1ELb0EEEEEv", NO_NORMS),
-        (
-            "10SweepTypesINS0_9TileTypesINS0_4Fp16ELi4ELb1EEELb0ELb0ELb1EEEEEv",
-            "sweep fp16, fp32 W by columns, any stride",
-        ),
-        (
-            "14SubcenterTypesINS0_9TileTypesINS0_4Bf16ELi2ELb0EEELb1EEEEEv",
-            "sweep bf16, W by rows, sub-centres, streaming",
-        ),
-    ],
-)
-def test_mangled_name_finds_its_sweep(mangled, name):
-    symbol = f"_ZN3bbs4cuda13cos_lse_sweepINS0_{mangled}NS0_13ForwardParamsE"
-    assert [kernel.name for kernel in KERNELS.values() if re.search(kernel.symbol, symbol)] == [name]
-
-
-@pytest.mark.parametrize(
-    ("mangled", "name"),
-    [
-        ("13gradient_rowsINS0_9GemmTypesINS0_4Tf32EEEEEv", "gradient_rows tf32"),
-        ("16gradient_classesINS0_9TileTypesINS0_4Bf16ELi4ELb0EEEEEv", PRODUCT),
-        ("12coefficientsINS0_10SweepTypesINS0_9TileTypesINS0_4Bf16ELi2ELb0EEELb0ELb0ELb1EEEEEv",
-         "coefficients bf16, W by rows, any stride"),
-        ("12coefficientsINS0_14SubcenterTypesINS0_9TileTypesINS0_4Bf16ELi2ELb0EEELb0EEEEEv",
-         "coefficients bf16, W by rows, sub-centres, any stride"),
-        ("14backward_pairsINS0_9TileTypesINS0_4Fp32ELi4ELb1EEELi16EEEv",
-         "backward_pairs fp32, W by columns, 16 values a lane"),
-        ("11finish_rowsINS0_4Fp32EEEv", "finish_rows fp32"),
+        ("bbs_cos_lse_sweep_bf16_rows_resident_vectors", "sweep bf16, W by rows, resident"),
+        ("bbs_cos_lse_sweep_fp16_fp32w_columns_streaming_elements", "sweep fp16, fp32 W by columns, any stride"),
+        ("bbs_cos_lse_sweep_bf16_rows_subcenters_vectors", "sweep bf16, W by rows, sub-centres, streaming"),
+        ("no_norms_bf16_rows_resident", NO_NORMS),
+        ("bbs_prepare_rows_tf32_columns", "row preparation tf32, W by columns"),
+        ("bbs_merge_margin", "merge with losses"),
+        ("bbs_gradient_rows_tf32", "gradient_rows tf32"),
+        ("bbs_gradient_classes_bf16_fp32w_rows", PRODUCT),
+        ("bbs_coefficients_bf16_rows_streaming_elements", "coefficients bf16, W by rows, any stride"),
+        ("bbs_coefficients_bf16_rows_subcenters_elements", "coefficients bf16, W by rows, sub-centres, any stride"),
+        ("bbs_backward_pairs_fp32_columns_16", "backward_pairs fp32, W by columns, 16 values a lane"),
+        ("bbs_finish_rows_fp32", "finish_rows fp32"),
+        ("cutlass_gemm_bf16", BASELINE),
     ],
 )  # fmt: skip
-def test_mangled_name_finds_its_kernel_of_the_backward(mangled, name):
-    symbol = f"_ZN3bbs4cuda{mangled}NS0_11DenseParamsE"
-    assert [kernel.name for kernel in KERNELS.values() if re.search(kernel.symbol, symbol)] == [name]
+def test_symbol_has_its_row(symbol, name):
+    assert KERNELS[name].symbol == symbol
+
+
+def test_names_are_those_of_the_page():
+    """So that a report can be compared with the committed one."""
+    text = (Path(__file__).parents[2] / "docs" / "static-report.md").read_text(encoding="utf-8")
+    rows = {line.strip().split(" | ")[0].removeprefix("| ") for line in text.splitlines() if "| " in line}
+    assert set(KERNELS) <= rows
+
+
+def test_sources_of_the_report_define_its_symbols():
+    for kernel in KERNELS.values():
+        source = images.HERE / "sources" / f"{kernel.family}.cu"
+        if not kernel.symbol.startswith("bbs_"):
+            assert f" {kernel.symbol}(" in source.read_text(encoding="utf-8"), kernel.name
+
+
+def test_headers_that_changed_since_the_package_was_built_are_named(tmp_path):
+    csrc, installed = tmp_path / "csrc", tmp_path / "include"
+    for folder in (csrc, installed):
+        (folder / "cuda" / "plan").mkdir(parents=True)
+        (folder / "common").mkdir()
+        (folder / "common" / "rule.h").write_text("same")
+        (folder / "cuda" / "sweep.cuh").write_text("same")
+    assert images.changed_headers(csrc, installed) == []
+    (csrc / "cuda" / "sweep.cuh").write_text("newer")
+    (csrc / "cuda" / "plan" / "new.h").write_text("new")
+    assert images.changed_headers(csrc, installed) == [Path("cuda/plan/new.h"), Path("cuda/sweep.cuh")]
+
+
+def test_images_of_the_package_are_read_before_any_is_compiled(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(images, "FOLDER", tmp_path)
+    monkeypatch.setattr(images, "changed_headers", list)
+    monkeypatch.setattr(images, "compile_images", lambda paths, *_: compiled.extend(paths))
+    shipped = tmp_path / "common.sm_90.cubin"
+    shipped.touch()
+    found = images.provide(["common", "no_norms_bf16"], ["sm_80", "sm_90"], None, 1)
+    assert found.pop(("common", "sm_90")) == shipped
+    assert sorted(found.values()) == sorted(compiled)
+    assert {path.name for path in compiled} == {
+        "common.sm_80.cubin", "no_norms_bf16.sm_80.cubin", "no_norms_bf16.sm_90.cubin",
+    }  # fmt: skip
+    monkeypatch.setattr(images, "changed_headers", lambda: [Path("cuda/sweep.cuh")])
+    with pytest.raises(click.ClickException, match="install the package again"):
+        images.provide(["common"], ["sm_90"], None, 1)
 
 
 def test_gate_holds_at_the_bounds():

@@ -9,6 +9,7 @@
 
 #include "../backward_rows_plan.h"
 #include "../plan.h"
+#include "../sort_params.h"
 
 namespace bbs::cuda {
 
@@ -41,44 +42,46 @@ struct KernelEntry {
   const char* text;
   const char* header;
   const char* params;
-  const char* bounds;  // of __launch_bounds__
+  int32_t threads;     // of a block: every launch's, and the first of __launch_bounds__
+  const char* blocks;  // of a multiprocessor at least, the second of __launch_bounds__, in the header's words; or ""
   KernelTypes types;
   bool forward;  // launched by a forward; a backward has prepare_rows and order_rows too
 };
 
 constexpr std::array<KernelEntry, static_cast<size_t>(KernelName::count)> kKernelList = {{
     // Four blocks of a multiprocessor are enough; ptxas would aim at five on sm_120, and spill for it.
-    {KernelName::prepare_rows, "prepare_rows", "prepare_rows.cuh", "ForwardParams", "kPrepareThreads, 4",
+    {KernelName::prepare_rows, "prepare_rows", "prepare_rows.cuh", "ForwardParams", kPrepareThreads, "4",
      KernelTypes::tile, true},
-    {KernelName::order_rows, "order_rows", "order_rows.cuh", "ForwardParams", "kPrepareThreads", KernelTypes::none,
+    {KernelName::order_rows, "order_rows", "order_rows.cuh", "ForwardParams", kPrepareThreads, "", KernelTypes::none,
      true},
-    {KernelName::cos_lse_sweep, "cos_lse_sweep", "cos_lse_sweep.cuh", "ForwardParams", "kThreads", KernelTypes::sweep,
+    {KernelName::cos_lse_sweep, "cos_lse_sweep", "cos_lse_sweep.cuh", "ForwardParams", kThreads, "", KernelTypes::sweep,
      true},
-    {KernelName::merge_splits, "merge_splits", "merge_splits.cuh", "ForwardParams", "kMergeThreads, kMergeBlocks",
+    {KernelName::merge_splits, "merge_splits", "merge_splits.cuh", "ForwardParams", kMergeThreads, "kMergeBlocks",
      KernelTypes::none, true},
-    {KernelName::merge_margin, "merge_margin", "merge_margin.cuh", "MarginParams", "kMergeThreads, kMergeBlocks",
+    {KernelName::merge_margin, "merge_margin", "merge_margin.cuh", "MarginParams", kMergeThreads, "kMergeBlocks",
      KernelTypes::none, true},
-    {KernelName::row_scale, "row_scale", "row_gradient.cuh", "BackwardRowParams", "kRowScaleThreads", KernelTypes::none,
-     false},
-    {KernelName::backward_pairs, "backward_pairs", "backward_pairs.cuh", "BackwardRowParams", "kPairsThreads",
+    {KernelName::row_scale, "row_scale", "row_gradient.cuh", "BackwardRowParams", kRowScaleThreads, "",
+     KernelTypes::none, false},
+    {KernelName::backward_pairs, "backward_pairs", "backward_pairs.cuh", "BackwardRowParams", kPairsThreads, "",
      KernelTypes::lanes, false},
-    {KernelName::count_digits, "count_digits", "sort_pairs.cuh", "SortPass", "kSortThreads", KernelTypes::none, false},
-    {KernelName::scan_digits, "scan_digits", "sort_pairs.cuh", "SortPass", "kSortThreads", KernelTypes::none, false},
-    {KernelName::scatter_digits, "scatter_digits", "sort_pairs.cuh", "SortPass", "kSortThreads", KernelTypes::none,
+    {KernelName::count_digits, "count_digits", "sort_pairs.cuh", "SortPass", kSortThreads, "", KernelTypes::none,
      false},
-    {KernelName::gather_pairs, "gather_pairs", "sort_pairs.cuh", "GatherPairs", "kSortThreads", KernelTypes::none,
+    {KernelName::scan_digits, "scan_digits", "sort_pairs.cuh", "SortPass", kSortThreads, "", KernelTypes::none, false},
+    {KernelName::scatter_digits, "scatter_digits", "sort_pairs.cuh", "SortPass", kSortThreads, "", KernelTypes::none,
      false},
-    {KernelName::find_baskets, "find_baskets", "dense_tiles.cuh", "DenseParams", "kPrepareThreads", KernelTypes::none,
+    {KernelName::gather_pairs, "gather_pairs", "sort_pairs.cuh", "GatherPairs", kSortThreads, "", KernelTypes::none,
      false},
-    {KernelName::coefficients, "coefficients", "coefficients.cuh", "DenseParams", "kThreads", KernelTypes::sweep,
+    {KernelName::find_baskets, "find_baskets", "dense_tiles.cuh", "DenseParams", kPrepareThreads, "", KernelTypes::none,
      false},
-    {KernelName::normalize_classes, "normalize_classes", "normalize_classes.cuh", "DenseParams", "kThreads",
+    {KernelName::coefficients, "coefficients", "coefficients.cuh", "DenseParams", kThreads, "", KernelTypes::sweep,
+     false},
+    {KernelName::normalize_classes, "normalize_classes", "normalize_classes.cuh", "DenseParams", kThreads, "",
      KernelTypes::tile, false},
-    {KernelName::gradient_rows, "gradient_rows", "gradient_rows.cuh", "DenseParams", "kThreads", KernelTypes::operand,
+    {KernelName::gradient_rows, "gradient_rows", "gradient_rows.cuh", "DenseParams", kThreads, "", KernelTypes::operand,
      false},
-    {KernelName::gradient_classes, "gradient_classes", "gradient_classes.cuh", "DenseParams", "kThreads",
+    {KernelName::gradient_classes, "gradient_classes", "gradient_classes.cuh", "DenseParams", kThreads, "",
      KernelTypes::tile, false},
-    {KernelName::finish_rows, "finish_rows", "finish_rows.cuh", "BackwardRowParams", "kFinishThreads",
+    {KernelName::finish_rows, "finish_rows", "finish_rows.cuh", "BackwardRowParams", kFinishThreads, "",
      KernelTypes::operand, false},
 }};
 
@@ -175,8 +178,9 @@ inline std::string source_of(const std::vector<Kernel>& kernels) {
     const KernelEntry& entry = entry_of(k.name);
     const std::string line = std::string("#include \"") + entry.header + "\"\n";
     if (headers.find(line) == std::string::npos) headers += line;
-    entries += std::string("extern \"C\" __global__ void __launch_bounds__(") + entry.bounds + ") " + symbol_of(k) +
-               "(const __grid_constant__ " + entry.params + " p) {\n  " + template_of(k) + "(p);\n}\n";
+    const std::string blocks = *entry.blocks ? std::string(", ") + entry.blocks : "";
+    entries += "extern \"C\" __global__ void __launch_bounds__(" + std::to_string(entry.threads) + blocks + ") " +
+               symbol_of(k) + "(const __grid_constant__ " + entry.params + " p) {\n  " + template_of(k) + "(p);\n}\n";
   }
   return headers + "using namespace bbs::cuda;\n" + entries;
 }
