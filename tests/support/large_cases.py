@@ -7,7 +7,7 @@ it; on the CPU the same code runs with small shapes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -134,25 +134,40 @@ def make_problem(case: Case, device: str, seed: int = 0) -> Problem:
     return Problem(x.to(kind.x), w.to(kind.w), labels, offsets, SCALE)
 
 
-def run_step(p: Problem, rule: Any, workspace_bytes: int) -> Result:
-    """The loss through `BasketSoftmaxLoss` where its centres have a dtype that it takes, else through the op."""
+def losses_of(
+    p: Problem, rule: Any, workspace_bytes: int = core.DEFAULT_WORKSPACE_BYTES
+) -> tuple[Callable[[], Tensor], tuple[Tensor, Tensor]]:
+    """The losses [B] of the problem as a function, and the leaves x and w that they hang on.
+
+    Through `BasketSoftmaxLoss` where its centres have a dtype that it takes, else through the op.
+    """
     x, margin = p.x.detach().requires_grad_(), bs.ArcFace(MARGIN)
-    arguments = {"scale": p.scale, "mining": rule, "workspace_bytes": workspace_bytes}
-    with torch.no_grad():
-        lse, cos_t, mined_idx, mined_cos = core.cos_lse(p.x, p.w, p.labels, p.offsets, **arguments)
     if p.w.dtype == torch.float32:
         loss = bs.BasketSoftmaxLoss(
             p.offsets.diff().tolist(), p.x.shape[1], margin, p.scale, rule, "none", device="meta",
             workspace_bytes=workspace_bytes,
         )  # fmt: skip
-        loss.weight = w = torch.nn.Parameter(p.w.detach())
-        losses = loss(x, p.labels)
-    else:
-        w = p.w.detach().requires_grad_()
-        losses, *_ = core.margin_softmax(x, w, p.labels, p.offsets, margin=margin, **arguments)
-        losses = torch.where(p.labels >= 0, losses, 0.0)
-    dx, dw = torch.autograd.grad(losses.sum(), (x, w))
-    return Result(losses.detach(), lse, cos_t, mined_idx, mined_cos, dx, dw)
+        loss.weight = torch.nn.Parameter(p.w.detach())
+        return lambda: loss(x, p.labels), (x, loss.weight)
+    w = p.w.detach().requires_grad_()
+    valid = p.labels >= 0
+
+    def forward() -> Tensor:
+        losses, *_ = core.margin_softmax(
+            x, w, p.labels, p.offsets, margin=margin, scale=p.scale, mining=rule, workspace_bytes=workspace_bytes
+        )
+        return torch.where(valid, losses, 0.0)
+
+    return forward, (x, w)
+
+
+def run_step(p: Problem, rule: Any, workspace_bytes: int) -> Result:
+    """The loss with its gradients, and what the same sweep found for each row."""
+    with torch.no_grad():
+        found = core.cos_lse(p.x, p.w, p.labels, p.offsets, scale=p.scale, mining=rule)
+    forward, leaves = losses_of(p, rule, workspace_bytes)
+    losses = forward()
+    return Result(losses.detach(), *found, *torch.autograd.grad(losses.sum(), leaves))
 
 
 def compare(case: Case, device: str) -> Outcome:
