@@ -46,7 +46,13 @@ def run_suite(
                 left_out += missing
                 continue
             for message in _child(
-                "time", suite, case.name, rounds, setting.allocator, setting.threads, env=setting.environment()
+                "time",
+                suite,
+                case.name,
+                rounds,
+                setting.allocator,
+                setting.threads,
+                env=setting.environment(),
             ):
                 if "round" in message:
                     advance()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -65,7 +66,7 @@ class Device:
                 part()
                 event.record()
             torch.cuda.synchronize()
-            found.append([1e-3 * a.elapsed_time(b) for a, b in zip(events, events[1:], strict=False)])
+            found.append([1e-3 * a.elapsed_time(b) for a, b in pairwise(events)])
         if not found:
             return [None] * len(work)
         return [statistics.median(column) for column in zip(*found[WARM_UP:], strict=True)]

@@ -1,10 +1,7 @@
-"""A step captured in a CUDA graph and replayed, and what torch.compile's mode of that name makes of the loss."""
+"""A step captured in a CUDA graph and replayed on other data."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +10,8 @@ import torch
 from support.large_cases import losses_of, make_problem, rule_of
 
 from .device import Device
-from .facts import ROOT
 from .sheet import Sheet
 from .timing import TimedStep
-
-SHOWN = 12  # lines
 
 Results = tuple[torch.Tensor, ...]
 
@@ -27,7 +21,6 @@ def run(sheet: Sheet, device: Device) -> None:
     sheet.put("graph", graph)
     if not graph["same"]:
         sheet.fail("graph: the replay gave other bits than the step")
-    sheet.put("compile", compiled(device))
 
 
 def replayed(device: Device) -> dict[str, Any]:
@@ -71,21 +64,3 @@ def _captured(step: Callable[[], Results]) -> Callable[[], Results]:
         return results
 
     return replay
-
-
-def compiled(device: Device) -> dict[str, Any]:
-    """What torch.compile(mode="reduce-overhead") says about graphs, from a process that logs it."""
-    env = {**os.environ, "TORCH_LOGS": "perf_hints,graph_breaks,recompiles"}
-    done = subprocess.run(
-        [sys.executable, "-m", f"{__package__}.compiled", device.name], cwd=ROOT, env=env, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    print(done.stdout, flush=True)
-    lines = done.stdout.splitlines()
-    told = [line for line in lines if "cudagraph" in line.lower() or "graph break" in line.lower()]
-    result = next((line for line in lines if line.startswith("compiled: ")), None)
-    return {
-        "exit": done.returncode,
-        "result": result.removeprefix("compiled: ") if result else (lines or ["nothing was printed"])[-1],
-        "told": list(dict.fromkeys(line[line.find("]") + 1 :].strip() for line in told))[:SHOWN],
-    }

@@ -22,7 +22,9 @@ def main(device: str) -> None:
     for case in CASES:
         problem = make_problem(case, "cpu")
         # Made on the host: a sanitizer slows down every kernel, those of the data too.
-        problem = problem._replace(**{name: getattr(problem, name).to(device) for name in ("x", "w", "labels")})
+        problem = problem._replace(
+            **{name: getattr(problem, name).to(device) for name in ("x", "w", "labels")}
+        )
         with matmul_precision(KINDS[case.kind].tf32):
             result = run_step(problem, rule_of(case), 1 << 20)
         print(f"{case.name}: loss {float(result.losses.sum()):.6g}", flush=True)

@@ -45,6 +45,13 @@ PROCESSES = (
         0.23, 240.0,
     ),
     Process((Item("sanitizer", "Under compute-sanitizer"),), 0.05, 90.0),
-    Process((Item("graphs", "CUDA graphs and torch.compile"), Item("train", "`bbs train` in bf16")), 0.05, 120.0),
+    Process(
+        (
+            Item("graphs", "A step in a CUDA graph"),
+            Item("train", "`bbs train` in bf16"),
+            Item("compile", "`torch.compile(mode=\"reduce-overhead\")`"),
+        ),
+        0.05, 120.0,
+    ),
 )  # fmt: skip
 ITEMS = tuple(item for process in PROCESSES for item in process.items)

@@ -11,7 +11,16 @@ from .device import Device
 from .sheet import Sheet
 
 NAMES = (OURS, EAGER, FORMULA, LOOP, LINEAR, CUT, LIGER)
-TIMES = ("forward", "median", "lower_quartile", "upper_quartile", "ratio", "forward_gflops", "peak_gflops", "extra_mib")
+TIMES = (
+    "forward",
+    "median",
+    "lower_quartile",
+    "upper_quartile",
+    "ratio",
+    "forward_gflops",
+    "peak_gflops",
+    "extra_mib",
+)
 
 
 def run(sheet: Sheet, device: Device) -> None:

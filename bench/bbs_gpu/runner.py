@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from . import document as doc
-from .items import Process
+from .items import Item, Process
 
 POLL = 0.25  # seconds
 GRACE = 3.0  # seconds between a request to end and the end; kept free at the end of the budget
 NEEDED_SHARE = 0.6  # of the budget: what a process without which nothing else runs may use
 TAIL = 60  # lines
+USED_UP = "the budget was used up"
 
 Command = Callable[[Process, Path], Sequence[str]]  # of the process that writes a sheet to the path
 
@@ -71,10 +72,12 @@ class Runner:
                 share += process.share
                 ends = self._ends(process, share)
                 if ends <= self._elapsed():
-                    outcome = "the budget was used up"
+                    outcome = USED_UP
                     self._not_reached(process, outcome)
                     continue
                 self._run(process, ends)
+                if any(self._found(item)["status"] == doc.CUT_OFF for item in process.items):
+                    outcome = USED_UP
                 if process.needed and not self._may_go_on(process):
                     outcome = f"stopped: {process.items[0].title.lower()} did not succeed"
                     self._not_reached_after(process, processes, outcome)
@@ -86,6 +89,11 @@ class Runner:
         if outcome.startswith("stopped by"):
             return 128 + signal.SIGTERM
         return int(any(item["status"] == doc.FAILED for item in self.document["items"].values()))
+
+    def _found(self, item: Item) -> dict[str, Any]:
+        """The record of an item in the report."""
+        found: dict[str, Any] = self.document["items"][item.key]
+        return found
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
@@ -99,7 +107,10 @@ class Runner:
         late = f"took longer than its limit of {process.limit:.0f} s"
         with tempfile.TemporaryDirectory() as folder:
             sheet, output = Path(folder) / "sheet.json", Path(folder) / "output"
-            print(f"gpu-report: {process.name} (at most {min(ends, ends_by_limit) - self._elapsed():.0f} s)", flush=True)
+            print(
+                f"gpu-report: {process.name} (at most {min(ends, ends_by_limit) - self._elapsed():.0f} s)",
+                flush=True,
+            )
             with output.open("wb") as file:
                 child = subprocess.Popen(
                     list(self._command(process, sheet)), cwd=self._cwd, env=self._env, stdout=file,
@@ -108,11 +119,16 @@ class Runner:
             try:
                 self._watch(child, process, sheet, min(ends, ends_by_limit))
                 if child.returncode is not None:
-                    self._note(process, sheet, f"ended with exit status {child.returncode} before it was done", doc.FAILED)
+                    self._note(
+                        process,
+                        sheet,
+                        f"ended with exit status {child.returncode} before it was done",
+                        doc.FAILED,
+                    )
                 elif ends_by_limit < ends:
                     self._note(process, sheet, late, doc.FAILED)
                 else:
-                    self._note(process, sheet, "the budget was used up", doc.CUT_OFF)
+                    self._note(process, sheet, USED_UP, doc.CUT_OFF)
             except Stopped as stopped:
                 self._note(process, sheet, f"stopped by {stopped}", doc.CUT_OFF)
                 raise
@@ -140,7 +156,7 @@ class Runner:
         entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         broken = False
         for item in process.items:
-            entry, found = entries.get(item.key), self.document["items"][item.key]
+            entry, found = entries.get(item.key), self._found(item)
             if entry is None:
                 if not begun_only and not broken:  # it ended before this item began
                     found.update(status=status, reason=reason)
@@ -164,7 +180,7 @@ class Runner:
         with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
             log.write(f"=== {process.name}\n{text}\n")
         for item in process.items:
-            found = self.document["items"][item.key]
+            found = self._found(item)
             print(f"gpu-report: {item.key}: {found['status']} {found['reason'] or ''}".rstrip(), flush=True)
             if found["status"] in (doc.FAILED, doc.CUT_OFF):
                 found["output"] = text.splitlines()[-TAIL:]
@@ -172,12 +188,12 @@ class Runner:
         self._save()
 
     def _may_go_on(self, process: Process) -> bool:
-        found = [self.document["items"][item.key] for item in process.items]
+        found = [self._found(item) for item in process.items]
         return all(item["status"] in (doc.OK, doc.SKIPPED) or item.get("go_on", False) for item in found)
 
     def _not_reached(self, process: Process, reason: str) -> None:
         for item in process.items:
-            self.document["items"][item.key].update(status=doc.NOT_REACHED, reason=reason)
+            self._found(item).update(status=doc.NOT_REACHED, reason=reason)
 
     def _not_reached_after(self, last: Process, processes: Sequence[Process], reason: str) -> None:
         for process in processes[processes.index(last) + 1 :]:

@@ -28,7 +28,14 @@ class Sheet:
     def item(self, key: str) -> Iterator[None]:
         """Begin an item; an exception in its block becomes its failure."""
         began = time.monotonic()
-        self._now = {"done": False, "seconds": 0.0, "data": {}, "failures": [], "skipped": None, "go_on": False}
+        self._now = {
+            "done": False,
+            "seconds": 0.0,
+            "data": {},
+            "failures": [],
+            "skipped": None,
+            "go_on": False,
+        }
         self._entries[key] = self._now
         self._save()
         try:

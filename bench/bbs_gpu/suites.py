@@ -48,7 +48,9 @@ class Tally:
         self.sheet.fail(name)
 
 
-def run_tests(sheet: Sheet, device: Device, runs: Sequence[Sequence[str]], *, parallel: Sequence[bool]) -> None:
+def run_tests(
+    sheet: Sheet, device: Device, runs: Sequence[Sequence[str]], *, parallel: Sequence[bool]
+) -> None:
     """Run pytest with each list of arguments, in several processes where `parallel` says so and xdist is there.
 
     A run on a GPU in which no test passed has shown nothing, and fails.
@@ -63,7 +65,11 @@ def run_tests(sheet: Sheet, device: Device, runs: Sequence[Sequence[str]], *, pa
             os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
         sheet.put(f"run {' '.join(arguments)}", {"workers": workers})
         status = pytest.main(command, plugins=[tally])
-        if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+        if status not in (
+            pytest.ExitCode.OK,
+            pytest.ExitCode.TESTS_FAILED,
+            pytest.ExitCode.NO_TESTS_COLLECTED,
+        ):
             sheet.fail(f"pytest {' '.join(arguments)}: exit status {int(status)}")
     if device.is_gpu and not tally.counts["passed"]:
         sheet.fail("no test passed: nothing was shown")
@@ -74,5 +80,3 @@ def _workers(device: Device) -> int:
     if not device.is_gpu or importlib.util.find_spec("xdist") is None:
         return 0
     return min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // 2))
-
-

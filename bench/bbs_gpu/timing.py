@@ -28,7 +28,9 @@ class TimedStep:
 
     def __init__(self, case: Case, device: Device, workspace_bytes: int = DEFAULT_WORKSPACE_BYTES) -> None:
         self.tf32 = KINDS[case.kind].tf32
-        self._losses, self._leaves = losses_of(make_problem(case, device.name), rule_of(case), workspace_bytes)
+        self._losses, self._leaves = losses_of(
+            make_problem(case, device.name), rule_of(case), workspace_bytes
+        )
         self.loss: Tensor | None = None
 
     def forward(self) -> None:

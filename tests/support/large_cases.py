@@ -123,7 +123,9 @@ def make_problem(case: Case, device: str, seed: int = 0) -> Problem:
     w = torch.randn(classes, case.width, generator=generator, device=device)
     if case.baskets > 1:
         here = torch.arange(0, size, 3, device=device)
-        w[size + here] = w[here] + 0.3 * torch.randn(len(here), case.width, generator=generator, device=device)
+        w[size + here] = w[here] + 0.3 * torch.randn(
+            len(here), case.width, generator=generator, device=device
+        )
     labels = torch.randint(classes, (case.rows,), generator=generator, device=device)
     noise = torch.randn(case.rows, case.width, generator=generator, device=device)
     x = w[labels] + NOISE * noise
@@ -154,7 +156,14 @@ def losses_of(
 
     def forward() -> Tensor:
         losses, *_ = core.margin_softmax(
-            x, w, p.labels, p.offsets, margin=margin, scale=p.scale, mining=rule, workspace_bytes=workspace_bytes
+            x,
+            w,
+            p.labels,
+            p.offsets,
+            margin=margin,
+            scale=p.scale,
+            mining=rule,
+            workspace_bytes=workspace_bytes,
         )
         return torch.where(valid, losses, 0.0)
 
@@ -217,7 +226,9 @@ class _Check:
         if not got.mined_idx.numel():
             return
         listed = got.mined_idx >= 0
-        self.note("mined_cos", _largest((got.mined_cos - cosines_of(exact, got.mined_idx))[listed]), self.cosine)
+        self.note(
+            "mined_cos", _largest((got.mined_cos - cosines_of(exact, got.mined_idx))[listed]), self.cosine
+        )
         best = best_cosines(exact, MINED + SKIPPED)[..., SKIPPED:]
         if not torch.equal(listed, best.isfinite()):
             self.failures.append("mined_idx: other places are filled than in the reference")
