@@ -3,10 +3,10 @@
     python tools/gpu_report.py --budget 500                   # what `make gpu-report` runs: docs/results/gpu
     python tools/gpu_report.py --device cpu --budget 180      # a rehearsal: everything but the timing, small
 
-Nothing is fetched and no environment is made: the package is built with this Python, beside the torch that it has. The
-items (bench/bbs_gpu/items.py) run in order of their value, each in a process with a limit and a share of the budget; the
-files are replaced after every result, so that a run that is cut off leaves what it has. The exit status is 1 if an item
-failed.
+Nothing is fetched and no environment is made: the package is built with this Python, beside the torch that it has.
+The items (bench/bbs_gpu/items.py) run in order of their value, each in a process with a limit and a share of the
+budget; the files are replaced after every result, so that a run that is cut off leaves what it has. The exit status is
+1 if an item failed.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import signal
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "bench")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
 
 from bbs_gpu.document import blank
 from bbs_gpu.items import PROCESSES, Process
 from bbs_gpu.runner import Runner, stop_on
 
+ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = {"cuda": ROOT / "docs" / "results" / "gpu", "cpu": ROOT / "build" / "gpu-rehearsal"}
 
 
@@ -66,14 +66,8 @@ def main() -> int:
         return [sys.executable, "-m", "bbs_gpu.child", process.name, str(sheet), options.device]
 
     stop_on(signal.SIGTERM, signal.SIGINT)
-    runner = Runner(
-        blank(options.device),
-        output,
-        options.budget,
-        command,
-        cwd=ROOT,
-        env=environment(options.device, not options.no_build),
-    )
+    env = environment(options.device, not options.no_build)
+    runner = Runner(blank(options.device), output, options.budget, command, cwd=ROOT, env=env)
     status = runner.run(PROCESSES)
     print(f"gpu-report: {runner.document['outcome']}, written to {output}")
     return status

@@ -41,7 +41,7 @@ def attempts(device: Device) -> list[str]:
     if not device.is_gpu:
         return ["BBS_CUDA=0"]
     sys.path.insert(0, str(ROOT / "tools"))
-    from build_support import find_nvcc  # type: ignore[import-not-found]
+    from build_support import find_nvcc
 
     arch = device.machine()[0].removeprefix("sm_")
     return [f"BBS_CUDA=1 BBS_CUDA_ARCHS={arch}", "BBS_CUDA=0"] if find_nvcc() else ["BBS_CUDA=auto"]

@@ -11,10 +11,11 @@ from .items import ITEMS
 from .page import page
 
 OK, FAILED, SKIPPED, CUT_OFF, NOT_REACHED = "ok", "failed", "skipped", "cut off", "not reached"
+KEYS = tuple(item.key for item in ITEMS)
 FILES = ("report.json", "report.md")
 
 
-def blank(device: str = "cuda", keys: tuple[str, ...] = tuple(item.key for item in ITEMS)) -> dict[str, Any]:
+def blank(device: str = "cuda", keys: tuple[str, ...] = KEYS) -> dict[str, Any]:
     """A report of which nothing has been reached."""
     return {
         "device": device,

@@ -32,8 +32,8 @@ def run(sheet: Sheet, device: Device) -> None:
     if device.is_gpu and not torch.cuda.is_available():
         raise RuntimeError(f"torch {torch.__version__} sees no GPU")
     peaks: dict[str, Any] = {}
-    for name, value in measure_peaks(device):
-        peaks[name] = value
+    for name, rate in measure_peaks(device):
+        peaks[name] = rate
         sheet.put("peaks", peaks)
 
 

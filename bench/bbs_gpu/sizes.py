@@ -55,7 +55,9 @@ class Sizes:
 
 def _large(rows: tuple[int, ...], widths: tuple[int, ...], odd_width: int, classes: int) -> tuple[Case, ...]:
     """Every kind at every size, and once at a width whose rows are no whole 16-byte chunks."""
-    regular = tuple(Case(*v, classes, k) for *v, k in product(KINDS, rows, widths, (1, 4)))
+    regular = tuple(
+        Case(kind, b, width, classes, k) for kind, b, width, k in product(KINDS, rows, widths, (1, 4))
+    )
     return regular + tuple(Case(kind, rows[0], odd_width, classes, 4) for kind in KINDS)
 
 

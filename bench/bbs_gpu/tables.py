@@ -63,8 +63,8 @@ def steps(view: View) -> Iterator[str]:
 
 def large(view: View) -> Iterator[str]:
     yield (
-        "Largest errors of a step against fp64 on the same device, beside what is allowed; gradients by their relative L2 "
-        "norm. Each case runs with one run of classes and with many, whose dW must have the same bits."
+        "Largest errors of a step against fp64 on the same device, beside what is allowed; gradients by their "
+        "relative L2 norm. Each case runs with one run of classes and with many, whose dW must have the same bits."
     )
     yield from _compared(view, _sizes(view).large)
 
@@ -101,9 +101,10 @@ def _figure(pair: list[Any] | None) -> str:
 def kernels(view: View) -> Iterator[str]:
     sizes = _sizes(view)
     yield (
-        "Times are medians by the device's events; TFLOP/s count the products that a pass cannot do without. Floors are "
-        "**computed**, from the peaks above: the flops at the rate of a square product, W (and dW) at the rate of a copy, "
-        "and what the tiles ask of L2 at the rate of repeated reads. GB/s: the bytes of the HBM floor over the time."
+        "Times are medians by the device's events; TFLOP/s count the products that a pass cannot do without. Floors "
+        "are **computed**, from the peaks above: the flops at the rate of a square product, W (and dW) at the rate of "
+        "a copy, and what the tiles ask of L2 at the rate of repeated reads. GB/s: the bytes of the HBM floor over the "
+        "time."
     )
     yield table(*_PASSES, [row for case in sizes.timed for row in _passes(view, case, case.name, case.name)])
     yield "### Kernels of a step"

@@ -127,7 +127,7 @@ def test_a_suite_of_a_gpu_runs_in_this_process(on_a_gpu, monkeypatch):
     on_a_gpu(right=right)
     monkeypatch.setitem(SUITES, "gpu", (CASE, replace(CASE, name="again")))
     shown, rounds = [], []
-    timings, left_out = run_suite(
+    timings, _ = run_suite(
         "gpu", [CudaSetting("float32")], rounds=2, describe=shown.append, advance=lambda: rounds.append(1)
     )
     assert [(t.case, t.provider) for t in timings] == [

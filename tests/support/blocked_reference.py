@@ -59,7 +59,7 @@ def multiplied_in(dtype: torch.dtype) -> Product:
 
 
 def best_cosines(p: Problem, count: int) -> Tensor:
-    """[B, K, count] fp64: the largest cosines of each row with each other basket, descending; -inf where there is none."""
+    """[B, K, count] fp64: the largest cosines of each row with each other basket, descending; -inf: none."""
     x_hat, home = F.normalize(p.x.double()), p.home()
     best = x_hat.new_full((len(p.x), len(p.offsets) - 1, count), -math.inf)
     for basket, first, end in p.blocks():
