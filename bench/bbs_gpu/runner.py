@@ -7,6 +7,7 @@ reads "cut off", one that has not begun "not reached".
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ POLL = 0.25  # seconds
 GRACE = 3.0  # seconds between a request to end and the end; kept free at the end of the budget
 NEEDED_SHARE = 0.6  # of the budget: what a process without which nothing else runs may use
 TAIL = 60  # lines
+PR_SET_PDEATHSIG = 1  # sys/prctl.h
 USED_UP = "the budget was used up"
 
 Command = Callable[[Process, Path], Sequence[str]]  # of the process that writes a sheet to the path
@@ -100,7 +102,7 @@ class Runner:
 
     def _ends(self, process: Process, share: float) -> float:
         """Seconds after the start by which the process ends, at the latest."""
-        return min(max(share, NEEDED_SHARE if process.needed else 0.0), 1.0) * self.budget - GRACE
+        return min(max(share, NEEDED_SHARE if process.needed else 0.0), 1.0) * (self.budget - GRACE)
 
     def _run(self, process: Process, ends: float) -> None:
         ends_by_limit = self._elapsed() + process.limit
@@ -115,6 +117,7 @@ class Runner:
                 child = subprocess.Popen(
                     list(self._command(process, sheet)), cwd=self._cwd, env=self._env, stdout=file,
                     stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
+                    preexec_fn=_end_with_parent,
                 )  # fmt: skip
             try:
                 self._watch(child, process, sheet, min(ends, ends_by_limit))
@@ -202,6 +205,11 @@ class Runner:
     def _save(self) -> None:
         self.document["seconds"] = round(self._elapsed(), 1)
         doc.write(self.document, self.folder)
+
+
+def _end_with_parent() -> None:
+    """In the child: be killed when this process is, which cannot end its group then."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
