@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +56,7 @@ def replace(path: Path, text: str) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}")
     new.write_text(text, encoding="utf-8")
     os.replace(new, path)
+
+
+if __name__ == "__main__":  # python -m bbs_gpu.document FOLDER: a report of nothing
+    write(blank(), Path(sys.argv[1]))

@@ -271,3 +271,14 @@ def test_no_gpu_is_one_line(tmp_path):
     assert done.returncode == 1
     assert done.stderr == ("gpu-report: no driver finds a GPU on this machine, nothing was run or written\n")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_committed_report_fills_every_table_of_the_page():
+    """Of a GPU, or of nothing: a rehearsal belongs elsewhere."""
+    report = json.loads((ROOT / "docs" / "results" / "gpu" / "report.json").read_text())
+    assert report["device"] == "cuda"
+    assert list(report["items"]) == [item.key for item in ITEMS]
+    assert report.keys() == doc.blank().keys()
+    text = page(report)
+    assert all(f"## {item.title}" in text for item in ITEMS)
+    assert "<!-- gpu-report -->" in (ROOT / "docs" / "gpu.md").read_text()
