@@ -63,7 +63,7 @@ class Runner:
         self._began = time.monotonic()
 
     def run(self, processes: Sequence[Process]) -> int:
-        """Run them in their order; returns the exit status: 1 if an item failed, 143 after a signal."""
+        """Run them in order; returns the exit status: 1 if an item failed or stopped the rest, 143 after a signal."""
         self.document.update(outcome="cut off", budget=self.budget)
         self.document["began"] = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         self._save()
@@ -90,6 +90,8 @@ class Runner:
         self._save()
         if outcome.startswith("stopped by"):
             return 128 + signal.SIGTERM
+        if outcome.startswith("stopped"):  # cut off, perhaps, but nothing was shown
+            return 1
         return int(any(item["status"] == doc.FAILED for item in self.document["items"].values()))
 
     def _found(self, item: Item) -> dict[str, Any]:

@@ -166,6 +166,14 @@ def wait_for_the_end(pid: int) -> None:
         time.sleep(0.05)
 
 
+def test_a_needed_item_that_was_cut_off_is_no_success(run):
+    status, report = run(
+        {"a": HANGS, "b": GOOD}, [process("a", 0.1, needed=True), process("b", 0.9)], budget=8.0
+    )
+    assert status == 1
+    assert statuses(report) == {"a": "cut off", "b": "not reached"}
+
+
 def test_children_of_an_item_end_with_it(run, tmp_path):
     pid = tmp_path / "pid"
     script = (
