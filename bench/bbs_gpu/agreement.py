@@ -15,15 +15,16 @@ from .sizes import Case
 def compare_all(sheet: Sheet, device: Device, cases: Sequence[Case]) -> None:
     """A record for each case: errors beside what is allowed, and the launch plan."""
     for case in cases:
-        outcome = compare(case, device.name)
-        sheet.put(
-            case.name,
-            {
-                "figures": {name: list(figure) for name, figure in outcome.figures.items()},
-                "ok": not outcome.failures,
-                "plan": plan_of(case, device),
-            },
-        )
-        for failure in outcome.failures:
-            sheet.fail(f"{case.name}: {failure}")
-        device.release()
+        with sheet.part(case.name):
+            outcome = compare(case, device.name)
+            sheet.put(
+                case.name,
+                {
+                    "figures": {name: list(figure) for name, figure in outcome.figures.items()},
+                    "ok": not outcome.failures,
+                    "plan": plan_of(case, device),
+                },
+            )
+            for failure in outcome.failures:
+                sheet.fail(f"{case.name}: {failure}")
+            device.release()

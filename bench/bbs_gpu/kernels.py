@@ -30,8 +30,9 @@ def workspace_name(case: Case, size: int) -> str:
 
 
 def _put(sheet: Sheet, device: Device, name: str, case: Case, **options: Any) -> None:
-    timed = time_step(case, device, device.sizes.repeats, **options)
-    if not timed["kernels"]:
-        sheet.fail(f"{name}: the profiler saw no kernel")
-    sheet.put(name, {**timed, "plan": plan_of(case, device)})
-    device.release()
+    with sheet.part(name):
+        timed = time_step(case, device, device.sizes.repeats, **options)
+        if not timed["kernels"]:
+            sheet.fail(f"{name}: the profiler saw no kernel")
+        sheet.put(name, {**timed, "plan": plan_of(case, device)})
+        device.release()

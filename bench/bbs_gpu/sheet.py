@@ -38,13 +38,20 @@ class Sheet:
         }
         self._entries[key] = self._now
         self._save()
+        with self.part():
+            yield
+        self._now.update(done=True, seconds=round(time.monotonic() - began, 2))
+        self._save()
+
+    @contextmanager
+    def part(self, name: str = "") -> Iterator[None]:
+        """A part of an item: an exception in its block becomes a failure, and the item goes on."""
         try:
             yield
         except Exception as error:
             traceback.print_exc()
-            self._now["failures"].append(f"{type(error).__name__}: {str(error).strip()[:2000]}")
-        self._now.update(done=True, seconds=round(time.monotonic() - began, 2))
-        self._save()
+            where = f"{name}: " if name else ""
+            self.fail(f"{where}{type(error).__name__}: {str(error).strip()[:2000]}")
 
     def put(self, name: str, value: Any) -> None:
         """Add a figure to the item, or replace it."""
