@@ -17,12 +17,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Process:
-    """`needed`: its failure stops everything after it."""
+    """`needed`: its failure stops everything after it.
+
+    until: part of the budget that it may use up, where that is more than the sum of the shares: nothing can run without
+    it, so it takes from what comes after.
+    """
 
     items: tuple[Item, ...]
     share: float
     limit: float
     needed: bool = False
+    until: float = 0.0
 
     @property
     def name(self) -> str:
@@ -30,9 +35,9 @@ class Process:
 
 
 PROCESSES = (
-    Process((Item("facts", "Facts and peaks"),), 0.06, 60.0, needed=True),
-    Process((Item("build", "Build"),), 0.20, 240.0, needed=True),
-    Process((Item("steps", "One step per dtype"),), 0.06, 90.0, needed=True),
+    Process((Item("facts", "Facts and peaks"),), 0.06, 60.0, needed=True, until=0.3),
+    Process((Item("build", "Build"),), 0.20, 240.0, needed=True, until=0.65),
+    Process((Item("steps", "One step per dtype"),), 0.06, 90.0, needed=True, until=0.8),
     Process((Item("ptx", "Cases of the PTX machine, on the device"),), 0.16, 180.0),
     Process((Item("cuda", "Tests of the ops on the device"),), 0.12, 150.0),
     Process((Item("large", "Large cases"),), 0.07, 120.0),

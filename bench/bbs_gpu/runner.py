@@ -23,7 +23,6 @@ from .items import Item, Process
 
 POLL = 0.25  # seconds
 GRACE = 3.0  # seconds between a request to end and the end; kept free at the end of the budget
-NEEDED_SHARE = 0.6  # of the budget: what a process without which nothing else runs may use
 TAIL = 60  # lines
 PR_SET_PDEATHSIG = 1  # sys/prctl.h
 USED_UP = "the budget was used up"
@@ -104,7 +103,7 @@ class Runner:
 
     def _ends(self, process: Process, share: float) -> float:
         """Seconds after the start by which the process ends, at the latest."""
-        return min(max(share, NEEDED_SHARE if process.needed else 0.0), 1.0) * (self.budget - GRACE)
+        return min(max(share, process.until), 1.0) * (self.budget - GRACE)
 
     def _run(self, process: Process, ends: float) -> None:
         ends_by_limit = self._elapsed() + process.limit

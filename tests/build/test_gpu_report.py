@@ -174,6 +174,14 @@ def test_a_needed_item_that_was_cut_off_is_no_success(run):
     assert statuses(report) == {"a": "cut off", "b": "not reached"}
 
 
+def test_what_is_needed_may_take_from_what_comes_after(run):
+    slow = "time.sleep(3)\n" + GOOD
+    processes = [Process((Item("a", "A"),), 0.01, 60.0, needed=True, until=0.9), process("b", 0.99)]
+    status, report = run({"a": slow, "b": GOOD}, processes)
+    assert status == 0
+    assert statuses(report) == {"a": "ok", "b": "ok"}
+
+
 def test_children_of_an_item_end_with_it(run, tmp_path):
     pid = tmp_path / "pid"
     script = (
