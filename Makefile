@@ -73,11 +73,11 @@ test-cuda: ## the same kernels, then the ops, on the GPU of this machine, with t
 
 # Memcheck sees the bounds of a tensor only where each has its own cudaMalloc, which a graph's capture does not allow.
 # Timing under a sanitizer means nothing.
-SANITIZED := -m pytest tests/cuda -m cuda --ignore tests/cuda/test_bench.py
-sanitize-cuda: compute-sanitizer $(STAMPS)/test ## tests/cuda under compute-sanitizer: memcheck, then racecheck
+SANITIZED := -m pytest tests/cuda -m cuda --ignore tests/cuda/test_bench.py --ignore tests/cuda/test_large.py
+sanitize-cuda: compute-sanitizer ## tests/cuda under compute-sanitizer: memcheck, then racecheck
 	PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 1 \
-	  $(BIN)/python $(SANITIZED) -k "not graph" $(PYTEST)
-	compute-sanitizer --tool racecheck --error-exitcode 1 $(BIN)/python $(SANITIZED) $(PYTEST)
+	  $(GPU_PYTHON) $(SANITIZED) -k "not graph" $(PYTEST)
+	compute-sanitizer --tool racecheck --error-exitcode 1 $(GPU_PYTHON) $(SANITIZED) $(PYTEST)
 
 compute-sanitizer:
 	@command -v $@ > /dev/null || \

@@ -54,6 +54,9 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="folder of the files (default: docs/results/gpu)")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a rehearsal")
     parser.add_argument("--no-build", action="store_true", help="use the package that is installed")
+    parser.add_argument(
+        "--complete", action="store_true", help="fail if the budget did not suffice for everything"
+    )
     options = parser.parse_args()
     if options.device == "cuda" and not driver_finds_a_gpu():
         print(
@@ -69,8 +72,9 @@ def main() -> int:
     env = environment(options.device, not options.no_build)
     runner = Runner(blank(options.device), output, options.budget, command, cwd=ROOT, env=env)
     status = runner.run(PROCESSES)
-    print(f"gpu-report: {runner.document['outcome']}, written to {output}")
-    return status
+    outcome = runner.document["outcome"]
+    print(f"gpu-report: {outcome}, written to {output}")
+    return 1 if options.complete and outcome != "complete" else status
 
 
 if __name__ == "__main__":

@@ -267,6 +267,12 @@ def test_the_page_of_nothing_has_every_table():
     assert all(len(set(counts)) == 1 for counts in columns.values() if counts)
 
 
+def test_the_half_that_writes_the_report_needs_no_torch():
+    """It must outlive whatever torch and the driver do."""
+    check = "import sys, bbs_gpu.runner, bbs_gpu.document; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], env=environment()).returncode == 0
+
+
 def test_every_item_has_a_module_and_a_share():
     keys = [item.key for item in ITEMS]
     assert len(set(keys)) == len(keys)
