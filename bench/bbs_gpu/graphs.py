@@ -46,6 +46,7 @@ def replayed(device: Device) -> dict[str, Any]:
     want = step()
     timed = TimedStep(case, device)
     return {
+        "replayed": device.is_gpu,
         "same": all(torch.equal(a, b) for a, b in zip(got, want, strict=True)),
         "eager": device.seconds(timed.both, device.sizes.repeats),
         "replay": device.seconds(replay, device.sizes.repeats) if device.is_gpu else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .device import Device
+from .plans import plan_of
 from .sheet import Sheet
 from .sizes import Case
 from .timing import time_step
@@ -17,7 +18,7 @@ def run(sheet: Sheet, device: Device) -> None:
         if free is not None and free < needed:
             sheet.skip(f"{needed / 2**30:.0f} GiB are needed, {free / 2**30:.0f} GiB are free")
             return
-        sheet.put(case.name, time_step(case, device, 2))
+        sheet.put(case.name, {**time_step(case, device, 2), "plan": plan_of(case, device)})
 
 
 def needed_bytes(case: Case) -> int:

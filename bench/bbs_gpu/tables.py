@@ -198,7 +198,7 @@ def sanitizer(view: View) -> Iterator[str]:
 
 def graphs(view: View) -> Iterator[str]:
     graph = view["data"].get("graph", {})
-    same = graph.get("same")
+    same = graph.get("same") if graph.get("replayed") else None
     row = (
         NOTHING if same is None else "yes" if same else "**no**",
         milliseconds(graph.get("eager")),

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bbs_gpu import suites
+from bbs_gpu import suites, tables
 from bbs_gpu.compile import told
 from bbs_gpu.device import Device
 from bbs_gpu.most_classes import needed_bytes
@@ -69,6 +69,16 @@ def test_what_is_told_about_graphs():
     prefix = "V1201 05:00:00.1 42 torch/_inductor/x.py:1] [0/0] [__perf_hints] "
     line = "skipping cudagraphs due to cpu device (primals_3)"
     assert told([prefix + line, prefix + line, prefix + "autotuning", "plain"]) == [line]
+
+
+def test_a_rehearsal_claims_no_replay():
+    """It runs the step twice in place of a replay; only a GPU's bits are shown."""
+    shown = {}
+    for name in ("cpu", "cuda"):
+        graph = {"replayed": name == "cuda", "same": True, "eager": None, "replay": None}
+        (shown[name],) = tables.graphs({"device": name, "data": {"graph": graph}, "peaks": {}})
+    assert "yes" in shown["cuda"]
+    assert "yes" not in shown["cpu"]
 
 
 def test_memory_of_the_most_classes():
