@@ -20,7 +20,7 @@ TIMES = (
     "upper_quartile",
     "ratio",
     "forward_gflops",
-    "peak_gflops",
+    "peak_share",
     "extra_mib",
 )
 
