@@ -19,6 +19,8 @@ WORKERS ?= $(shell nproc)
 CUDA_ARCHS ?= $(or $(shell cat $(STAMPS)/cuda-archs 2> /dev/null),90)
 
 BIN    := $(VENV)/bin
+# Of the targets for a GPU, which fetch and make nothing: PYTHON where it is given, else that of $(VENV) if it is there.
+GPU_PYTHON := $(if $(filter file,$(origin PYTHON)),$(firstword $(wildcard $(BIN)/python) $(PYTHON)),$(PYTHON))
 STAMPS := $(VENV)/stamps
 NATIVE := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml tools/build_support.py
 CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '*.inl')
@@ -73,17 +75,17 @@ test-emulated-all: $(STAMPS)/test $(STAMPS)/images ## the same, and that mutatio
 test-ptxvm: $(STAMPS)/test $(STAMPS)/cuda ## the PTX machine itself: instructions, kernels, and that every checker fires
 	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tools/ptxvm/tests -n $(WORKERS) -q $(PYTEST)
 
-test-cuda: $(STAMPS)/test ## the same kernels, then the ops, on the GPU of this machine; skipped where there is none
-	BBS_EXECUTOR=device $(BIN)/pytest tests/ptx -m ptx $(PYTEST)
-	$(BIN)/pytest tests/cuda -m cuda $(PYTEST)
+test-cuda: ## the same kernels, then the ops, on the GPU of this machine, with the package that is installed
+	BBS_EXECUTOR=device $(GPU_PYTHON) -m pytest tests/ptx -m ptx $(PYTEST)
+	$(GPU_PYTHON) -m pytest tests/cuda -m cuda $(PYTEST)
 
 # Memcheck sees the bounds of a tensor only where each has its own cudaMalloc, which a graph's capture does not allow.
 # Timing under a sanitizer means nothing.
-SANITIZED := -m pytest tests/cuda -m cuda --ignore tests/cuda/test_bench.py
-sanitize-cuda: compute-sanitizer $(STAMPS)/test ## tests/cuda under compute-sanitizer: memcheck, then racecheck
+SANITIZED := -m pytest tests/cuda -m cuda --ignore tests/cuda/test_bench.py --ignore tests/cuda/test_large.py
+sanitize-cuda: compute-sanitizer ## tests/cuda under compute-sanitizer: memcheck, then racecheck
 	PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 1 \
-	  $(BIN)/python $(SANITIZED) -k "not graph" $(PYTEST)
-	compute-sanitizer --tool racecheck --error-exitcode 1 $(BIN)/python $(SANITIZED) $(PYTEST)
+	  $(GPU_PYTHON) $(SANITIZED) -k "not graph" $(PYTEST)
+	compute-sanitizer --tool racecheck --error-exitcode 1 $(GPU_PYTHON) $(SANITIZED) $(PYTEST)
 
 compute-sanitizer:
 	@command -v $@ > /dev/null || \
@@ -102,8 +104,8 @@ cuda-all: ## the same for every target of the static report
 cuda-report: $(STAMPS)/images ## the CUDA kernels as machine code, against their bounds: no GPU (STATIC="--arch sm_90")
 	$(BIN)/python bench/static_report.py --check $(STATIC)
 
-gpu-report: $(STAMPS)/torch ## build for this GPU, test and time on it, write docs/results/gpu; no GPU: one line
-	$(BIN)/python tools/gpu_report.py $(REPORT)
+gpu-report: ## offline: build for this GPU, test and measure (REPORT="--budget 500"; "--device cpu" rehearses)
+	$(GPU_PYTHON) tools/gpu_report.py $(REPORT)
 
 lint: $(STAMPS)/dev ## ruff, mypy and clang-format, changing nothing
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ do, and a reader's browser needs no script and no other host.
 from __future__ import annotations
 
 import html
+import json
 import re
 import sys
 from pathlib import Path
@@ -27,9 +28,12 @@ import parallel_table  # noqa: E402
 import plots  # noqa: E402
 import ranks_table  # noqa: E402
 
+from bbs_gpu.page import body as gpu_report  # noqa: E402
+
 INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
 BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
 DEMO_TABLE = re.compile(r"<!-- demo-table: (many|style) -->")
+GPU_REPORT = "<!-- gpu-report -->"
 PARALLEL_TABLE, RANKS_TABLE = "<!-- parallel-table -->", "<!-- ranks-table -->"
 BENCH_TABLE = re.compile(r"<!-- bench-table: (main|sizes|rules) ([\w-]+) -->")
 
@@ -42,7 +46,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Puts the tables of the demo and of the benchmarks in the places of their marks."""
+    """Puts the tables of the demo, of the benchmarks and of a GPU's report in the places of their marks."""
 
     def fill(match: re.Match[str]) -> str:
         try:
@@ -50,6 +54,9 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         except FileNotFoundError as error:
             raise PluginError(str(error)) from None
 
+    if GPU_REPORT in markdown:
+        report = (DOCS / "results" / "gpu" / "report.json").read_text(encoding="utf-8")
+        markdown = markdown.replace(GPU_REPORT, gpu_report(json.loads(report)))
     if PARALLEL_TABLE in markdown:
         found = parallel_table.read(DOCS / "results" / "parallel")
         markdown = markdown.replace(PARALLEL_TABLE, parallel_table.table(found))

@@ -1,119 +1,81 @@
-"""Builds for the GPU of this machine, tests and times on it, and writes report.json and report.md.
+"""Builds for the GPU of this machine, tests and measures on it, and writes report.json, report.md and log.txt.
 
-    python tools/gpu_report.py                      # what `make gpu-report` runs: docs/results/gpu
-    python tools/gpu_report.py --no-build           # with the package that is installed
-    python tools/gpu_report.py --suite main --output /tmp/gpu
+    python tools/gpu_report.py --budget 500                   # what `make gpu-report` runs: docs/results/gpu
+    python tools/gpu_report.py --device cpu --budget 180      # a rehearsal: everything but the timing, small
 
-Each number of the page stands under the command that printed it. A test run or a bench that fails is reported as such
-and the next one starts; both files are written after every command, so a run that is cut off leaves what it has. Where
-torch sees no GPU there is one line and nothing else.
+Nothing is fetched and no environment is made: the package is built with this Python, beside the torch that it has.
+The items (bench/bbs_gpu/items.py) run in order of their value, each in a process with a limit and a share of the
+budget; the files are replaced after every result, so that a run that is cut off leaves what it has. The exit status is
+1 if an item failed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
+import ctypes
+import os
+import signal
 import sys
-import tempfile
 from pathlib import Path
-from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
 
-from gpu_page import page
-from recorded_run import Command, pytest_counts
+from bbs_gpu.document import blank
+from bbs_gpu.items import PROCESSES, Process
+from bbs_gpu.runner import Runner, stop_on
 
 ROOT = Path(__file__).resolve().parent.parent
-SUITES = ("main", "rules", "sizes")
-ROUNDS = "30"
-TESTS = (
-    Command("pytest", "tests/ptx", "-m", "ptx", env={"BBS_EXECUTOR": "device"}),
-    Command("pytest", "tests/cuda", "-m", "cuda"),
-)
+OUTPUT = {"cuda": ROOT / "docs" / "results" / "gpu", "cpu": ROOT / "build" / "gpu-rehearsal"}
 
 
-def gpu() -> dict[str, str] | None:
-    """Facts of the first GPU, or None where torch sees none."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return None
-    properties = torch.cuda.get_device_properties(0)
-    return {
-        "GPU": properties.name,
-        "compute capability": f"{properties.major}.{properties.minor}",
-        "memory": f"{properties.total_memory / 2**30:.0f} GiB",
-        "driver": _first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
-        "torch": f"{torch.__version__}, CUDA {torch.version.cuda}",
-        "commit": _first_line("git", "describe", "--always", "--dirty"),
-    }
-
-
-def _first_line(*command: str) -> str:
-    """What a program prints first; "unknown" where it is missing or fails."""
+def driver_finds_a_gpu() -> bool:
+    """Asks the driver, not torch, which takes seconds to import."""
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return (done.stdout.splitlines() or ["unknown"])[0].strip()
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
-def build_command(capability: str) -> Command:
-    env = {"BBS_CUDA": "1", "BBS_CUDA_ARCHS": capability.replace(".", "")}
-    return Command("pip", "install", "--no-build-isolation", "--editable", ".[test,bench,peers]", env=env)
+def environment(device: str, build: bool) -> dict[str, str]:
+    """Of the items' processes: the checkout's benches and test helpers are importable. Small shapes take one thread."""
+    paths = [str(ROOT / folder) for folder in ("bench", "tests")]
+    paths += filter(None, [os.environ.get("PYTHONPATH")])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    if device == "cpu":
+        env["OMP_NUM_THREADS"] = "1"
+    return env if build else {**env, "BBS_GPU_REPORT_NO_BUILD": "1"}
 
 
-def run_tests(command: Command) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        results = Path(folder) / "results.xml"
-        record = command.run(ROOT, f"--junitxml={results}")
-        return {**record, **(pytest_counts(results) if results.exists() else {})}
-
-
-def run_bench(suite: str) -> dict[str, Any]:
-    command = Command("bbs", "bench", "--device", "cuda", "--suite", suite, "--rounds", ROUNDS)
-    with tempfile.TemporaryDirectory() as folder:
-        record = command.run(ROOT, f"--output={folder}")
-        results = Path(folder) / "results.json"
-        if not record["exit"]:
-            record |= json.loads(results.read_text(encoding="utf-8"))
-        return {"suite": suite, **record}
-
-
-def write(document: dict[str, Any], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    (folder / "report.md").write_text(page(document), encoding="utf-8")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / "gpu")
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--budget", type=float, default=500.0, help="seconds for everything (default: 500)")
+    parser.add_argument("--output", type=Path, help="folder of the files (default: docs/results/gpu)")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a rehearsal")
     parser.add_argument("--no-build", action="store_true", help="use the package that is installed")
-    parser.add_argument("--suite", choices=SUITES, action="append", help="repeatable; default: all")
+    parser.add_argument(
+        "--complete", action="store_true", help="fail if the budget did not suffice for everything"
+    )
     options = parser.parse_args()
-    machine = gpu()
-    if machine is None:
-        print("gpu-report: torch sees no GPU on this machine, nothing was run or written")
-        return
-    build = None
-    if not options.no_build:
-        build = build_command(machine["compute capability"]).run(ROOT)
-        if build["exit"]:
-            sys.exit("gpu-report: the build failed, nothing was written; the lines above say why")
-    document: dict[str, Any] = {"machine": machine, "build": build, "tests": [], "benches": []}
-    for command in TESTS:
-        document["tests"].append(run_tests(command))
-        write(document, options.output)
-    for suite in options.suite or SUITES:
-        document["benches"].append(run_bench(suite))
-        write(document, options.output)
-    print(f"gpu-report: written to {options.output}")
-    failed = [run["command"] for run in (*document["tests"], *document["benches"]) if run["exit"]]
-    if failed:
-        sys.exit(f"gpu-report: failed: {'; '.join(failed)}")
+    if options.device == "cuda" and not driver_finds_a_gpu():
+        print(
+            "gpu-report: no driver finds a GPU on this machine, nothing was run or written", file=sys.stderr
+        )
+        return 1
+    output = (options.output or OUTPUT[options.device]).resolve()
+
+    def command(process: Process, sheet: Path) -> list[str]:
+        return [sys.executable, "-m", "bbs_gpu.child", process.name, str(sheet), options.device]
+
+    stop_on(signal.SIGTERM, signal.SIGINT)
+    env = environment(options.device, not options.no_build)
+    runner = Runner(blank(options.device), output, options.budget, command, cwd=ROOT, env=env)
+    status = runner.run(PROCESSES)
+    outcome = runner.document["outcome"]
+    print(f"gpu-report: {outcome}, written to {output}")
+    return 1 if options.complete and outcome != "complete" else status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

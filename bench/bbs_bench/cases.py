@@ -77,7 +77,14 @@ SIZES = tuple(
     Case(f"one basket, C {_label(c)}", 256, 512, (c,), bs.Own())
     for c in (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000, 2_000_000)
 )
-SUITES = {"quick": QUICK, "main": MAIN, "rules": RULES, "sizes": SIZES}
+GPU = (  # sizes that keep a GPU busy
+    Case("one basket, C 100 k", 1024, 512, (100_000,), bs.Own()),
+    Case("one basket, C 1 M", 1024, 512, (1_000_000,), bs.Own()),
+    Case("one basket, C 1 M, no margin", 1024, 512, (1_000_000,), bs.Own(), margin=0.0),
+    Case("top-64 of 4 baskets, C 1 M", 1024, 512, _equal(1_000_000, 4), bs.TopK(64)),
+)
+SUITES = {"quick": QUICK, "main": MAIN, "rules": RULES, "sizes": SIZES, "gpu": GPU}
+DEFAULT_SUITE = {"cpu": "main", "cuda": "gpu"}  # by device
 
 
 def find_case(suite: str, name: str) -> Case:

@@ -1,7 +1,7 @@
-"""One process of the benchmark: allocator and memory high-water mark belong to a process, so each has its own.
+"""One process of the benchmark on the CPU, where allocator and memory high-water mark belong to a process.
 
-    python -m bbs_bench.child time SUITE CASE ROUNDS SETTING...         as settings.words says it
-    python -m bbs_bench.child memory SUITE CASE PROVIDER                on the CPU
+    python -m bbs_bench.child time SUITE CASE ROUNDS ALLOCATOR THREADS
+    python -m bbs_bench.child memory SUITE CASE PROVIDER
 
 Prints one JSON object a line: {"round": true} while timing, then {"timings": [...], "left_out": [...]}, or
 {"extra_mib": x}.
@@ -21,13 +21,12 @@ from .measure import measure
 from .memory import extra_mib
 from .providers import PROVIDERS
 from .results import LeftOut, Timing
-from .settings import CpuSetting, from_words
+from .settings import CpuSetting
 
 
-def _time(suite: str, name: str, rounds: str, *words: str) -> dict:
-    setting = from_words(*words)
-    if isinstance(setting, CpuSetting):
-        torch.set_num_threads(setting.threads)
+def _time(suite: str, name: str, rounds: str, allocator: str, threads: str) -> dict:
+    setting = CpuSetting(allocator, int(threads))
+    torch.set_num_threads(setting.threads)
     timings, left_out = measure(
         find_case(suite, name),
         setting,

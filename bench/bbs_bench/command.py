@@ -17,9 +17,10 @@ from .settings import ALLOCATORS, DTYPES
 @click.option(
     "--suite",
     "suites",
-    type=click.Choice(["main", "rules", "sizes"]),
+    type=click.Choice(["main", "rules", "sizes", "gpu"]),
     multiple=True,
-    help="main: the cases of the README; rules: baskets and k; sizes: C from 1 k to 2 M. Repeatable; default: main.",
+    help="main: the cases of the README; rules: baskets and k; sizes: C from 1 k to 2 M; gpu: 1,024 rows and up to 1 M "
+    "classes. Repeatable; default: main, with --device cuda gpu.",
 )
 @click.option(
     "--rounds", type=click.IntRange(min=2), default=9, show_default=True, help="Steps per provider."
@@ -64,8 +65,8 @@ def bench(
     Providers take turns within each round; the table shows medians, quartiles and the median ratio to ours. The
     numbers belong to the machine that is named with them. On the CPU peak memory is measured in a process of its own.
 
-    On a GPU the clock is CUDA events, the L2 cache is flushed before each step, and rates stand beside those that
-    cuBLAS reaches in the same dtype in the same run.
+    On a GPU everything runs in one process, the clock is CUDA events, the L2 cache is flushed before each step, and
+    rates stand beside those that cuBLAS reaches in the same dtype in the same run.
     """
     settings = chosen_settings(device, quick=quick, dtypes=dtypes, threads=threads, allocators=allocators)
     if device == "cuda":
@@ -76,10 +77,10 @@ def bench(
     from bbs_kernels.info import info
 
     from . import report
-    from .cases import SUITES
+    from .cases import DEFAULT_SUITE, SUITES
     from .orchestrate import run_suite
 
-    chosen = ("quick",) if quick else suites or ("main",)
+    chosen = ("quick",) if quick else suites or (DEFAULT_SUITE[device],)
     timings, left_out = [], []
     with Progress(transient=True) as progress:
         total = rounds * len(settings) * sum(len(SUITES[suite]) for suite in chosen)

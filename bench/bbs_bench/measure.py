@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -28,16 +28,21 @@ LOSS_TOLERANCE = {"float32": (1e-3, 1e-6), "float16": (1e-2, 1e-3), "bfloat16": 
 
 
 def measure(
-    case: Case, setting: Setting, *, rounds: int, advance: Callable[[], None] = lambda: None
+    case: Case,
+    setting: Setting,
+    *,
+    rounds: int,
+    advance: Callable[[], None] = lambda: None,
+    providers: Collection[str] | None = None,
 ) -> tuple[list[Timing], list[LeftOut]]:
-    """Time every provider that covers `case`; `advance` is called after each round.
+    """Time every provider that covers `case`, or those among `providers`; `advance` is called after each round.
 
     Raises:
         RuntimeError: two providers disagree on the loss. On a GPU a peer that is alone with its loss, or that
             fails, is left out instead.
     """
     clock = clock_for(setting)
-    steps, losses, reasons = _warmed_up(case, setting, clock)
+    steps, losses, reasons = _warmed_up(case, setting, clock, providers)
     wrong = _disagreeing(losses, setting)
     if wrong and (setting.device == "cpu" or len(wrong) >= len(losses) - 1):
         name, text = next(iter(wrong.items()))
@@ -67,7 +72,7 @@ def measure(
 
 
 def _warmed_up(
-    case: Case, setting: Setting, clock: Clock
+    case: Case, setting: Setting, clock: Clock, providers: Collection[str] | None
 ) -> tuple[dict[str, Step], dict[str, float], dict[str, str]]:
     """The step and the loss of each provider that covers the case, and the reasons of those that failed on a GPU."""
     data = make_data(case, device=setting.device, dtype=getattr(torch, setting.dtype))
@@ -75,6 +80,8 @@ def _warmed_up(
     losses: dict[str, float] = {}
     reasons: dict[str, str] = {}
     for name, provider in PROVIDERS.items():
+        if providers is not None and name not in providers:
+            continue
         try:
             step = provider(case, data)
             if step is None:

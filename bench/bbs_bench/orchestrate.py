@@ -1,4 +1,8 @@
-"""Runs the processes of a benchmark one after another and collects what they print."""
+"""Runs the cases of a suite: on the CPU in processes, one after another, on a GPU in this one.
+
+Allocator, threads and peak memory on the CPU belong to a process. Nothing of the kind is true of a GPU, where each
+process would make its context and load its kernels again.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,9 @@ from dataclasses import replace
 from typing import Any
 
 from .cases import SUITES
+from .measure import measure
 from .results import LeftOut, Timing
-from .settings import Setting, words
+from .settings import CudaSetting, Setting
 
 
 def run_suite(
@@ -35,8 +40,19 @@ def run_suite(
         of_case: list[Timing] = []
         for setting in settings:
             describe(f"{case.name}, {setting.label()}")
+            if isinstance(setting, CudaSetting):
+                timed, missing = measure(case, setting, rounds=rounds, advance=advance)
+                of_case += timed
+                left_out += missing
+                continue
             for message in _child(
-                "time", suite, case.name, rounds, *words(setting), env=setting.environment()
+                "time",
+                suite,
+                case.name,
+                rounds,
+                setting.allocator,
+                setting.threads,
+                env=setting.environment(),
             ):
                 if "round" in message:
                     advance()

@@ -22,6 +22,7 @@ COLOURS = {
     "pytorch-metric-learning": "#8e44ad",
     "F.linear_cross_entropy": "#7a5230",
     "cut-cross-entropy": "#17a2b8",
+    "Liger": "#c2578f",
 }
 OTHER = "#b0b0b0"
 

@@ -207,6 +207,21 @@ def cut_cross_entropy(case: Case, data: Data) -> Step | None:
     return _gradients(lambda: cut(*_scaled_and_unit(data), data.labels, impl=impl), data.x, data.w)
 
 
+def liger(case: Case, data: Data) -> Step | None:
+    """Liger's fused product and cross entropy, where installed: Triton kernels for a GPU, no margin, one dtype."""
+    if not _one_label_space(case) or case.margin or not data.x.is_cuda or not _installed("liger_kernel"):
+        return None
+    from liger_kernel.transformers.fused_linear_cross_entropy import LigerFusedLinearCrossEntropyLoss
+
+    loss = LigerFusedLinearCrossEntropyLoss()
+
+    def forward() -> Tensor:
+        x_hat, w_hat = _scaled_and_unit(data)
+        return loss(w_hat.to(x_hat.dtype), x_hat, data.labels)
+
+    return _gradients(forward, data.x, data.w)
+
+
 def _scaled_and_unit(data: Data) -> tuple[Tensor, Tensor]:
     """s x / |x| in the dtype of x and w / |w|: a cross entropy over their product is the loss without a margin."""
     return (SCALE * F.normalize(data.x.to(data.w.dtype))).to(data.x.dtype), F.normalize(data.w)
@@ -218,17 +233,25 @@ def _installed(module: str) -> bool:
 
 OURS = "bbs-kernels"
 OURS_SGD = "bbs-kernels, fused SGD"
+EAGER = "eager PyTorch"
+TORCH_COMPILE = "torch.compile"
+FORMULA = "insightface's formula"
+LOOP = "chunk-over-C loop"
+LINEAR = "F.linear_cross_entropy"
+CUT = "cut-cross-entropy"
+LIGER = "Liger"
 PROVIDERS: dict[str, Provider] = {
     OURS: ours,
     "bbs-kernels, whole stash": ours_whole_stash,
     OURS_SGD: ours_fused,
-    "eager PyTorch": eager,
-    "torch.compile": compiled,
-    "insightface's formula": insightface_formula,
-    "chunk-over-C loop": chunked,
+    EAGER: eager,
+    TORCH_COMPILE: compiled,
+    FORMULA: insightface_formula,
+    LOOP: chunked,
     "pytorch-metric-learning": metric_learning,
-    "F.linear_cross_entropy": linear_cross_entropy,
-    "cut-cross-entropy": cut_cross_entropy,
+    LINEAR: linear_cross_entropy,
+    CUT: cut_cross_entropy,
+    LIGER: liger,
     "eager PyTorch, SGD": then_sgd(eager),
     "torch.compile, SGD": then_sgd(compiled),
 }

@@ -1,12 +1,11 @@
 """Under what a case is timed: allocator and threads on the CPU, the dtype of the embeddings on a GPU.
 
-The fields of a setting are columns of the result files; each run of a setting is a process of its own, which gets
-it as words on its command line.
+The fields of a setting are columns of the result files. On the CPU each run of a setting is a process of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
 
 # Fresh large blocks cost page faults, and freeing them gives the pages back. "default" is what people run; "tuned"
@@ -53,12 +52,3 @@ class CudaSetting:
 
 
 Setting = CpuSetting | CudaSetting
-
-
-def words(setting: Setting) -> tuple[str, ...]:
-    """The setting on a command line: ("cpu", "default", "2") or ("cuda", "bfloat16")."""
-    return (setting.device, *map(str, astuple(setting)))
-
-
-def from_words(device: str, *fields: str) -> Setting:
-    return CudaSetting(*fields) if device == "cuda" else CpuSetting(fields[0], int(fields[1]))

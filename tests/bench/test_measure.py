@@ -1,6 +1,7 @@
 """Timing on the CPU: clock, memory, what is left out on a GPU and what stops a run; and the rows of both devices."""
 
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,10 +10,11 @@ import torch
 import basket_softmax as bs
 from bbs_bench import measure as measure_module
 from bbs_bench import report
-from bbs_bench.cases import Case, make_data
+from bbs_bench.cases import SUITES, Case, make_data
 from bbs_bench.clock import CpuClock, clock_for
 from bbs_bench.measure import measure
 from bbs_bench.memory import extra_mib
+from bbs_bench.orchestrate import run_suite
 from bbs_bench.providers import OURS, OURS_SGD, PROVIDERS, Step
 from bbs_bench.results import LeftOut, Timing
 from bbs_bench.settings import CpuSetting, CudaSetting
@@ -111,6 +113,28 @@ def test_a_failing_peer_stops_the_run_on_the_cpu(monkeypatch):
     monkeypatch.setattr(measure_module, "PROVIDERS", {OURS: PROVIDERS[OURS], "failing": failing})
     with pytest.raises(RuntimeError, match="no kernel"):
         measure(CASE, CpuSetting("default", 1), rounds=2)
+
+
+def test_only_the_providers_that_are_asked_for_are_timed(on_a_gpu):
+    timings, left_out = on_a_gpu(right=right, failing=failing)
+    assert left_out
+    timings, left_out = measure(CASE, CudaSetting("float32"), rounds=2, providers=(OURS, "right"))
+    assert [t.provider for t in timings] == [OURS, "right"]
+    assert left_out == []
+
+
+def test_a_suite_of_a_gpu_runs_in_this_process(on_a_gpu, monkeypatch):
+    on_a_gpu(right=right)
+    monkeypatch.setitem(SUITES, "gpu", (CASE, replace(CASE, name="again")))
+    shown, rounds = [], []
+    timings, _ = run_suite(
+        "gpu", [CudaSetting("float32")], rounds=2, describe=shown.append, advance=lambda: rounds.append(1)
+    )
+    assert [(t.case, t.provider) for t in timings] == [
+        ("tiny", OURS), ("tiny", "right"), ("again", OURS), ("again", "right"),
+    ]  # fmt: skip
+    assert len(rounds) == 4
+    assert shown == ["tiny, float32 embeddings", "again, float32 embeddings"]
 
 
 def test_a_loss_near_zero_may_be_zero_elsewhere():

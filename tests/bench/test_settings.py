@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from basket_softmax.cli import main
 from bbs_bench.choice import chosen_settings
-from bbs_bench.settings import CpuSetting, CudaSetting, from_words, words
+from bbs_bench.settings import CpuSetting, CudaSetting
 
 NONE = {"dtypes": (), "threads": (), "allocators": ()}
 
@@ -33,11 +33,6 @@ def test_given_values():
     assert chosen == [CudaSetting("float16"), CudaSetting("bfloat16")]
     chosen = chosen_settings("cpu", quick=False, dtypes=("float32",), threads=(3,), allocators=("tuned",))
     assert chosen == [CpuSetting("tuned", 3)]
-
-
-@pytest.mark.parametrize("setting", [CpuSetting("tuned", 2), CudaSetting("bfloat16")])
-def test_a_setting_survives_the_command_line(setting):
-    assert from_words(*words(setting)) == setting
 
 
 @pytest.mark.parametrize(

@@ -1,155 +1,306 @@
-"""tools/gpu_report.py: the page shows a report's numbers, commands are recorded, no GPU means one line and no file."""
+"""tools/gpu_report.py: what its runner leaves behind when an item fails, hangs, or the time is used up."""
 
-import importlib
+from __future__ import annotations
+
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not (ROOT / "tools").is_dir(), reason="needs the source tree")
+sys.path.insert(0, str(ROOT / "bench"))
 
-ROW = {
-    "case": "one basket", "dtype": "bfloat16", "provider": "bbs-kernels", "rounds": 30, "forward": 1e-4,
-    "median": 2.5e-4, "lower_quartile": 2.4e-4, "upper_quartile": 2.61e-4, "ratio": 1.0, "forward_tflops": 321.4,
-    "cublas_tflops": 642.8, "peak_share": 0.5, "loss": 0.1, "extra_mib": 12.25,
-}  # fmt: skip
-REPORT = {
-    "machine": {"GPU": "Example 9000", "driver": "1.2.3"},
-    "build": {"command": "BBS_CUDA=1 pip install .", "seconds": 61.2, "exit": 0},
-    "tests": [
-        {"command": "pytest a", "seconds": 1.0, "exit": 0, "passed": 7, "failed": 0, "skipped": 2, "failures": []},
-        {"command": "pytest b", "seconds": 1.0, "exit": 1, "passed": 1, "failed": 1, "skipped": 0,
-         "failures": ["tests.cuda.test_heads::test_bits"], "output": ["x"]},
-        {"command": "pytest c", "seconds": 1.0, "exit": 4, "output": ["no such folder"]},
-    ],
-    "benches": [
-        {"suite": "main", "command": "bbs bench main", "seconds": 9.0, "exit": 0,
-         "timings": [ROW, ROW | {"provider": "eager PyTorch", "ratio": 3.456},
-                     ROW | {"dtype": "float16", "cublas_tflops": 600.0}],
-         "left_out": [{"case": "one basket", "dtype": "bfloat16", "provider": "peer", "reason": "no memory"}]},
-        {"suite": "sizes", "command": "bbs bench sizes", "seconds": 9.0, "exit": 2, "output": ["it broke"]},
-    ],
-}  # fmt: skip
+from bbs_gpu import document as doc  # noqa: E402  (needs the path above)
+from bbs_gpu.items import ITEMS, PROCESSES, Item, Process  # noqa: E402
+from bbs_gpu.page import page  # noqa: E402
+from bbs_gpu.runner import Runner  # noqa: E402
+from bbs_gpu.sheet import Sheet, plain  # noqa: E402
+
+# A process of three kinds of item: a script that writes its sheet, given here as Python.
+PRELUDE = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from bbs_gpu.sheet import Sheet
+sheet = Sheet(Path(sys.argv[1]))
+"""
+GOOD = "with sheet.item('{key}'):\n    sheet.put('figure', 1.5)\n"
+BAD = "with sheet.item('{key}'):\n    sheet.put('figure', 2.5)\n    raise ValueError('no kernel')\n"
+HANGS = "with sheet.item('{key}'):\n    sheet.put('figure', 3.5)\n    print('so far')\n    time.sleep(600)\n"
+HANGS_WITH_PID = HANGS.replace("sheet.put", "sheet.put('pid', os.getpid())\n    sheet.put", 1)
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT / "bench")}
+
+
+def process(key: str, share: float = 0.1, limit: float = 60.0, needed: bool = False) -> Process:
+    return Process((Item(key, f"Title of {key}"),), share, limit, needed)
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    return importlib.import_module
+def run(tmp_path):
+    """Run processes whose scripts are given by name; returns the exit status and the report on disk."""
+
+    def run(scripts: dict[str, str], processes: list[Process], budget: float = 60.0):
+        keys = tuple(item.key for process in processes for item in process.items)
+
+        def command(process: Process, sheet: Path) -> list[str]:
+            return [
+                sys.executable,
+                "-c",
+                PRELUDE + scripts[process.name].format(key=process.name),
+                str(sheet),
+            ]
+
+        runner = Runner(
+            doc.blank("cpu", keys), tmp_path / "out", budget, command, cwd=ROOT, env=environment()
+        )
+        status = runner.run(processes)
+        return status, json.loads((tmp_path / "out" / "report.json").read_text())
+
+    return run
 
 
-def test_the_page_shows_the_numbers_under_their_commands(tool):
-    page = tool("gpu_page").page(REPORT)
-    assert "| GPU | Example 9000 |" in page
-    assert "Built in 61 s with `BBS_CUDA=1 pip install .`." in page
-    assert "| `pytest a` | 7 | 0 | 2 | 0 |" in page
-    assert "- `tests.cuda.test_heads::test_bits`" in page
-    assert "| `pytest c` | – | – | – | 4 |" in page
-    assert "no such folder" in page
-    main = page.split("### Suite main")[1].split("### Suite sizes")[0]
-    assert main.strip().startswith("`bbs bench main`")
-    assert "**one basket, bfloat16** (cuBLAS: 642.8 TFLOP/s; 30 rounds)" in main
-    assert "| bbs-kernels | 0.250 | 0.240 – 0.261 | 1.00 | 321.4 | 50% | 12.2 |" in main
-    assert "| eager PyTorch | 0.250 | 0.240 – 0.261 | 3.46 |" in main
-    assert main.index("eager PyTorch") < main.index("**one basket, float16**")
-    assert "- peer in one basket, bfloat16: no memory" in main
-    assert "Failed with exit status 2" in page.split("### Suite sizes")[1]
+def statuses(report) -> dict[str, str]:
+    return {key: record["status"] for key, record in report["items"].items()}
 
 
-def test_the_page_of_a_run_that_was_cut_off(tool):
-    page = tool("gpu_page").page(REPORT | {"build": None, "benches": []})
-    assert "Built in" not in page
-    assert "Benchmarks" not in page
+def test_results_are_merged(run, tmp_path, capsys):
+    status, report = run({"a": GOOD + "print('said')\n", "b": GOOD}, [process("a"), process("b")])
+    assert status == 0
+    assert report["outcome"] == "complete"
+    assert statuses(report) == {"a": "ok", "b": "ok"}
+    assert report["items"]["a"]["data"] == {"figure": 1.5}
+    assert report["items"]["a"]["output"] == []
+    assert "said" in (tmp_path / "out" / "log.txt").read_text()
+    assert "gpu-report: a: ok" in capsys.readouterr().out
 
 
-def test_commands_are_recorded(tool, tmp_path, capfd):
-    command = tool("recorded_run").Command(
-        "python", "-c", "import os; print(os.environ['A'])", env={"A": "seen"}
+def test_a_failing_item_is_kept_and_the_rest_runs(run, capsys):
+    status, report = run({"a": BAD, "b": GOOD}, [process("a"), process("b")])
+    assert status == 1
+    assert statuses(report) == {"a": "failed", "b": "ok"}
+    assert report["items"]["a"]["failures"] == ["ValueError: no kernel"]
+    assert report["items"]["a"]["data"] == {"figure": 2.5}
+    assert any("Traceback" in line for line in report["items"]["a"]["output"])
+    assert "ValueError: no kernel" in capsys.readouterr().out
+
+
+def test_what_is_needed_stops_the_rest(run):
+    status, report = run({"a": BAD, "b": GOOD}, [process("a", needed=True), process("b")])
+    assert status == 1
+    assert statuses(report) == {"a": "failed", "b": "not reached"}
+    assert report["items"]["b"]["reason"] == "stopped: title of a did not succeed"
+    assert report["outcome"] == "stopped: title of a did not succeed"
+
+
+def test_what_is_needed_may_fail_and_say_that_the_rest_can_run(run):
+    fallback = "with sheet.item('a'):\n    sheet.fail('no nvcc')\n    sheet.go_on()\n"
+    status, report = run({"a": fallback, "b": GOOD}, [process("a", needed=True), process("b")])
+    assert status == 1
+    assert statuses(report) == {"a": "failed", "b": "ok"}
+
+
+def test_a_skipped_item_says_why_and_fails_nothing(run):
+    skips = "with sheet.item('a'):\n    sheet.skip('no such tool')\n"
+    status, report = run({"a": skips}, [process("a", needed=True)])
+    assert status == 0
+    assert statuses(report) == {"a": "skipped"}
+    assert report["items"]["a"]["reason"] == "no such tool"
+
+
+def test_a_process_that_dies_is_a_failure_of_the_item_at_work(run):
+    items = (Item("a", "A"), Item("b", "B"), Item("c", "C"))
+    dies = GOOD.format(key="a") + "with sheet.item('b'):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    status, report = run({"a": dies}, [Process(items, 0.5, 60.0)])
+    assert status == 1
+    assert statuses(report) == {"a": "ok", "b": "failed", "c": "not reached"}
+    assert report["items"]["b"]["reason"] == "ended with exit status -9 before it was done"
+
+
+def test_a_process_that_dies_at_once_is_a_failure(run):
+    status, report = run({"a": "raise SystemExit('no torch')"}, [process("a")])
+    assert status == 1
+    assert report["items"]["a"]["status"] == "failed"
+    assert report["items"]["a"]["output"] == ["no torch"]
+
+
+def test_an_item_that_hangs_is_ended_and_fails(run):
+    status, report = run({"a": HANGS, "b": GOOD}, [process("a", 0.5, limit=2.0), process("b", 0.5)])
+    assert status == 1
+    assert statuses(report) == {"a": "failed", "b": "ok"}
+    assert report["items"]["a"]["reason"] == "took longer than its limit of 2 s"
+    assert report["items"]["a"]["data"] == {"figure": 3.5}
+    assert report["items"]["a"]["output"] == ["so far"]
+
+
+def test_the_budget_ends_a_run_with_what_it_has(run):
+    processes = [process("a", 0.5), process("b", 0.3), process("c", 0.2)]
+    began = time.monotonic()
+    status, report = run({"a": GOOD, "b": HANGS, "c": GOOD}, processes, budget=13.0)
+    assert time.monotonic() - began < 20.0
+    assert status == 0  # nothing was wrong
+    assert statuses(report) | {"c": None} == {"a": "ok", "b": "cut off", "c": None}
+    assert report["items"]["b"]["data"] == {"figure": 3.5}
+    assert report["outcome"] == "the budget was used up"
+
+
+def test_no_time_is_left_for_the_last(run):
+    status, report = run({"a": HANGS, "b": GOOD}, [process("a", 1.0), process("b", 0.0)], budget=5.0)
+    assert status == 0
+    assert statuses(report) == {"a": "cut off", "b": "not reached"}
+
+
+def wait_for_the_end(pid: int) -> None:
+    """Of a process that may stay behind as a zombie, where nobody asks for its status."""
+    stat = Path(f"/proc/{pid}/stat")
+    deadline = time.monotonic() + 10
+    while stat.exists() and stat.read_text().rpartition(") ")[2][0] not in "ZX":
+        assert time.monotonic() < deadline, f"process {pid} is still there"
+        time.sleep(0.05)
+
+
+def test_a_needed_item_that_was_cut_off_is_no_success(run):
+    status, report = run(
+        {"a": HANGS, "b": GOOD}, [process("a", 0.1, needed=True), process("b", 0.9)], budget=8.0
     )
-    record = command.run(tmp_path)
-    assert record["command"].startswith("A=seen python -c ")
-    assert record["exit"] == 0
-    assert "output" not in record
-    assert "seen" in capfd.readouterr().out.splitlines()
-    failing = tool("recorded_run").Command("python", "-c", "print(*range(99), sep='\\n'); exit(3)")
-    record = failing.run(tmp_path)
-    assert record["exit"] == 3
-    assert record["output"][-1] == "98"
-    assert len(record["output"]) == tool("recorded_run").TAIL
+    assert status == 1
+    assert statuses(report) == {"a": "cut off", "b": "not reached"}
 
 
-def test_tests_are_counted(tool, tmp_path):
-    (tmp_path / "test_sample.py").write_text(
-        "import pytest\n"
-        "def test_good(): pass\n"
-        "def test_bad(): assert 0\n"
-        "def test_skipped(): pytest.skip('x')\n"
-        "@pytest.fixture\n"
-        "def broken(): raise ValueError\n"
-        "def test_error(broken): pass\n"
+def test_what_is_needed_may_take_from_what_comes_after(run):
+    slow = "time.sleep(3)\n" + GOOD
+    processes = [Process((Item("a", "A"),), 0.01, 60.0, needed=True, until=0.9), process("b", 0.99)]
+    status, report = run({"a": slow, "b": GOOD}, processes)
+    assert status == 0
+    assert statuses(report) == {"a": "ok", "b": "ok"}
+
+
+def test_children_of_an_item_end_with_it(run, tmp_path):
+    pid = tmp_path / "pid"
+    script = (
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"Path({str(pid)!r}).write_text(str(child.pid))\n" + HANGS
     )
-    command = tool("recorded_run").Command(
-        "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)
-    )
-    record = command.run(tmp_path, f"--junitxml={tmp_path / 'r.xml'}")
-    assert record["exit"] == 1
-    assert "junitxml" not in record["command"]
-    counts = tool("recorded_run").pytest_counts(tmp_path / "r.xml")
-    assert (counts["passed"], counts["failed"], counts["skipped"]) == (1, 2, 1)
-    assert [name.split("::")[1] for name in counts["failures"]] == ["test_bad", "test_error"]
+    run({"a": script}, [process("a", 1.0, limit=3.0)])
+    wait_for_the_end(int(pid.read_text()))
 
 
-def test_no_gpu_is_one_line(tool, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(sys, "argv", ["gpu_report.py", "--output", str(tmp_path / "out")])
-    tool("gpu_report").main()
-    assert capsys.readouterr().out == (
-        "gpu-report: torch sees no GPU on this machine, nothing was run or written\n"
-    )
+TERMINATED = """
+import signal, sys
+from pathlib import Path
+from bbs_gpu.document import blank
+from bbs_gpu.items import Item, Process
+from bbs_gpu.runner import Runner, stop_on
+stop_on(signal.SIGTERM)
+processes = [Process((Item(key, key),), 0.5, 60.0) for key in ("steps", "large")]
+command = lambda process, sheet: [sys.executable, "-c", {script!r}.format(key=process.name), str(sheet)]
+runner = Runner(blank("cpu", ("steps", "large")), Path({folder!r}), 60.0, command, cwd={root!r}, env={env!r})
+sys.exit(runner.run(processes))
+"""
+
+
+def test_sigterm_and_sigkill_leave_a_complete_report(tmp_path):
+    for number, outcome in ((signal.SIGTERM, "stopped by SIGTERM"), (signal.SIGKILL, "cut off")):
+        folder = tmp_path / number.name
+        program = TERMINATED.format(
+            script=PRELUDE + HANGS_WITH_PID, folder=str(folder), root=str(ROOT), env=environment()
+        )
+        child = subprocess.Popen([sys.executable, "-c", program], env=environment())
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            time.sleep(0.1)
+            path = folder / "report.json"
+            if path.exists() and json.loads(path.read_text())["items"]["steps"]["data"]:  # never half a file
+                break
+        child.send_signal(number)
+        assert child.wait(20) == (143 if number is signal.SIGTERM else -signal.SIGKILL)
+        report = json.loads(path.read_text())
+        assert report["outcome"] == outcome
+        assert statuses(report) == {"steps": "cut off", "large": "not reached"}
+        assert report["items"]["steps"]["data"]["figure"] == 3.5
+        text = (folder / "report.md").read_text()
+        assert "| One step per dtype | cut off |" in text
+        assert "| Large cases | not reached |" in text
+        wait_for_the_end(report["items"]["steps"]["data"]["pid"])
+        assert sorted(p.name for p in folder.iterdir()) == ["log.txt", "report.json", "report.md"]
+
+
+def test_a_file_is_replaced_at_once(tmp_path, monkeypatch):
+    """A write that fails on the way leaves the old one."""
+    path = tmp_path / "report.json"
+    doc.replace(path, "old")
+    monkeypatch.setattr(os, "replace", lambda *names: (_ for _ in ()).throw(OSError("disk")))
+    with pytest.raises(OSError, match="disk"):
+        doc.replace(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_what_is_not_finite_is_written_by_name(tmp_path):
+    sheet = Sheet(tmp_path / "sheet.json")
+    with sheet.item("a"):
+        sheet.put("loss", [float("nan"), (float("inf"), 1.0)])
+    assert json.loads(sheet.path.read_text())["a"]["data"] == {"loss": ["nan", ["inf", 1.0]]}
+    assert plain({1: 2}) == {"1": 2}
+
+
+def test_the_page_of_nothing_has_every_table():
+    text = page(doc.blank("cuda"))
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == [
+        item.title for item in ITEMS
+    ]
+    assert text.count("not measured") > 500
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "C 1,000,000" in line]
+    assert len(rows) > 50
+    columns = {}
+    for line in text.splitlines():  # every row of a table has the columns of its head
+        if line.startswith("|"):
+            columns.setdefault(len(columns) if not columns else max(columns), []).append(line.count(" | "))
+        elif columns.get(max(columns, default=0)):
+            columns[max(columns) + 1] = []
+    assert all(len(set(counts)) == 1 for counts in columns.values() if counts)
+
+
+def test_the_half_that_writes_the_report_needs_no_torch():
+    """It must outlive whatever torch and the driver do."""
+    check = "import sys, bbs_gpu.runner, bbs_gpu.document; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], env=environment()).returncode == 0
+
+
+def test_every_item_has_a_module_and_a_share():
+    keys = [item.key for item in ITEMS]
+    assert len(set(keys)) == len(keys)
+    assert all((ROOT / "bench" / "bbs_gpu" / f"{key}.py").exists() for key in keys)
+    assert sum(process.share for process in PROCESSES) == pytest.approx(1.0)
+    assert [process.name for process in PROCESSES if process.needed] == ["facts", "build", "steps"]
+
+
+def test_no_gpu_is_one_line(tmp_path):
+    """Where no driver is: with one, this would be the report itself."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    from gpu_report import driver_finds_a_gpu
+
+    if driver_finds_a_gpu():
+        pytest.skip("there is a GPU here")
+    command = [sys.executable, str(ROOT / "tools" / "gpu_report.py"), "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == ("gpu-report: no driver finds a GPU on this machine, nothing was run or written\n")
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture
-def on_a_gpu(tool, monkeypatch, tmp_path):
-    """The tool as on a machine with a GPU, with programs that only write what the real ones would."""
-    report, recorded = tool("gpu_report"), tool("recorded_run")
-    ran = []
-
-    def run(self, folder, *unreported):
-        ran.append(str(self))
-        for argument in unreported:
-            name, value = argument.split("=")
-            if name == "--output":
-                results = {"machine": {}, "timings": [ROW], "left_out": []}
-                (Path(value) / "results.json").write_text(json.dumps(results))
-        return {"command": str(self), "seconds": 1.0, "exit": 0} | self.outcome
-
-    monkeypatch.setattr(recorded.Command, "run", run)
-    monkeypatch.setattr(recorded.Command, "outcome", {}, raising=False)
-    monkeypatch.setattr(report, "gpu", lambda: {"GPU": "Example", "compute capability": "9.0"})
-    monkeypatch.setattr(sys, "argv", ["gpu_report.py", "--output", str(tmp_path / "out")])
-    return report, recorded.Command, ran, tmp_path / "out"
-
-
-def test_what_runs_on_a_gpu(on_a_gpu):
-    report, _, ran, out = on_a_gpu
-    report.main()
-    assert ran[0].startswith("BBS_CUDA=1 BBS_CUDA_ARCHS=90 pip install ")
-    assert ran[1:3] == ["BBS_EXECUTOR=device pytest tests/ptx -m ptx", "pytest tests/cuda -m cuda"]
-    assert [command.split()[5] for command in ran[3:]] == ["main", "rules", "sizes"]
-    document = json.loads((out / "report.json").read_text())
-    assert [bench["timings"] for bench in document["benches"]] == [[ROW]] * 3
-    assert "Example" in (out / "report.md").read_text()
-
-
-def test_a_failure_is_reported_and_the_rest_still_runs(on_a_gpu, monkeypatch):
-    report, command, ran, out = on_a_gpu
-    monkeypatch.setattr(command, "outcome", {"exit": 1, "output": ["it broke"]})
-    monkeypatch.setattr(sys, "argv", [*sys.argv, "--no-build", "--suite", "rules"])
-    with pytest.raises(SystemExit, match="failed: BBS_EXECUTOR=device pytest"):
-        report.main()
-    assert len(ran) == 3
-    assert (out / "report.md").read_text().count("it broke") == 3
+def test_the_committed_report_fills_every_table_of_the_page():
+    """Of a GPU, or of nothing: a rehearsal belongs elsewhere."""
+    report = json.loads((ROOT / "docs" / "results" / "gpu" / "report.json").read_text())
+    assert report["device"] == "cuda"
+    assert list(report["items"]) == [item.key for item in ITEMS]
+    assert report.keys() == doc.blank().keys()
+    text = page(report)
+    assert all(f"## {item.title}" in text for item in ITEMS)
+    assert "<!-- gpu-report -->" in (ROOT / "docs" / "gpu.md").read_text()

@@ -15,6 +15,7 @@ PYTHON_LAYERS = {  # package: (folder, packages of this repository that it may i
     "bbs_kernels": (ROOT / "bbs_kernels", {"bbs_kernels"}),
     "basket_softmax": (ROOT / "python" / "basket_softmax", {"bbs_kernels", "basket_softmax"}),
     "bbs_bench": (ROOT / "bench" / "bbs_bench", {"bbs_kernels", "basket_softmax", "bbs_bench"}),
+    "bbs_gpu": (ROOT / "bench" / "bbs_gpu", {"bbs_kernels", "basket_softmax", "bbs_bench", "bbs_gpu"}),
 }
 CPP_LAYERS = {  # folder of csrc: folders of csrc that it may include
     "common": {"common"},

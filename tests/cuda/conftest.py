@@ -1,9 +1,12 @@
 """Tests on a GPU: skipped as a whole where there is none."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))  # bbs_gpu runs from the checkout
 
 
 def pytest_collection_modifyitems(items):
