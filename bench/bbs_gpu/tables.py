@@ -214,14 +214,12 @@ def compiled(view: View) -> Iterator[str]:
 
 
 def train(view: View) -> Iterator[str]:
-    data = view["data"]
-    losses = data.get("losses") or (None, None)
-    row = (
-        data.get("steps", NOTHING),
-        *(number(loss, ".4g") for loss in losses),
-        seconds(data.get("seconds")),
-    )
-    yield table("steps | first loss | last loss | seconds", "rrrr", [row])
+    rows = []
+    for key, shown in (("loop", "a loop under autocast"), ("command", "`bbs train`")):
+        found = view["data"].get(key, {})
+        losses = found.get("losses") or (None, None)
+        rows.append((shown, found.get("steps", NOTHING), *(number(loss, ".4g") for loss in losses)))
+    yield table("training | steps | first loss | last loss", ":rrr", rows)
 
 
 def keeps(plan: dict[str, Any] | None) -> str:
