@@ -53,7 +53,7 @@ PROCESSES = (
     Process(
         (
             Item("graphs", "A step in a CUDA graph"),
-            Item("train", "`bbs train` in bf16"),
+            Item("train", "Training in bf16"),
             Item("compile", "`torch.compile(mode=\"reduce-overhead\")`"),
         ),
         0.05, 120.0,

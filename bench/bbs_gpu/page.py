@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import tables
+from .cells import code, escaped, seconds, table
 from .items import ITEMS, Item
+
+SHOWN_FAILURES, SHOWN_LINES = 20, 20
 
 Tables = Callable[[dict[str, Any]], Iterator[str]]
 TABLES: dict[str, Tables] = {
@@ -73,18 +76,18 @@ def _head(document: dict[str, Any]) -> Iterator[str]:
 
 def _overview(document: dict[str, Any]) -> str:
     rows = [
-        (item.title, record["status"], tables.seconds(record["seconds"]))
+        (item.title, record["status"], seconds(record["seconds"]))
         for item in ITEMS
         if (record := document["items"].get(item.key)) is not None
     ]
-    return tables.table("item | result | seconds", "::r", rows)
+    return table("item | result | seconds", "::r", rows)
 
 
 def _state(record: dict[str, Any]) -> Iterator[str]:
     """Why there is less than there could be, and what is wrong."""
     if record["reason"]:
-        yield f"*{record['status']}: {tables.escaped(record['reason'])}*"
+        yield f"*{record['status']}: {escaped(record['reason'])}*"
     if record["failures"]:
-        yield tables.code(f"{len(record['failures'])} failures", record["failures"][: tables.SHOWN_FAILURES])
+        yield code(f"{len(record['failures'])} failures", record["failures"][:SHOWN_FAILURES])
     elif record["output"]:
-        yield tables.code("The last lines that it printed", record["output"][-tables.SHOWN_LINES :])
+        yield code("The last lines that it printed", record["output"][-SHOWN_LINES:])

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from .cells import NOTHING, code, escaped, milliseconds, number, rate, seconds, table
 from .floors import Floors, backward_work, floors, forward_work
 from .sizes import BY_DEVICE, MIB, PEAKS, Case, Sizes
 
-NOTHING = "not measured"
-SHOWN_FAILURES, SHOWN_LINES, SHOWN_KERNELS = 20, 20, 12
+SHOWN_KERNELS = 12
 PEAK_NAMES = {
     "copy": "copy, GB/s read and written",
     "l2": "repeated reads of 24 MiB, GB/s",
@@ -214,14 +214,12 @@ def compiled(view: View) -> Iterator[str]:
 
 
 def train(view: View) -> Iterator[str]:
-    data = view["data"]
-    losses = data.get("losses") or (None, None)
-    row = (
-        data.get("steps", NOTHING),
-        *(number(loss, ".4g") for loss in losses),
-        seconds(data.get("seconds")),
-    )
-    yield table("steps | first loss | last loss | seconds", "rrrr", [row])
+    rows = []
+    for key, shown in (("loop", "a loop under autocast"), ("command", "`bbs train`")):
+        found = view["data"].get(key, {})
+        losses = found.get("losses") or (None, None)
+        rows.append((shown, found.get("steps", NOTHING), *(number(loss, ".4g") for loss in losses)))
+    yield table("training | steps | first loss | last loss", ":rrr", rows)
 
 
 def keeps(plan: dict[str, Any] | None) -> str:
@@ -234,39 +232,3 @@ def _sizes(view: View) -> Sizes:
 
 def _per(amount: float, took: float | None) -> float | None:
     return amount / took if took else None
-
-
-def number(value: Any, form: str) -> str:
-    """A figure in that form; text as it is."""
-    return (
-        NOTHING if value is None else format(value, form) if isinstance(value, (int, float)) else str(value)
-    )
-
-
-def seconds(value: Any) -> str:
-    return number(value, ".1f")
-
-
-def milliseconds(value: float | None) -> str:
-    return NOTHING if value is None else f"{1e3 * value:.3f}"
-
-
-def rate(value: float | None, unit: float) -> str:
-    return NOTHING if value is None else f"{value / unit:,.1f}"
-
-
-def escaped(text: Any) -> str:
-    """Text that keeps its place in a table's cell."""
-    return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())
-
-
-def code(title: str, lines: Sequence[str]) -> str:
-    shown = [line.replace("```", "'''") for text in lines for line in text.splitlines()]
-    return "\n".join([f"{title}:\n", "```text", *shown, "```"])
-
-
-def table(head: str, align: str, rows: Iterable[Sequence[Any]]) -> str:
-    """`align`: a letter for each column, `r` to the right, `:` to the left."""
-    rule = " | ".join("--:" if letter == "r" else ":--" for letter in align)
-    lines = [head, rule, *(" | ".join(str(cell) for cell in row) for row in rows)]
-    return "\n".join(f"| {line} |" for line in lines)
