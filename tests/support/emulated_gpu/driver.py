@@ -29,7 +29,7 @@ class LaunchConfig(c.Structure):
     ]
 
 
-P, I, U = c.c_void_p, c.c_int, c.c_uint
+P, I, U = c.c_void_p, c.c_int, c.c_uint  # noqa: E741  (as in the signatures below)
 POINTERS = c.POINTER(P)
 SIGNATURES = {
     "cuInit": (U,),
@@ -100,7 +100,7 @@ class EmulatedDriver:
         self.arch, self.devices, self.memory, self.machine = arch, devices, memory, machine
         self.image_of: Callable[[str, int], bytes] = lambda symbol, arch: b""
         self.before_launch: Callable[[], None] = lambda: None
-        self.in_step: Callable[[], bool] = lambda: False  # in an op that must not wait for the device
+        self.in_step: Callable[[], bool] = lambda: False  # whether an op is running
         self.mutated: dict[str, str] = {}  # symbol: PTX in place of the image's
         self.seed, self.checks = 0, None
         self.streams = {device: 0x5000 + device for device in range(devices)}  # torch's current ones
@@ -146,8 +146,7 @@ class EmulatedDriver:
 
     def cuCtxSynchronize(self) -> None:
         self._current()
-        if self.in_step():
-            raise AssertionError("a step waited for the device")
+        assert not self.in_step(), "a step waited for the device"
 
     @staticmethod
     def _context_of(device: int) -> int:

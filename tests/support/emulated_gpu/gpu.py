@@ -7,7 +7,7 @@ import ctypes
 import functools
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -15,14 +15,14 @@ from .library import ROOT, load
 
 sys.path.insert(0, str(ROOT / "tools" / "ptxvm"))
 
-import ptxvm  # noqa: E402
+import ptxvm
 
-import bbs_kernels  # noqa: E402, F401  (defines the ops)
+import bbs_kernels  # noqa: F401  (defines the ops)
 
-from . import images  # noqa: E402
-from .driver import PROVIDER, EmulatedDriver, Launch, accelerator_table, driver_table  # noqa: E402
-from .memory import HostMemory  # noqa: E402
-from .watch import Watch  # noqa: E402
+from . import images
+from .driver import PROVIDER, EmulatedDriver, Launch, accelerator_table, driver_table
+from .memory import HostMemory
+from .watch import Watch
 
 NAMESPACE = "bbs_emulated"
 OPS = ("cos_lse", "margin_softmax", "cos_lse_backward", "target_cos")
@@ -73,7 +73,7 @@ class EmulatedGpu:
 
     where = "cpu"  # its tensors
 
-    _kept: dict[tuple, EmulatedGpu] = {}
+    _kept: ClassVar[dict[tuple, EmulatedGpu]] = {}
 
     def __new__(
         cls, arch: int = 80, multiprocessors: int = 2, devices: int = 2, library: ctypes.CDLL | None = None
@@ -116,8 +116,7 @@ class EmulatedGpu:
         driver = self.driver
         watch = Watch(self.memory, ops, self._raise_found)
         self.called = watch.called  # ops of torch by the bodies
-        driver.before_launch = watch.drop_freed
-        driver.in_step = lambda: watch.inside
+        driver.before_launch, driver.in_step = watch.drop_freed, lambda: watch.inside
         driver.calls, driver.launches = [], []
         address = [ctypes.addressof(t) for t in (self._table, self._accelerators[device])]
         self.library.bbs_test_use(*address, ctypes.cast(self._provider, ctypes.c_void_p))

@@ -15,9 +15,9 @@ from .library import CACHE, CSRC
 
 @functools.cache
 def kernel_digest() -> str:
-    """Changes with any header of the kernels."""
+    """Changes with any header of the kernels; those of the host's folders, runtime and plan, are none."""
     files = sorted(
-        p for name in ("common", "cuda") for p in (CSRC / name).rglob("*") if p.suffix in (".h", ".cuh")
+        p for name in ("common", "cuda") for p in (CSRC / name).glob("*") if p.suffix in (".h", ".cuh")
     )
     return hashlib.sha256(b"\0".join(p.read_bytes() for p in files)).hexdigest()[:16]
 

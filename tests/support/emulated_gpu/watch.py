@@ -65,13 +65,14 @@ class Watch(TorchDispatchMode):
         try:
             with self:
                 out = func.redispatch(torch._C.DispatchKeySet(torch._C.DispatchKey.CPU), *args, **kwargs)
+            # Before drop_freed: nobody but Python holds an output by now, so that it would count as freed.
+            outputs = (out,) if isinstance(out, torch.Tensor) else out
+            left = [self.memory.unwritten(t) for t in outputs]
         finally:
             self.inside = False
             self.drop_freed()
             self.alive.clear()
             self.raise_found()
-        outputs = (out,) if isinstance(out, torch.Tensor) else out
-        left = [self.memory.unwritten(t) for t in outputs]
         assert not any(left), f"{func} left bytes of its outputs unwritten: {left}"
         return out
 
@@ -92,6 +93,12 @@ class Watch(TorchDispatchMode):
     def drop_freed(self) -> None:
         """Take the memory of tensors away that nobody else holds: a launch must not use them any more."""
         for address, t in list(self.alive.items()):
-            if t._use_count() <= 1:
+            if t._use_count() <= 1 and _holders(t) <= 1:
                 del self.alive[address]
                 self.memory.forget(address, t.untyped_storage().nbytes())
+
+
+def _holders(t: torch.Tensor) -> int:
+    """How many tensors hold the memory of `t`, which views do when `t` itself is gone."""
+    storage = t.untyped_storage()
+    return torch._C._storage_Use_Count(storage._cdata) - 1
