@@ -5,7 +5,6 @@
 #pragma once
 
 #include "mma_loop.cuh"
-#include "plan.h"
 #include "simt_loop.cuh"
 #include "sweep_epilogue.cuh"
 #include "tile_load.cuh"

@@ -53,12 +53,6 @@ struct ForwardPlan {
   ForwardWorkspace at;
 };
 
-// Rows of w's memory between the copies of a thread; kStep of WLoader, which steps over them in 32 bits of bytes.
-BBS_HOST_DEVICE constexpr int w_pass_rows(int operand_bytes, int stored_bytes, bool transposed) {
-  const int row = transposed ? kTileN : kRowBytes / operand_bytes;  // elements of a tile's row
-  return kThreads / (row / (16 / stored_bytes));
-}
-
 inline int32_t operand_bytes(int32_t operand) { return operand <= Operand::fp16 ? 2 : 4; }
 
 // First tile of each basket; returns how many there are. `offsets` of centres; `tile_begin` [K + 1] may be null.
