@@ -24,7 +24,7 @@ CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-ptx test-ptxvm test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda-report gpu-report
+.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-ptx test-ptx-all test-ptxvm test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda-report gpu-report
 .PHONY: lint format docs docs-serve dist clean FORCE
 
 help: ## list these targets
@@ -57,10 +57,14 @@ test-cpp: $(STAMPS)/venv ## the C++ tests of the kernels: plain, then under the 
 test-neon: $(STAMPS)/venv ## the C++ tests for 64-bit ARM, in QEMU (apt-get install g++-aarch64-linux-gnu qemu-user)
 	$(BIN)/python tools/cpp_tests.py neon
 
-test-ptx: $(STAMPS)/test $(STAMPS)/cuda ## the CUDA kernels in the PTX machine, no GPU (JUnit XML to PTX_JUNIT)
-	@mkdir -p $(dir $(PTX_JUNIT))
-	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tests/ptx tests/nvrtc -m ptx -n $(WORKERS) \
-	  --junitxml=$(PTX_JUNIT) $(PYTEST)
+test-ptx: $(STAMPS)/test $(STAMPS)/cuda ## the CUDA ops and kernels in the PTX machine, no GPU: a choice of cases (JUnit XML to PTX_JUNIT)
+	$(PTX_TESTS) -m "ptx and not exhaustive" $(PYTEST)
+
+test-ptx-all: $(STAMPS)/test $(STAMPS)/cuda ## every case of these, and every barrier taken out in turn: hours
+	$(PTX_TESTS) -m ptx $(PYTEST)
+
+PTX_TESTS = mkdir -p $(dir $(PTX_JUNIT)); \
+  PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tests/ptx tests/ops -n $(WORKERS) --junitxml=$(PTX_JUNIT)
 
 test-ptxvm: $(STAMPS)/test $(STAMPS)/cuda ## the PTX machine itself: instructions, kernels, and that every checker fires
 	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tools/ptxvm/tests -n $(WORKERS) -q $(PYTEST)
