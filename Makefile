@@ -28,7 +28,7 @@ CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-ptx test-emulated test-emulated-all test-ptxvm test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda cuda-all cuda-report gpu-report
+.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-ptx test-ptx-all test-emulated test-emulated-all test-ptxvm test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda cuda-all cuda-report gpu-report
 .PHONY: lint format docs docs-serve dist clean FORCE
 
 help: ## list these targets
@@ -61,10 +61,14 @@ test-cpp: $(STAMPS)/venv ## the C++ tests of the kernels: plain, then under the 
 test-neon: $(STAMPS)/venv ## the C++ tests for 64-bit ARM, in QEMU (apt-get install g++-aarch64-linux-gnu qemu-user)
 	$(BIN)/python tools/cpp_tests.py neon
 
-test-ptx: $(STAMPS)/test $(STAMPS)/images ## the CUDA kernels in the PTX machine, no GPU (JUnit XML to PTX_JUNIT)
-	@mkdir -p $(dir $(PTX_JUNIT))
-	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tests/ptx tests/ops -m ptx -n $(WORKERS) \
-	  --junitxml=$(PTX_JUNIT) $(PYTEST)
+test-ptx: $(STAMPS)/test $(STAMPS)/images ## the CUDA ops and kernels in the PTX machine, no GPU: a choice of cases (JUnit XML to PTX_JUNIT)
+	$(PTX_TESTS) -m "ptx and not exhaustive" $(PYTEST)
+
+test-ptx-all: $(STAMPS)/test $(STAMPS)/images ## every case of these, and every barrier taken out in turn: hours
+	$(PTX_TESTS) -m ptx $(PYTEST)
+
+PTX_TESTS = mkdir -p $(dir $(PTX_JUNIT)); \
+  PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tests/ptx tests/ops -n $(WORKERS) --junitxml=$(PTX_JUNIT)
 
 test-emulated: $(STAMPS)/test $(STAMPS)/images ## whole calls of the CUDA ops on an emulated GPU, against the reference; no GPU
 	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tests/emulated -m "not exhaustive" -n $(WORKERS) $(PYTEST)

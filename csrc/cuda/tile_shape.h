@@ -24,6 +24,12 @@ BBS_HOST_DEVICE constexpr int w_tile_bytes(int operand_bytes, int stored_bytes) 
   return kTileN * (kRowBytes / operand_bytes) * stored_bytes;
 }
 
+// Rows of w's memory between the copies of a thread; kStep of WLoader, which steps over them in 32 bits of bytes.
+BBS_HOST_DEVICE constexpr int w_pass_rows(int operand_bytes, int stored_bytes, bool transposed) {
+  const int row = transposed ? kTileN : kRowBytes / operand_bytes;  // elements of a tile's row
+  return kThreads / (row / (16 / stored_bytes));
+}
+
 // Stages of the ring. Where fp32 centres are converted, the ring holds x only, and w passes through two buffers as
 // stored and two as multiplied: what is copied 16 KB at a time does not fit 99 KB four times.
 BBS_HOST_DEVICE constexpr int ring_stages(bool converts) { return converts ? 3 : 4; }

@@ -11,7 +11,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 # What looks at the machine's own figures, at its PTX, or at single kernels.
-MACHINE_ONLY = ("test_mutations", "test_shared_access", "test_sort_pairs", "test_backward_rows")
+MACHINE_ONLY = (
+    "test_mutations",
+    "test_shared_access",
+    "test_sort_pairs",
+    "test_backward_rows",
+    "test_recorder",
+)
 
 
 def pytest_collection_modifyitems(items):

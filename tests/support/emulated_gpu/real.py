@@ -9,9 +9,16 @@ from typing import Any
 
 from bbs_kernels.ops.images import provider
 
-from .driver import MAJOR, MINOR, MULTIPROCESSORS, SHARED_PER_BLOCK, SHARED_PER_MULTIPROCESSOR, SIGNATURES
+from .driver import (
+    MAJOR,
+    MINOR,
+    MULTIPROCESSORS,
+    SHARED_PER_BLOCK,
+    SHARED_PER_MULTIPROCESSOR,
+    SIGNATURES,
+    Launch,
+)
 from .driver import I as Status
-from .driver import Launch
 from .gpu import NAMESPACE, Machine, library_of_ops, namespace
 
 

@@ -93,6 +93,12 @@ class Watch(TorchDispatchMode):
     def drop_freed(self) -> None:
         """Take the memory of tensors away that nobody else holds: a launch must not use them any more."""
         for address, t in list(self.alive.items()):
-            if t._use_count() <= 1:
+            if t._use_count() <= 1 and _holders(t) <= 1:
                 del self.alive[address]
                 self.memory.forget(address, t.untyped_storage().nbytes())
+
+
+def _holders(t: torch.Tensor) -> int:
+    """How many tensors hold the memory of `t`, which views do when `t` itself is gone."""
+    storage = t.untyped_storage()
+    return torch._C._storage_Use_Count(storage._cdata) - 1
