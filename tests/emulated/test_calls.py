@@ -19,7 +19,6 @@ from .steps import SIZES, Step, step
 pytestmark = pytest.mark.emulated
 
 RULE = bs.TopK(3, 1, bs.Relative(0.1))
-UPSTREAM = 0x5000  # streams of the emulated devices
 
 
 def plain(**options) -> Step:
@@ -48,7 +47,7 @@ def test_only_ignored_rows(gpu) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 31, 97])
-@pytest.mark.parametrize("depth", [1, 31])
+@pytest.mark.parametrize("depth", [3, 31])
 def test_odd_sizes(rows: int, depth: int, gpu) -> None:
     plain(rows=rows, depth=depth, ignored=0.16 if rows > 1 else 0.0).check(gpu)
 
@@ -230,7 +229,7 @@ def test_a_thread_without_a_context(gpu) -> None:
         try:
             gpu.driver.forget_contexts()
             one.check(gpu)
-            assert gpu.driver.context() == 0xC000
+            assert gpu.driver.context() is None
         except BaseException as failure:
             failures.append(failure)
 
@@ -250,6 +249,24 @@ def capturing(gpu, device: int = 0) -> Iterator[None]:
         yield
     finally:
         gpu.driver.capturing.discard(stream)
+
+
+def test_the_default_stream_is_zero(gpu) -> None:
+    """And cannot be asked while another stream is captured, which counts as captured."""
+    one, streams = plain(), dict(gpu.driver.streams)
+    gpu.driver.streams[0] = 0
+    try:
+        one.check(gpu)
+        assert {launch.stream for launch in gpu.launches} == {0}
+        gpu.driver.capturing.add(0x7A10)
+        want = one.run(gpu)
+        assert want.isfinite()
+        other = plain(sizes=(28, 17, 1, 0, 51))
+        with gpu.whole_stack(), pytest.raises(RuntimeError, match="no call with these offsets"):
+            other.head(*other.batch)
+    finally:
+        gpu.driver.streams = streams
+        gpu.driver.capturing.clear()
 
 
 def test_a_first_call_under_capture_is_refused_and_a_later_one_works() -> None:
@@ -319,6 +336,14 @@ def test_check_waits_for_every_device_that_was_used(gpu) -> None:
         calls = gpu.driver.calls[before:]
         assert gpu.driver.context() == 0xC001
     assert calls.count("cuCtxSynchronize") == 2
+
+
+def test_check_leaves_a_thread_without_a_context_as_it_was(gpu) -> None:
+    """Else the thread's next tensors would go to a device that it never chose."""
+    plain().run(gpu, device=1)
+    with context_of(gpu, None), gpu.whole_stack():
+        bs.check()
+        assert gpu.driver.context() is None
 
 
 # --- what the device does not do

@@ -14,6 +14,8 @@ import pytest
 
 from bbs_kernels.ops import images
 
+pytestmark = pytest.mark.emulated
+
 ROOT = Path(__file__).resolve().parents[2]
 COMPILER = os.environ.get("CXX", "c++")
 
@@ -97,7 +99,6 @@ def test_a_driver_without_libraries_of_kernels(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.emulated
 def test_what_a_driver_answers(tmp_path: Path) -> None:
     """Nothing of a failure is kept: the call after it works."""
     what = "refuses the image of bbs_prepare_rows_fp32_rows for sm_80"
@@ -133,7 +134,6 @@ def test_what_a_driver_answers(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.emulated
 def test_no_image_for_the_device(tmp_path: Path) -> None:
     """The answer of the package itself, as the library hands it on."""
     old, *missing = messages(

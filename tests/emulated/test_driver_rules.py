@@ -292,6 +292,20 @@ def test_memory_that_was_freed_is_not_used(device: Device) -> None:
         device.run(lambda x: body(x, False))
 
 
+def test_memory_that_only_a_view_holds_is_used(device: Device) -> None:
+    """As a gradient in columns, the transpose of what was allocated."""
+
+    def body(x: Tensor) -> Tensor:
+        base = x.new_empty((WORDS,))
+        address, held = base.data_ptr(), to_dlpack(base.view(8, -1))
+        del base
+        device.fill(address)
+        del held
+        return well_behaved(device)(x)
+
+    device.run(body)
+
+
 def test_outputs_are_written(device: Device) -> None:
     def body(x: Tensor) -> Tensor:
         out, held = allocated(x, WORDS)

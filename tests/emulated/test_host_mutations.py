@@ -211,7 +211,7 @@ MANY = {
         (context_of_another_device,),
     ),
     "a context that stays": left_out(
-        "cuda/runtime/context.cpp", "  if (changed_ && before_) driver().cuCtxSetCurrent(before_);\n",
+        "cuda/runtime/context.cpp", "  if (changed_) driver().cuCtxSetCurrent(before_);\n",
         context_of_another_device,
     ),
     "tables swapped": Mutation(

@@ -32,9 +32,10 @@ ContextGuard::ContextGuard(int device) {
   changed_ = true;
 }
 
-// Where nothing was current the primary context stays, as the CUDA runtime leaves it.
+// Also where nothing was current: the CUDA runtime takes its current device from the context of the thread, so that a
+// context left behind would send the caller's next tensors to another device.
 ContextGuard::~ContextGuard() {
-  if (changed_ && before_) driver().cuCtxSetCurrent(before_);
+  if (changed_) driver().cuCtxSetCurrent(before_);
 }
 
 }  // namespace bbs::cuda

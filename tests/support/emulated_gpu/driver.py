@@ -15,6 +15,7 @@ import ptxvm
 from .memory import HostMemory
 
 SUCCESS, INVALID_VALUE, INVALID_CONTEXT, NOT_FOUND, CAPTURE_UNSUPPORTED, FAILED = 0, 1, 201, 500, 900, 719
+CAPTURE_IMPLICIT = 906
 MULTIPROCESSORS, MAJOR, MINOR, SHARED_PER_MULTIPROCESSOR, SHARED_PER_BLOCK = 16, 75, 76, 81, 97
 UNASKED_SHARED = 48 * 1024
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -192,9 +193,10 @@ class EmulatedDriver:
     # --- work
     def cuLaunchKernelEx(self, config: Any, kernel: int, parameters: Any, extra: Any) -> None:
         shape, found, device = config[0], self._kernels[kernel - 1], self._current()
-        if shape.stream != self.streams[device]:
+        stream = shape.stream or 0
+        if stream != self.streams[device]:
             raise AssertionError(
-                f"{found.name} went to stream {shape.stream}, torch's current one of cuda:{device} is "
+                f"{found.name} went to stream {stream}, torch's current one of cuda:{device} is "
                 f"{self.streams[device]}"
             )
         if device != self.current_device:
@@ -212,9 +214,11 @@ class EmulatedDriver:
             found, grid, (shape.bx, shape.by, shape.bz), [self.memory.translated(raw)], shared=shape.shared,
             seed=self.seed, checks=self.checks,
         )  # fmt: skip
-        self.launches.append(Launch(found.name, grid, shape.bx, shape.shared, device, shape.stream, stats))
+        self.launches.append(Launch(found.name, grid, shape.bx, shape.shared, device, stream, stats))
 
     def cuStreamIsCapturing(self, stream: int, status: Any) -> None:
+        if not stream and self.capturing:
+            raise Refused(CAPTURE_IMPLICIT, "the default stream was asked while another is captured")
         status[0] = int((stream or 0) in self.capturing)
 
     def cuMemHostAlloc(self, memory: Any, nbytes: int, flags: int) -> None:

@@ -128,7 +128,7 @@ class EmulatedGpu:
                 yield watch
             assert driver.current_device == before[0], "a call left another device current"
             assert driver.guards_left() == 0, "a call left a device guard"
-            assert before[1] in (None, driver.context()), "a call left another context current"
+            assert driver.context() == before[1], "a call left another context current"
         finally:
             self.library.bbs_test_use(None, None, None)
             self.library.bbs_test_use_machine(None)
