@@ -40,7 +40,17 @@ def provide_setuptools() -> None:
     found = installed_version()
     wanted = f"setuptools>={'.'.join(map(str, NEEDED))}"
     print(f"bbs-kernels: setuptools {found or 'not'} found, installing {wanted} into {FETCHED}", flush=True)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(FETCHED), wanted]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--upgrade",
+        "--target",
+        str(FETCHED),
+        wanted,
+    ]
     if subprocess.run(command).returncode != 0 or not is_enough(installed_version()):
         sys.exit(
             f"bbs-kernels: {wanted} is needed to build, found {found or 'none'}, and it could not be fetched: run "

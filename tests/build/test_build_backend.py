@@ -30,7 +30,11 @@ def wheel_folder(tmp_path_factory):
     installed = metadata.distribution("setuptools")
     with zipfile.ZipFile(folder / f"setuptools-{installed.version}-py3-none-any.whl", "w") as wheel:
         for path in installed.files:
-            if ".." not in path.parts and path.suffix != ".pyc" and path.name not in ("INSTALLER", "REQUESTED"):
+            if (
+                ".." not in path.parts
+                and path.suffix != ".pyc"
+                and path.name not in ("INSTALLER", "REQUESTED")
+            ):
                 wheel.write(path.locate(), str(path))
     return folder
 
