@@ -1,8 +1,9 @@
 """CUDA tensors without memory, without a GPU and beside any build of torch: what Python does with `device="cuda"` runs.
 
 Two things keep torch's own FakeTensorMode from that. The autograd engine wants a thread for each GPU, and a CPU build
-has no guard for the device at all; so C++ is told that a fake CUDA tensor lies on another device, while Python, dispatch
-keys and the fake bodies of ops see CUDA. And the host reads the offsets of the baskets, which must be real: `outside`.
+has no guard for the device at all; so C++ is told that a fake CUDA tensor lies on another device, while Python,
+dispatch keys and the fake bodies of ops see CUDA. And the host reads the offsets of the baskets, which must be real:
+`outside`.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def test_outside_makes_real_tensors():
 def test_waiting_for_the_device_is_noticed(waits):
     with fake_cuda():
         x = torch.randn(4, device="cuda")
-        with NoHostSync(), pytest.raises(AssertionError, match="waits|copies"):
+        with NoHostSync(), pytest.raises(AssertionError, match=r"waits|copies"):
             waits(x)
 
 
