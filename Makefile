@@ -37,7 +37,7 @@ test: $(STAMPS)/test ## set up, then run the tests (PYTEST="..." for options)
 	$(BIN)/pytest $(PYTEST)
 
 test-slow: $(STAMPS)/test ## the tests marked slow: large shapes and peak memory
-	$(BIN)/pytest -m "slow and not ptx and not cuda and not dist" $(PYTEST)
+	$(BIN)/pytest -m "slow and not ptx and not cuda and not cuda_torch and not dist" $(PYTEST)
 
 test-dist: $(STAMPS)/test ## the tests with several processes (Gloo on this machine)
 	$(BIN)/pytest tests/dist -m "dist and not slow" $(PYTEST)

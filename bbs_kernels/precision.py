@@ -1,8 +1,8 @@
 """How precisely torch multiplies fp32, read where torch's own matmul reads it.
 
-`torch.get_float32_matmul_precision()` is the older interface: it raises once `torch.backends.cuda.matmul.fp32_precision`
-(recommended since torch 2.9) was assigned, and torch.compile cannot trace it. The precision of the backend answers for
-both interfaces and for the generic `torch.backends.fp32_precision`.
+`torch.get_float32_matmul_precision()` is the older interface: torch.compile cannot trace it, and it raises once
+`torch.backends.cuda.matmul.fp32_precision` (recommended since torch 2.9) was assigned. The precision of the backend
+answers for both interfaces and for the generic `torch.backends.fp32_precision`.
 """
 
 from __future__ import annotations

@@ -51,12 +51,15 @@ def fake_cuda(told: str = "meta") -> Iterator[FakeTensorMode]:
 
     FakeTensor.__torch_dispatch__ = classmethod(dispatch_of_tensor)  # the engine asks while no mode is active
     FakeTensorMode.__torch_dispatch__ = dispatch_of_mode  # torch.compile makes modes of its own
-    FakeTensor.is_cuda = property(lambda self: self.fake_device.type == "cuda")  # Tensor.is_cuda asks C++
+    kinds = ("cuda", "cpu", "meta")
+    for kind in kinds:  # Tensor.is_cuda and its like ask C++
+        setattr(FakeTensor, f"is_{kind}", property(lambda self, kind=kind: self.fake_device.type == kind))
     try:
         with FakeTensorMode(allow_non_fake_inputs=True) as mode:
             yield mode
     finally:
-        del FakeTensor.is_cuda
+        for kind in kinds:
+            delattr(FakeTensor, f"is_{kind}")
         for kind, dispatch in before.items():
             kind.__torch_dispatch__ = dispatch
 
