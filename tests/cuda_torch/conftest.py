@@ -1,4 +1,4 @@
-"""Everything here is marked `cuda_torch`: for a CUDA build of torch on a machine without a GPU (`make test-cuda-torch`)."""
+"""Marks everything here `cuda_torch`: for a CUDA build of torch, without a GPU (`make test-cuda-torch`)."""
 
 from __future__ import annotations
 

@@ -148,22 +148,14 @@ def test_frozen_centres_and_frozen_backbone():
 
 def test_fused_sgd_on_a_device_is_refused():
     loss = head()
-    x, labels = batch(torch.float32)
-    with pytest.raises((ValueError, RuntimeError), match="CPU"):
-        optimizer = bs.optim.FusedSGD(loss, lr=0.1)
-        loss(x, labels).backward()
-        optimizer.step()
+    optimizer = bs.optim.FusedSGD(loss, lr=0.1)
+    with pytest.raises(RuntimeError, match="FusedSGD works on the CPU"):
+        loss(*batch(torch.float32))
+    del optimizer
 
 
-@pytest.mark.parametrize("where", ["labels", "aliases"])
-def test_tensors_on_two_devices_are_refused(where):
+def test_labels_on_another_device_are_refused():
     loss = head()
-    x, labels = batch(torch.float32)
-    with pytest.raises(ValueError, match=f"{where} is on cpu"):
-        if where == "labels":
-            loss(x, torch.zeros(ROWS, dtype=torch.int64))
-        else:
-            bs.functional.basket_softmax(
-                x, loss.weight, labels, loss.baskets.offsets, margin=bs.ArcFace(), scale=64.0, mining=bs.Own(),
-                aliases=torch.arange(CLASSES, device="cpu"),
-            )  # fmt: skip
+    x, _ = batch(torch.float32)
+    with pytest.raises(ValueError, match="labels is on cpu"):
+        loss(x, torch.zeros(ROWS, dtype=torch.int64))
