@@ -7,6 +7,7 @@
 
 PYTHON ?= python3
 TORCH  ?= torch
+CUDA_TORCH ?= torch==2.14.1
 VENV   ?= .venv
 DEMO   ?=
 BENCH  ?=
@@ -24,7 +25,7 @@ CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-ptx test-ptxvm test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda-report gpu-report
+.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-ptx test-ptxvm test-cuda test-cuda-torch test-cuda-torch-all sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda-report gpu-report
 .PHONY: lint format docs docs-serve dist clean FORCE
 
 help: ## list these targets
@@ -68,6 +69,14 @@ test-ptxvm: $(STAMPS)/test $(STAMPS)/cuda ## the PTX machine itself: instruction
 test-cuda: $(STAMPS)/test ## the same kernels, then the ops, on the GPU of this machine; skipped where there is none
 	BBS_EXECUTOR=device $(BIN)/pytest tests/ptx -m ptx $(PYTEST)
 	$(BIN)/pytest tests/cuda -m cuda $(PYTEST)
+
+# The environment is made anew, in .ci/cuda-torch: nothing of $(VENV) changes, and the tests see only what was installed.
+test-cuda-torch: ## beside a CUDA build of torch, no GPU needed: loading, fake CUDA tensors, torch.compile (CUDA_TORCH="torch==2.14.1")
+	$(PYTHON) tools/cuda_torch_matrix.py --torch "$(CUDA_TORCH)"
+
+test-cuda-torch-all: ## the same beside several versions of torch and Python; writes the table of docs/install.md
+	$(PYTHON) tools/cuda_torch_matrix.py --all
+	$(PYTHON) tools/cuda_torch_matrix.py --write
 
 # Memcheck sees the bounds of a tensor only where each has its own cudaMalloc, which a graph's capture does not allow.
 # Timing under a sanitizer means nothing.
