@@ -26,4 +26,5 @@ def _cuda_multiplies_tf32() -> bool:
 
 def cpu_lowers_fp32() -> bool:
     """Return whether a product of fp32 matrices on the CPU may be computed in bfloat16 or tf32."""
-    return torch.backends.mkldnn.matmul.fp32_precision not in EXACT
+    precision: str = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]  # set at run time
+    return precision not in EXACT
