@@ -8,6 +8,7 @@
 
 PYTHON ?= python3
 TORCH  ?= torch
+CUDA_TORCH ?= torch==2.14.1
 VENV   ?= .venv
 DEMO   ?=
 BENCH  ?=
@@ -28,7 +29,8 @@ CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-ptx test-ptx-all test-emulated test-emulated-all test-ptxvm test-cuda sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda cuda-all cuda-report gpu-report
+.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-ptx test-ptx-all test-emulated test-emulated-all test-ptxvm
+.PHONY: test-cuda test-cuda-torch test-cuda-torch-all sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda cuda-all cuda-report gpu-report
 .PHONY: lint format docs docs-serve dist clean FORCE
 
 help: ## list these targets
@@ -41,7 +43,7 @@ test: $(STAMPS)/test ## set up, then run the tests (PYTEST="..." for options)
 	$(BIN)/pytest $(PYTEST)
 
 test-slow: $(STAMPS)/test ## the tests marked slow: large shapes and peak memory
-	$(BIN)/pytest -m "slow and not ptx and not cuda and not dist" $(PYTEST)
+	$(BIN)/pytest -m "slow and not ptx and not cuda and not cuda_torch and not dist" $(PYTEST)
 
 test-dist: $(STAMPS)/test ## the tests with several processes (Gloo on this machine)
 	$(BIN)/pytest tests/dist -m "dist and not slow" $(PYTEST)
@@ -82,6 +84,14 @@ test-ptxvm: $(STAMPS)/test $(STAMPS)/cuda ## the PTX machine itself: instruction
 test-cuda: ## the same kernels, then the ops, on the GPU of this machine, with the package that is installed
 	BBS_EXECUTOR=device $(GPU_PYTHON) -m pytest tests/ptx -m ptx $(PYTEST)
 	$(GPU_PYTHON) -m pytest tests/cuda -m cuda $(PYTEST)
+
+# The environment is made anew, in .ci/cuda-torch: nothing of $(VENV) changes, and the tests see only what was installed.
+test-cuda-torch: ## beside a CUDA build of torch, no GPU needed: loading, fake CUDA tensors, torch.compile (CUDA_TORCH="torch==2.14.1")
+	$(PYTHON) tools/cuda_torch_matrix.py --torch "$(CUDA_TORCH)"
+
+test-cuda-torch-all: ## the same beside several versions of torch and Python; writes the table of docs/install.md
+	$(PYTHON) tools/cuda_torch_matrix.py --all
+	$(PYTHON) tools/cuda_torch_matrix.py --write
 
 # Memcheck sees the bounds of a tensor only where each has its own cudaMalloc, which a graph's capture does not allow.
 # Timing under a sanitizer means nothing.

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from ._not_built import not_built
+
 _HERE = Path(__file__).resolve().parent
 CPU_LIBRARY = _HERE / "libbbs_cpu.so"
 CUDA_LIBRARY = _HERE / "libbbs_cuda.so"
@@ -24,10 +26,7 @@ def _load() -> Any:
         ImportError: the package was imported from a source tree whose libraries were never built.
     """
     if not CPU_LIBRARY.exists():
-        raise ImportError(
-            f"bbs_kernels: {CPU_LIBRARY.name} is not built in {_HERE}; run `pip install --no-build-isolation .` "
-            "(or `-e .`) and import the installed package, not the source tree"
-        )
+        raise ImportError(not_built(_HERE)) from None
     torch.ops.load_library(str(CPU_LIBRARY))
     try:
         torch.ops.load_library(str(CUDA_LIBRARY))

@@ -28,6 +28,7 @@ from .operands import (
     check_subcenters,
 )
 from .ops.placement import on_device
+from .precision import allow_tf32
 from .rules import (
     GUARD_NONE,
     GUARD_RELATIVE,
@@ -241,7 +242,7 @@ def prepare(
             guard = row_guard
     return CoreCall(
         x, labels, offsets, guard, aliases, float(scale), _op_arguments(mining, guard, row_basket), ignore_index,
-        class_index, stash_bytes if torch.is_grad_enabled() and not on_device(x) else 0, _allow_tf32(x),
+        class_index, stash_bytes if torch.is_grad_enabled() and not on_device(x) else 0, allow_tf32(x),
         row_basket, row_alias, mined_in_lse, workspace_bytes, subcenters,
     )  # fmt: skip
 
@@ -346,16 +347,11 @@ def _ema_rows(
     if training:
         with torch.no_grad():
             cos_t = OPS.target_cos(
-                x.detach(), w.detach(), labels, offsets, ignore_index, class_index, _allow_tf32(x), subcenters
+                x.detach(), w.detach(), labels, offsets, ignore_index, class_index, allow_tf32(x), subcenters
             )
             ema.copy_(running_mean.updated(ema, cos_t, basket, valid))
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     return running_mean.row_guards(ema.detach(), guard.r, basket, valid).to(dtype)
-
-
-def _allow_tf32(x: Tensor) -> bool:
-    """Whether fp32 products may be tf32, as torch's own matmul decides it; they may only on CUDA."""
-    return on_device(x) and x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
 
 
 def autocast(x: Tensor, name: str = "x") -> Tensor:

@@ -14,6 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bbs_kernels.precision import cpu_lowers_fp32
+
 ROWS_AT_A_TIME = 1 << 14  # of fp64 work space: 16 MB at D = 128
 SMALLEST_NORM = 1e-12  # a shorter centre has no direction, as in the loss
 SLACK = 1e-7  # more than the rounding of `exact` to fp32, 2^-24, and what bfloat16 flushes to zero
@@ -33,7 +35,7 @@ class Cosines:
         self.coarse = torch.empty(centres.shape, dtype=coarse or fastest_dtype())
         self._inverse = torch.empty(len(centres), dtype=torch.float64)
         # torch may multiply fp32 in bfloat16 when the precision of fp32 products is lowered: bound that.
-        lowered = self.coarse.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+        lowered = self.coarse.dtype == torch.float32 and cpu_lowers_fp32()
         distance = 0.0
         for first in range(0, len(centres), ROWS_AT_A_TIME):
             part = slice(first, first + ROWS_AT_A_TIME)
