@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.emulated_gpu import EmulatedGpu
 
 from bbs_kernels import _core
 from bbs_kernels.rules import RULE_OWN
+from support.emulated_gpu import EmulatedGpu
 
 pytestmark = pytest.mark.emulated
 
