@@ -23,6 +23,11 @@ WAITING = {
 }
 
 
+def uses_of(t: torch.Tensor) -> int:
+    """How many hold its storage: a view does, when its base is gone."""
+    return torch._C._storage_Use_Count(t.untyped_storage()._cdata)
+
+
 class Watch(TorchDispatchMode):
     """Registers the tensors of the ops in `namespaces`, and what their bodies allocate, as the machine's memory.
 
@@ -34,7 +39,7 @@ class Watch(TorchDispatchMode):
         self.memory, self.ops, self.raise_found = memory, ops, raise_found
         self.inside = False
         self.called: list[str] = []  # by the bodies
-        self.alive: dict[int, torch.Tensor] = {}  # what they allocated
+        self.alive: dict[int, tuple[torch.Tensor, int]] = {}  # what they allocated, and uses_of() it at first
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -53,7 +58,7 @@ class Watch(TorchDispatchMode):
         elif name in FILLED_IN_PLACE:
             if args[0].numel() and self.memory.holds(args[0]):
                 self.memory.written(args[0])
-        elif isinstance(out, torch.Tensor) and self._is_new(out):
+        elif isinstance(out, torch.Tensor) and self._is_new(out, args):
             self.memory.add_tensor(out, valid=True, name=name)
         return out
 
@@ -82,23 +87,23 @@ class Watch(TorchDispatchMode):
         finally:
             self.raise_found()
 
-    def _is_new(self, t: torch.Tensor) -> bool:
-        return t.device.type == "cpu" and t.numel() > 0 and not self.memory.holds(t)
+    @staticmethod
+    def _is_new(t: torch.Tensor, args: tuple) -> bool:
+        """Whether memory was allocated: `t` is no view of an argument. What lay there before may be known still."""
+        if t.device.type != "cpu" or t.numel() == 0:
+            return False
+        address = t.untyped_storage().data_ptr()
+        given = (a for a in args if isinstance(a, torch.Tensor) and a.device.type == "cpu")
+        return all(a.untyped_storage().data_ptr() != address for a in given)
 
     def _allocated(self, t: torch.Tensor) -> None:
         if t.device.type == "cpu" and t.untyped_storage().nbytes():
             self.memory.add_tensor(t, valid=False, name="new_empty")
-            self.alive[t.untyped_storage().data_ptr()] = t
+            self.alive[t.untyped_storage().data_ptr()] = t, uses_of(t)
 
     def drop_freed(self) -> None:
         """Take the memory of tensors away that nobody else holds: a launch must not use them any more."""
-        for address, t in list(self.alive.items()):
-            if t._use_count() <= 1 and _holders(t) <= 1:
+        for address, (t, at_first) in list(self.alive.items()):
+            if t._use_count() <= 1 and uses_of(t) <= at_first:
                 del self.alive[address]
                 self.memory.forget(address, t.untyped_storage().nbytes())
-
-
-def _holders(t: torch.Tensor) -> int:
-    """How many tensors hold the memory of `t`, which views do when `t` itself is gone."""
-    storage = t.untyped_storage()
-    return torch._C._storage_Use_Count(storage._cdata) - 1
