@@ -11,7 +11,7 @@ from executor import Forward
 from gradient_oracle import gradients
 from test_forward import GUARDED, RULES, TYPES, guarded
 
-from support.chosen import each, pairwise
+from support.chosen import each, first
 
 pytestmark = pytest.mark.ptx
 
@@ -68,14 +68,15 @@ def planted(kind: str, rows: int, dim: int, sizes: list[int], rule: str, **optio
     return guarded(cases.planted(TYPES[kind][0], rows, dim, sizes, scale=SCALE, **rules[rule], **options))
 
 
-@pairwise(kind=TYPES, layout=["rows", "columns"], rule=RULES)
-def test_types(kind, layout, rule):
-    """Two row blocks, two splits, partial tiles, an empty basket; D of one and a half k-tiles."""
+@each(of=[(kind, layout) for kind in TYPES for layout in ("rows", "columns")], rule=RULES)
+def test_types(of, rule):
+    """Two row blocks in bf16, two splits, partial tiles, an empty basket; D of one and a half k-tiles."""
+    kind, layout = of
     rows = 140 if kind == "bf16" else 40
     check(planted(kind, rows, 48, [130, 0, 25, 61], rule), kind, transposed=layout == "columns")
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@first(1, kind=TYPES)
 def test_bias(kind):
     """How much too long the gradients are: rounding averages out over 130 rows, an error with a sign does not."""
     p = planted(kind, 130, 32, [100, 60], "all")
@@ -175,7 +176,7 @@ def test_schedules(kind, rule):
         assert (again[1] == dw).all()
 
 
-@pairwise(kind=["bf16", "fp16-w32", "fp16", "fp32"], size=[1e-8, 1e6, 65536.0])
+@each(kind=["bf16", "fp16-w32", "fp16", "fp32"], size=[1e-8, 1e6, 65536.0])
 def test_sizes_of_the_upstream_gradient(kind, size):
     """A row factor never enters an operand unscaled; only a gradient stored in fp16 loses what fp16 cannot hold. Long
     rows and centres have small gradients, which keeps those below 65504."""

@@ -9,7 +9,7 @@ from executor import Forward
 from test_backward import agree, planted, upstream
 from test_forward import RULES, TYPES
 
-from support.chosen import each
+from support.chosen import each, first
 
 pytestmark = pytest.mark.ptx
 
@@ -39,7 +39,7 @@ def test_step(of, rule):
     agree(chain(planted(kind, 30, 48, [130, 0, 25, 61], rule), kind, transposed=layout == "columns"))
 
 
-@pytest.mark.parametrize("rule", ["topk", "below-relative"])
+@first(1, rule=["topk", "below-relative"])
 def test_two_row_blocks_in_runs(rule):
     """Aliases, two blocks of rows and of columns, a run per tile, three splits."""
     p = cases.with_aliases(planted("bf16", 150, 136, [130, 33, 70], rule), 40)

@@ -10,7 +10,7 @@ from test_backward import planted as planted_for
 from test_forward import RULES, TYPES, check
 from test_step import chain
 
-from support.chosen import each
+from support.chosen import each, first
 
 pytestmark = pytest.mark.ptx
 
@@ -44,7 +44,7 @@ def test_many_centres(layout: str, subcenters: int) -> None:
     step(p, "bf16", transposed=layout == "columns")
 
 
-@pytest.mark.parametrize("kind", ["bf16", "fp32"])
+@first(1, kind=["bf16", "fp32"])
 def test_two_row_blocks_in_runs(kind: str) -> None:
     p = cases.with_aliases(planted_for(kind, 140, 16, [60, 40], "topk", subcenters=3), 30)
     call = chain(p, kind, limit=1, multiprocessors=6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import product
 from typing import Any
 
@@ -10,28 +10,34 @@ import pytest
 from allpairspy import AllPairs
 
 
-def pairwise(**axes: Iterable[Any]) -> pytest.MarkDecorator:
+def pairwise(**axes: Collection[Any]) -> pytest.MarkDecorator:
     """Parametrize over the product; any two values of two axes meet in a case that runs every time."""
-    return _parametrize(axes, 2)
+    return _parametrize(axes, AllPairs([range(len(values)) for values in axes.values()]))
 
 
-def each(**axes: Iterable[Any]) -> pytest.MarkDecorator:
-    """Parametrize over the product; each value of an axis is in a case that runs every time."""
-    return _parametrize(axes, 1)
+def each(**axes: Collection[Any]) -> pytest.MarkDecorator:
+    """Parametrize over the product; each value of an axis is in a case that runs every time, as many cases as the
+    longest axis has values. A shorter one starts its next round one value later, or equal ones would always meet."""
+    sizes = [len(values) for values in axes.values()]
+    return _parametrize(axes, ([(n + n // size) % size for size in sizes] for n in range(max(sizes))))
 
 
-def _parametrize(axes: dict[str, Iterable[Any]], together: int) -> pytest.MarkDecorator:
-    values = [list(axis) for axis in axes.values()]
-    places = [range(len(axis)) for axis in values]
-    every_time = {tuple(case) for case in AllPairs([list(p) for p in places], n=together)}
-    cases = [
-        pytest.param(
-            *(axis[n] for axis, n in zip(values, case, strict=True)),
-            id="-".join(
-                getattr(axis[n], "__name__", str(axis[n])) for axis, n in zip(values, case, strict=True)
-            ),
-            marks=() if case in every_time else pytest.mark.exhaustive,
-        )
-        for case in product(*places)
-    ]
+def first(n: int, **axis: Collection[Any]) -> pytest.MarkDecorator:
+    """Parametrize over one axis; its first n values run every time."""
+    return _parametrize(axis, ([at] for at in range(n)))
+
+
+def _parametrize(axes: dict[str, Collection[Any]], chosen: Iterable[list[int]]) -> pytest.MarkDecorator:
+    every_time = {tuple(case) for case in chosen}
+    cases = []
+    for case in product(*(enumerate(values) for values in axes.values())):
+        places, values = zip(*case, strict=True)
+        marks = () if places in every_time else pytest.mark.exhaustive
+        cases.append(pytest.param(*values, id="-".join(map(_name, values)), marks=marks))
     return pytest.mark.parametrize(tuple(axes), cases)
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "-".join(map(_name, value))
+    return getattr(value, "__name__", str(value))
