@@ -40,7 +40,7 @@ demo: $(STAMPS)/demo ## set up, then compare the rules on overlapping datasets (
 	$(BIN)/bbs demo $(DEMO)
 
 test: $(STAMPS)/test ## set up, then run the tests (PYTEST="..." for options)
-	$(BIN)/pytest $(PYTEST)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(PYTEST)
 
 test-slow: $(STAMPS)/test ## the tests marked slow: large shapes and peak memory
 	$(BIN)/pytest -m "slow and not ptx and not cuda and not cuda_torch and not dist" $(PYTEST)
