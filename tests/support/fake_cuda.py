@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 CUDA = torch.device("cuda", 0)
 DEVICE_QUERY = torch.ops.prim.device.default
 HOST_READS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique", "_unique2")
+TOLD = {"aot_eager": "cpu", "eager": "meta"}  # `told` of `fake_cuda` by the backend of torch.compile
 Made = TypeVar("Made")
 
 
@@ -70,6 +72,19 @@ def _is_fake_cuda(value: Any) -> bool:
         and value.fake_device.type == "cuda"
         and not value.fake_mode.in_kernel_invocation  # it lies on the meta device then
     )
+
+
+@cache
+def whole() -> str:
+    """Return the backend that goes furthest: in torch 2.10 AOTAutograd takes no fake tensors, and dynamo alone runs."""
+    try:
+        with fake_cuda(TOLD["aot_eager"]):
+            torch.compile(lambda x: x + 1, fullgraph=True, backend="aot_eager")(torch.ones(2, device="cuda"))
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        if "fake mode" not in str(error):
+            raise
+        return "eager"
+    return "aot_eager"
 
 
 def outside(make: Callable[[], Made]) -> Made:
