@@ -56,12 +56,6 @@ BBS_HOST_DEVICE constexpr int tile_step(int subcenters, int align) {
   while (both % align != 0) both += subcenters;
   return (kTileN - (align - 1)) / both * both;
 }
-// Rows of w's memory between the copies of a thread; kStep of WLoader, which steps over them in 32 bits of bytes.
-BBS_HOST_DEVICE constexpr int w_pass_rows(int operand_bytes, int stored_bytes, bool transposed) {
-  const int row = transposed ? kTileN : kRowBytes / operand_bytes;  // elements of a tile's row
-  return kThreads / (row / (16 / stored_bytes));
-}
-
 BBS_HOST_DEVICE constexpr int k_tiles(int dim, int operand_bytes) {
   return (dim * operand_bytes + kRowBytes - 1) / kRowBytes;
 }
