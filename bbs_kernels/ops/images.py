@@ -35,9 +35,9 @@ class Image(NamedTuple):
         return self.arch <= arch and self.arch // 10 == arch // 10
 
 
-def shipped() -> list[Image]:
+def shipped(folder: Path | None = None) -> list[Image]:
     """Return the images of the package, by name; none in a build without nvcc."""
-    found = ((path, _NAME.fullmatch(path.name)) for path in sorted(FOLDER.glob("*.*")))
+    found = ((path, _NAME.fullmatch(path.name)) for path in sorted((folder or FOLDER).glob("*.*")))
     return [
         Image(path, m["family"], m["kind"] == "compute", int(m["arch"]), bool(m["exact"]))
         for path, m in found

@@ -105,6 +105,7 @@ def test_larger_than_a_group(monkeypatch, kind):
 
 def test_a_collapsed_network_takes_the_fine_screen(monkeypatch):
     """All cosines within the coarse screen's error: without a finer one nearly every pair would be rescored."""
+    monkeypatch.setattr(cosines, "fastest_dtype", lambda: torch.bfloat16)  # on every processor
     x, offsets = centres((200, 150), 32, copies=0.0, common=100.0)
     fine, rescored = [], []
     fine_tile, exact = cosines.Cosines.fine_tile, cosines.Cosines.exact

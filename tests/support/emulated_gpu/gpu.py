@@ -147,10 +147,12 @@ class EmulatedGpu:
         driver.seed, driver.checks, driver.mutated = seed, checks, mutated or {}
         ops = self.ops
         with self._in_use({f"{NAMESPACE}::{op}" for op in OPS}, device):
-            self._plan_for(streaming, sorts_rows, multiprocessors)
+            self._plan_for(streaming=streaming, sorts_rows=sorts_rows, multiprocessors=multiprocessors)
             yield ops
 
-    def _plan_for(self, streaming: bool, sorts_rows: bool, multiprocessors: int | None) -> None:
+    def _plan_for(
+        self, *, streaming: bool, sorts_rows: bool = False, multiprocessors: int | None = None
+    ) -> None:
         own = self.driver.attributes
         self._told = Machine(multiprocessors or own[16], own[97], own[81], streaming, sorts_rows)
         self.library.bbs_test_use_machine(ctypes.addressof(self._told))
@@ -168,7 +170,7 @@ class EmulatedGpu:
         ]
         try:
             with self._in_use({f"bbs_kernels::{op}" for op in OPS}, device) as watch:
-                self._plan_for(streaming, multiprocessors)
+                self._plan_for(streaming=streaming, multiprocessors=multiprocessors)
                 placement.EMULATED = True
                 yield watch
         finally:
