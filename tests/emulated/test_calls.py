@@ -14,6 +14,8 @@ import basket_softmax as bs
 from bbs_kernels import functional
 from bbs_kernels._load import OPS
 
+from support.tolerances import GRADIENT_PER_SCALE, relative_l2
+
 from .steps import SIZES, Step, step
 
 pytestmark = pytest.mark.emulated
@@ -148,7 +150,7 @@ def test_a_w_without_a_stride_of_one_is_refused(gpu) -> None:
      bs.CurricularFaceLoss],
 )  # fmt: skip
 def test_single_dataset_heads(build: type, gpu) -> None:
-    """Beside the same head on the CPU, which tests of its own hold to the reference."""
+    """Beside the same head on the CPU, which tests of its own hold to the reference: each may be a bound away."""
     torch.manual_seed(0)
     here, there = build(97, 40), build(97, 40)
     there.load_state_dict(here.state_dict())
@@ -161,8 +163,8 @@ def test_single_dataset_heads(build: type, gpu) -> None:
     want = there(other, labels)
     want.backward()
     torch.testing.assert_close(loss, want, rtol=2e-6, atol=1e-5)
-    torch.testing.assert_close(x.grad, other.grad, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(here.weight.grad, there.weight.grad, rtol=1e-4, atol=1e-6)
+    for got, expected in ((x.grad, other.grad), (here.weight.grad, there.weight.grad)):
+        assert relative_l2(got, expected) <= 2 * GRADIENT_PER_SCALE * here.scale
 
 
 def test_a_running_mean_trains(gpu) -> None:
