@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import basket_softmax as bs
+from basket_softmax.optim import FusedSGD
 from bbs_kernels import functional
 from bbs_kernels._load import OPS
 from support.tolerances import GRADIENT_PER_SCALE, relative_l2
@@ -367,7 +368,7 @@ def test_sampled_classes_are_refused(gpu) -> None:
 def test_the_fused_optimiser_is_refused(gpu) -> None:
     head = bs.BasketSoftmaxLoss(SIZES, 40)
     x, labels = plain().batch
-    bs.FusedSGD(head, lr=0.1)
+    FusedSGD(head, lr=0.1)
     with gpu.whole_stack(), pytest.raises(RuntimeError, match="FusedSGD works on the CPU in this version"):
         head(x, labels)
 
