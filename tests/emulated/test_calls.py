@@ -11,8 +11,10 @@ import pytest
 import torch
 
 import basket_softmax as bs
+from basket_softmax.optim import FusedSGD
 from bbs_kernels import functional
 from bbs_kernels._load import OPS
+from support.tolerances import GRADIENT_PER_SCALE, relative_l2
 
 from .steps import SIZES, Step, step
 
@@ -148,7 +150,7 @@ def test_a_w_without_a_stride_of_one_is_refused(gpu) -> None:
      bs.CurricularFaceLoss],
 )  # fmt: skip
 def test_single_dataset_heads(build: type, gpu) -> None:
-    """Beside the same head on the CPU, which tests of its own hold to the reference."""
+    """Beside the same head on the CPU, which tests of its own hold to the reference: each may be a bound away."""
     torch.manual_seed(0)
     here, there = build(97, 40), build(97, 40)
     there.load_state_dict(here.state_dict())
@@ -161,8 +163,8 @@ def test_single_dataset_heads(build: type, gpu) -> None:
     want = there(other, labels)
     want.backward()
     torch.testing.assert_close(loss, want, rtol=2e-6, atol=1e-5)
-    torch.testing.assert_close(x.grad, other.grad, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(here.weight.grad, there.weight.grad, rtol=1e-4, atol=1e-6)
+    for got, expected in ((x.grad, other.grad), (here.weight.grad, there.weight.grad)):
+        assert relative_l2(got, expected) <= 2 * GRADIENT_PER_SCALE * here.scale
 
 
 def test_a_running_mean_trains(gpu) -> None:
@@ -308,19 +310,24 @@ def test_no_label_is_told_while_a_graph_is_captured(gpu) -> None:
 # --- labels out of range
 @pytest.mark.parametrize(
     ("label", "told"),
-    [(97, "97 is"), (-2, "-2 is"), (2**40, r"2147483647 or more is|1099511627776 is"), (-(2**40), r"-\d+")],
+    [(97, "97"), (-2, "-2"), (2**40, "4294967294 or more"), (-(2**40), "-4294967296 or less")],
 )
 def test_a_label_out_of_range_is_told_by_the_next_call(label: int, told: str, gpu) -> None:
+    """Be it the backward of the same step."""
     one = plain(reduction="none")
     x, labels = one.batch
     wrong = labels.clone()
     wrong[5] = label
+    message = f"labels of an earlier call: {told} is out of range: allowed are 0 to 96"
     with gpu.whole_stack():
         losses = one.head(x, wrong)
-        losses[torch.arange(len(labels)) != 5].sum().backward()
         assert losses[5].isnan()
-        assert x.grad[torch.arange(len(labels)) != 5].isfinite().all()
-        with pytest.raises(RuntimeError, match=rf"labels of an earlier call: ({told}).*allowed are 0 to 96"):
+        assert losses[torch.arange(len(labels)) != 5].isfinite().all()
+        with pytest.raises(RuntimeError, match=message):
+            losses.sum().backward()
+        with torch.no_grad():
+            one.head(x, wrong)
+        with pytest.raises(RuntimeError, match=message):
             one.head(x, labels)
         assert one.head(x, labels).isfinite().all()
         bs.check()
@@ -361,7 +368,7 @@ def test_sampled_classes_are_refused(gpu) -> None:
 def test_the_fused_optimiser_is_refused(gpu) -> None:
     head = bs.BasketSoftmaxLoss(SIZES, 40)
     x, labels = plain().batch
-    bs.FusedSGD(head, lr=0.1)
+    FusedSGD(head, lr=0.1)
     with gpu.whole_stack(), pytest.raises(RuntimeError, match="FusedSGD works on the CPU in this version"):
         head(x, labels)
 
