@@ -2,7 +2,8 @@
 # that both come from the same PTX. The static report compiles with these functions too (bench/bbs_static/CMakeLists.txt).
 
 # The commands that make ${base}.compute_${arch}.ptx and ${base}.sm_${arch}.cubin of a CUDA source that includes from
-# `folder`. What a source includes, the toolkit's headers among it, is known from the compiler (DEPFILE).
+# `folder`. What a source includes, the toolkit's headers among it, is known from the compiler: its depfile names the PTX
+# as ninja does, relative to the build folder, or ninja would compile it again each time.
 function(bbs_cuda_image source base arch folder)
   if(NOT BBS_NVCC)
     message(FATAL_ERROR "BBS_NVCC is not set: build with pip, which runs setup.py (see CONTRIBUTING.md)")
@@ -10,8 +11,10 @@ function(bbs_cuda_image source base arch folder)
   get_filename_component(name ${base} NAME)
   set(ptx ${base}.compute_${arch}.ptx)
   set(cubin ${base}.sm_${arch}.cubin)
+  file(RELATIVE_PATH target ${CMAKE_BINARY_DIR} ${ptx})
   add_custom_command(OUTPUT ${ptx}
-    COMMAND ${BBS_NVCC} -std=c++17 -O3 -I${folder} -arch=compute_${arch} -ptx -MD -MF ${ptx}.d ${source} -o ${ptx}
+    COMMAND ${BBS_NVCC} -std=c++17 -O3 -I${folder} -arch=compute_${arch} -ptx -MD -MF ${ptx}.d -MT ${target}
+      ${source} -o ${ptx}
     DEPENDS ${source} ${BBS_NVCC} DEPFILE ${ptx}.d COMMENT "PTX of ${name} for compute_${arch}" VERBATIM)
   add_custom_command(OUTPUT ${cubin}
     COMMAND ${BBS_NVCC} -O3 -arch=sm_${arch} -cubin ${ptx} -o ${cubin}

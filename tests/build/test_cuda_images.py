@@ -28,26 +28,55 @@ add_custom_target(all_images DEPENDS ${{images}})
 """
 
 
+# One image, of a source and a header of the test's own.
+SMALL = f"""
+cmake_minimum_required(VERSION 3.18)
+project(image LANGUAGES CXX)
+include({ROOT}/csrc/cuda/images.cmake)
+set(base ${{CMAKE_CURRENT_BINARY_DIR}}/small)
+bbs_cuda_image(${{CMAKE_CURRENT_SOURCE_DIR}}/small.cu ${{base}} 80 ${{CMAKE_CURRENT_SOURCE_DIR}}/headers)
+add_custom_target(image ALL DEPENDS ${{base}}.sm_80.cubin)
+"""
+
+
 @pytest.fixture(scope="module")
-def tools() -> list[str]:
+def support():
     spec = importlib.util.spec_from_file_location("build_support", ROOT / "tools" / "build_support.py")
-    support = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(support)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def tools(support) -> list[str]:
     return [support.find_tool(name, ROOT / "build") for name in ("cmake", "ninja")]
+
+
+def configured(tools: list[str], folder: Path, project: str, **settings: str) -> Path:
+    """The build folder of a CMake project with this text."""
+    (folder / "CMakeLists.txt").write_text(project)
+    command = [
+        tools[0],
+        "-S",
+        folder,
+        "-B",
+        folder / "build",
+        "-G",
+        "Ninja",
+        f"-DCMAKE_MAKE_PROGRAM={tools[1]}",
+    ]
+    subprocess.run([*command, *(f"-D{k}={v}" for k, v in settings.items())], check=True, capture_output=True)
+    return folder / "build"
 
 
 @pytest.fixture
 def images_for(tmp_path, tools):
     """Configures a project with these targets; the images by name, and what a dry run of ninja would do."""
-    cmake, ninja = tools
 
     def configure(archs: str) -> tuple[set[str], str]:
-        (tmp_path / "CMakeLists.txt").write_text(PROJECT)
-        build = tmp_path / "build"
-        command = [cmake, "-S", tmp_path, "-B", build, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
-        subprocess.run([*command, f"-DBBS_CUDA_ARCHS={archs}"], check=True, capture_output=True)
+        build = configured(tools, tmp_path, PROJECT, BBS_CUDA_ARCHS=archs)
         plan = subprocess.run(
-            [ninja, "-C", build, "-n", "-v", "all_images"], check=True, capture_output=True, text=True
+            [tools[1], "-C", build, "-n", "-v", "all_images"], check=True, capture_output=True, text=True
         )
         return set((build / "list").read_text().split()), plan.stdout
 
@@ -84,3 +113,27 @@ def test_names_are_those_that_the_package_looks_for(images_for, tmp_path):
     assert {(i.arch, i.is_ptx, i.exact) for i in found} == {
         (80, False, False), (80, True, False), (90, False, True), (100, False, True),
     }  # fmt: skip
+
+
+def test_image_is_compiled_again_when_a_header_changed_and_only_then(support, tools, tmp_path):
+    nvcc = support.find_nvcc()
+    if nvcc is None:
+        pytest.skip("needs nvcc")
+    (tmp_path / "headers").mkdir()
+    header = tmp_path / "headers" / "value.cuh"
+    header.write_text("constexpr int value = 17;\n")
+    (tmp_path / "small.cu").write_text(
+        '#include "value.cuh"\nextern "C" __global__ void small(int* p) { *p = value; }\n'
+    )
+    build = configured(tools, tmp_path, SMALL, BBS_NVCC=nvcc)
+
+    def made() -> str:
+        return subprocess.run([tools[1], "-C", build], check=True, capture_output=True, text=True).stdout
+
+    assert "Machine code of small for sm_80" in made()
+    assert (build / "small.sm_80.cubin").read_bytes().startswith(b"\x7fELF")
+    assert "no work to do" in made()
+    header.write_text("constexpr int value = 4711;\n")
+    assert "Machine code of small for sm_80" in made()
+    assert "4711" in (build / "small.compute_80.ptx").read_text()
+    assert "no work to do" in made()
