@@ -82,7 +82,7 @@ test-ptxvm: $(STAMPS)/test $(STAMPS)/cuda ## the PTX machine itself: instruction
 	PATH="$$($(BIN)/python tools/nvcc_folder.py):$$PATH" $(BIN)/pytest tools/ptxvm/tests -n $(WORKERS) -q $(PYTEST)
 
 test-cuda: ## the same kernels, then the ops, on the GPU of this machine, with the package that is installed
-	BBS_EXECUTOR=device $(GPU_PYTHON) -m pytest tests/ptx -m ptx $(PYTEST)
+	BBS_EXECUTOR=device $(GPU_PYTHON) -m pytest tests/ptx -m "ptx and not exhaustive" $(PYTEST)
 	$(GPU_PYTHON) -m pytest tests/cuda -m cuda $(PYTEST)
 
 # The environment is made anew, in .ci/cuda-torch: nothing of $(VENV) changes, and the tests see only what was installed.
