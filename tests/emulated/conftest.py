@@ -27,6 +27,6 @@ def gpu():
     """An emulated device of sm_80 with two multiprocessors."""
     if WHY_NOT:
         pytest.skip(WHY_NOT)
-    from support.emulated_gpu import ARCH, EmulatedGpu
+    from support.emulated_gpu import EmulatedGpu
 
-    return EmulatedGpu(ARCH)
+    return EmulatedGpu(80)

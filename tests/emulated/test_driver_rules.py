@@ -106,10 +106,10 @@ def allocated(x: Tensor, *shape: int, dtype: torch.dtype = torch.float32) -> tup
 @pytest.fixture
 def device(gpu) -> Device:
     """A device of its own for each test: what is loaded once is loaded here."""
-    from support.emulated_gpu import ARCH, EmulatedGpu
+    from support.emulated_gpu import EmulatedGpu
 
     number = device_numbers.pop()
-    made = Device(EmulatedGpu(ARCH, multiprocessors=number))
+    made = Device(EmulatedGpu(80, multiprocessors=number))
     made.driver.forget_contexts()
     made.enter()
     return made

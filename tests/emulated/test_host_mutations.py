@@ -291,9 +291,9 @@ def mutated_library(mutation: Mutation, folder: Path) -> Any:
 
 @pytest.fixture
 def mutants(tmp_path: Path) -> Callable[[Mutation], Any]:
-    from support.emulated_gpu import ARCH, EmulatedGpu
+    from support.emulated_gpu import EmulatedGpu
 
-    return lambda mutation: EmulatedGpu(ARCH, library=mutated_library(mutation, tmp_path))
+    return lambda mutation: EmulatedGpu(80, library=mutated_library(mutation, tmp_path))
 
 
 def is_noticed(mutation: Mutation, gpu: Any) -> None:

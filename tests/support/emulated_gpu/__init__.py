@@ -11,7 +11,6 @@ real.py       the same interface on the GPU of this machine
 """
 
 from .gpu import EmulatedGpu
-from .images import ARCH
 from .real import RealGpu
 
-__all__ = ["ARCH", "EmulatedGpu", "RealGpu"]
+__all__ = ["EmulatedGpu", "RealGpu"]

@@ -12,9 +12,6 @@ from bbs_kernels.ops import images
 
 from .library import CACHE, CSRC
 
-# What tests run on. Kernels that the build has compiled need no compiler here.
-ARCH = 90 if any(image.is_ptx and image.arch == 90 for image in images.shipped()) else 80
-
 
 @functools.cache
 def kernel_digest() -> str:
