@@ -1,4 +1,7 @@
-"""Which cases of a product of parameters run every time; the others are marked `exhaustive`."""
+"""Which cases of a product of parameters run every time; the others are marked `exhaustive`.
+
+A machine that has no allpairspy and cannot fetch it, as one with a GPU may be, runs every case of `pairwise`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,13 @@ from itertools import product
 from typing import Any
 
 import pytest
-from allpairspy import AllPairs
+
+try:
+    from allpairspy import AllPairs
+except ImportError:
+
+    def AllPairs(axes: Iterable[Iterable[int]]) -> Iterable[tuple[int, ...]]:
+        return product(*axes)
 
 
 def pairwise(**axes: Collection[Any]) -> pytest.MarkDecorator:
