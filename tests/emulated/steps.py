@@ -167,12 +167,15 @@ def step(
     wide_w: fp32 centres beside 16-bit embeddings. layout: of the centres in memory. mates: aliases.
     """
     dtype = DTYPES[precision]
-    spread = 0.3 if dtype == torch.float16 else 0.6
     problem = make(
         rows=rows, depth=depth, sizes=sizes, dtype=dtype, w_dtype=torch.float32 if wide_w else dtype, seed=seed,
-        spread=spread, ignored=ignored, mates=mates, subcenters=subcenters,
+        spread=0.0, ignored=ignored, mates=mates, subcenters=subcenters,
     )  # fmt: skip
-    x, w = problem.x, problem.w
+    # Norms apart by powers of two: copies of a centre tie in every precision, so that all mine the same of them.
+    g = torch.Generator().manual_seed(seed)
+    x, w = (
+        v * 2.0 ** torch.randint(-3, 4, (len(v), 1), generator=g).to(v.dtype) for v in (problem.x, problem.w)
+    )
     if precision == "tf32":
         x, w = tf32_values(x), tf32_values(w)
     head = bs.BasketSoftmaxLoss(

@@ -99,7 +99,9 @@ def late_label(gpu: Any) -> None:
             assert one.head(x, wrong)[5].isnan()
             with pytest.raises(RuntimeError, match="97 is out of range: allowed are 0 to 96"):
                 tell()
+            before = len(gpu.driver.calls)
             bs.check()
+            assert "cuCtxSynchronize" in gpu.driver.calls[before:]
             assert one.head(x, labels).isfinite().all()
 
 
