@@ -27,7 +27,7 @@ class Image(NamedTuple):
     exact: bool  # made for this architecture alone, as sm_90a
 
     def runs_on(self, arch: int) -> bool:
-        """Whether a device of this compute capability can load it."""
+        """Return whether a device of this compute capability can load it."""
         if self.exact:
             return self.arch == arch
         if self.is_ptx:
@@ -58,11 +58,16 @@ def image_of(symbol: str, arch: int) -> bytes:
     Raises:
         RuntimeError: in one line, why there is none and what to do.
     """
+    return _content(choose(symbol, arch), symbol, arch)
+
+
+def _content(image: Image | None, symbol: str, arch: int) -> bytes:
+    """Return what `choose` found, or the kernel compiled where it found nothing."""
     if arch < _LEAST_ARCH:
         raise RuntimeError(
             f"bbs_kernels: expected a GPU of compute capability 8.0 or later, got {arch // 10}.{arch % 10}"
         )
-    if image := choose(symbol, arch):
+    if image is not None:
         return _read(image)
     try:
         return nvrtc.compile_kernel(symbol, arch)
@@ -93,12 +98,12 @@ class _Kept:
         self.buffers: dict[Path | tuple[str, int], ctypes.Array] = {}
 
     def address_of(self, symbol: str, arch: int) -> int:
-        image = choose(symbol, arch) if arch >= _LEAST_ARCH else None
+        image = choose(symbol, arch)
         key = image.path if image else (symbol, arch)
         with self.lock:
             kept = self.buffers.get(key)
         if kept is None:
-            content = image_of(symbol, arch)  # may compile: no lock is held
+            content = _content(image, symbol, arch)  # may compile: no lock is held
             made = ctypes.create_string_buffer(content, len(content))
             with self.lock:
                 kept = self.buffers.setdefault(key, made)

@@ -24,7 +24,7 @@ def run(sheet: Sheet, device: Device) -> None:
 
 
 def replayed(device: Device) -> dict[str, Any]:
-    """Whether a replay gives the bits of an eager step on other data, and both times.
+    """Return whether a replay gives the bits of an eager step on other data, and both times.
 
     On the CPU there are no graphs: the step is run again in place of a replay.
     """

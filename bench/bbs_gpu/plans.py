@@ -12,7 +12,10 @@ from .sizes import W_BYTES, Case
 
 
 def plan_of(case: Case, device: Device) -> dict[str, Any]:
-    """Whether the rows stay in shared memory; blocks of the sweep. As for one basket, on which neither depends."""
+    """Return whether the rows stay in shared memory, and the blocks of the sweep.
+
+    Both as for one basket: neither depends on how many there are.
+    """
     operand = case.kind.partition(",")[0]
     sweep = Sweep(operand, W_BYTES[case.kind], transposed=False, resident=True)
     launch = plan_sweep(

@@ -141,7 +141,7 @@ class Runner:
                 self._keep_output(process, output)
 
     def _watch(self, child: subprocess.Popen[bytes], process: Process, sheet: Path, ends: float) -> None:
-        """Until it ends or is late; each new state of its sheet goes into the report."""
+        """Wait until it ends or is late; each new state of its sheet goes into the report."""
         seen = 0
         while self._elapsed() < ends:
             try:

@@ -158,7 +158,7 @@ def test_no_time_is_left_for_the_last(run):
 
 
 def wait_for_the_end(pid: int) -> None:
-    """Of a process that may stay behind as a zombie, where nobody asks for its status."""
+    """Wait for the end of a process that may stay behind as a zombie, where nobody asks for its status."""
     stat = Path(f"/proc/{pid}/stat")
     deadline = time.monotonic() + 10
     while stat.exists() and stat.read_text().rpartition(") ")[2][0] not in "ZX":

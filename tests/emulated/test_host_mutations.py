@@ -265,7 +265,7 @@ MANY = {
     ),
     "a check that does not wait": left_out(OPS, "  cuda::wait_for_used_devices();\n", late_label),
     "shared memory that nobody asked for": Mutation(
-        "cuda/runtime/launch.cpp", "if (shared_bytes > kUnasked &&", "if (false &&", (resident,)
+        "cuda/runtime/launch.cpp", "allow_shared(found, kernel, shared_bytes, queue.device);", "", (resident,)
     ),
     "shared memory of the first device": Mutation(
         "cuda/runtime/launch.cpp", "static_cast<uint64_t>(queue.device) << 32 | id_of(kernel)", "id_of(kernel)",

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 import basket_softmax as bs
+from support.pairwise import pairwise
 
-from .pairs import pairwise
 from .steps import LAYOUTS, step
 
 pytestmark = pytest.mark.emulated

@@ -1,7 +1,4 @@
-"""Which cases of a product of parameters run every time; the others are marked `exhaustive`.
-
-A machine that has no allpairspy and cannot fetch it, as one with a GPU may be, runs every case of `pairwise`.
-"""
+"""Which cases of a product of parameters run every time; the others are marked `exhaustive`."""
 
 from __future__ import annotations
 
@@ -11,17 +8,13 @@ from typing import Any
 
 import pytest
 
-try:
-    from allpairspy import AllPairs
-except ImportError:
-
-    def AllPairs(axes: Iterable[Iterable[int]]) -> Iterable[tuple[int, ...]]:
-        return product(*axes)
+from .pairwise import pairwise as pairwise_cases
 
 
 def pairwise(**axes: Collection[Any]) -> pytest.MarkDecorator:
     """Parametrize over the product; any two values of two axes meet in a case that runs every time."""
-    return _parametrize(axes, AllPairs([range(len(values)) for values in axes.values()]))
+    cases = pairwise_cases({name: range(len(values)) for name, values in axes.items()})
+    return _parametrize(axes, ([case[name] for name in axes] for case in cases))
 
 
 def each(**axes: Collection[Any]) -> pytest.MarkDecorator:

@@ -16,7 +16,8 @@ namespace {
 // A kernel on a device, for as long as the process lives.
 struct Loaded {
   KernelHandle handle = nullptr;
-  std::atomic<int> granted{0};  // bytes of dynamic shared memory that the driver was asked for
+  std::atomic<int> granted{0};  // bytes of dynamic shared memory that the driver gives; only grows
+  std::mutex asking;
 };
 
 // Handles of one table: those of a test mean nothing to libcuda.
@@ -104,21 +105,28 @@ Loaded& find(const Kernel& kernel, const Queue& queue) {
   return load(kernel, key, queue);
 }
 
+// Lets a kernel be launched with `bytes` of dynamic shared memory. Of two threads that ask at once the one that wants
+// less must not come last: the driver would take back what the other one launches with.
+void allow_shared(Loaded& found, const Kernel& kernel, int bytes, int ordinal) {
+  constexpr int kUnasked = 48 * 1024;  // what every kernel gets
+  if (bytes <= kUnasked || bytes <= found.granted.load(std::memory_order_acquire)) return;
+  const std::lock_guard<std::mutex> lock(found.asking);
+  if (bytes <= found.granted.load(std::memory_order_relaxed)) return;
+  DeviceHandle device = 0;
+  check_driver(driver().cuDeviceGet(&device, ordinal), "a CUDA device cannot be had");
+  const Status status = driver().cuKernelSetAttribute(kMaxDynamicShared, bytes, found.handle, device);
+  if (status != kSuccess) check_driver(status, "shared memory cannot be had for ", symbol_of(kernel).c_str());
+  found.granted.store(bytes, std::memory_order_release);
+}
+
 }  // namespace
 
 void use_images(ImageProvider* provider) { images.store(provider, std::memory_order_release); }
 
 void launch(const Kernel& kernel, const Grid& grid, int threads, int shared_bytes, const void* params,
             const Queue& queue) {
-  constexpr int kUnasked = 48 * 1024;  // dynamic shared memory that every kernel gets
   Loaded& found = find(kernel, queue);
-  if (shared_bytes > kUnasked && shared_bytes > found.granted.load(std::memory_order_relaxed)) {
-    DeviceHandle device = 0;
-    check_driver(driver().cuDeviceGet(&device, queue.device), "a CUDA device cannot be had");
-    check_driver(driver().cuKernelSetAttribute(kMaxDynamicShared, shared_bytes, found.handle, device),
-                 "shared memory cannot be had for ", symbol_of(kernel).c_str());
-    found.granted.store(shared_bytes, std::memory_order_relaxed);
-  }
+  allow_shared(found, kernel, shared_bytes, queue.device);
   const LaunchConfig config = {static_cast<unsigned>(grid.x),
                                static_cast<unsigned>(grid.y),
                                static_cast<unsigned>(grid.z),

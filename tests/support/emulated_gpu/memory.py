@@ -71,7 +71,7 @@ class HostMemory:
         self.register(storage.data_ptr(), storage.nbytes(), valid=valid, name=name, divides=divides)
 
     def holds(self, t: torch.Tensor) -> bool:
-        """Whether the tensor's storage is known, whole or divided."""
+        """Return whether the tensor's storage is known, whole or divided."""
         return self._before(t.untyped_storage().data_ptr()) is not None
 
     def written(self, t: torch.Tensor) -> None:

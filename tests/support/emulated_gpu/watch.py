@@ -89,7 +89,7 @@ class Watch(TorchDispatchMode):
 
     @staticmethod
     def _is_new(t: torch.Tensor, args: tuple) -> bool:
-        """Whether memory was allocated: `t` is no view of an argument. What lay there before may be known still."""
+        """Return whether memory was allocated: `t` is no view of an argument, whatever lay there before."""
         if t.device.type != "cpu" or t.numel() == 0:
             return False
         address = t.untyped_storage().data_ptr()
