@@ -279,7 +279,7 @@ def test_the_default_stream_is_zero(gpu) -> None:
 def test_a_first_call_under_capture_is_refused_and_a_later_one_works() -> None:
     from support.emulated_gpu import EmulatedGpu
 
-    gpu = EmulatedGpu(80, multiprocessors=5)  # of its own: nothing has run on it
+    gpu = EmulatedGpu.fresh(80)
     one = plain(sizes=(29, 17, 1, 0, 50))
     with gpu.whole_stack(), capturing(gpu), pytest.raises(RuntimeError, match="no call with these offsets"):
         one.head(*one.batch)

@@ -108,14 +108,10 @@ def device(gpu) -> Device:
     """A device of its own for each test: what is loaded once is loaded here."""
     from support.emulated_gpu import EmulatedGpu
 
-    number = device_numbers.pop()
-    made = Device(EmulatedGpu(80, multiprocessors=number))
+    made = Device(EmulatedGpu.fresh(80))
     made.driver.forget_contexts()
     made.enter()
     return made
-
-
-device_numbers = list(range(1000, 2000))
 
 
 def well_behaved(device: Device) -> Callable[[Tensor], Tensor]:

@@ -38,7 +38,7 @@ def refused(op: str, given: dict[str, Any], message: str) -> None:
 
 def test_what_is_allowed_comes_to_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other tests change one argument of this call."""
-    gpu = EmulatedGpu(80)
+    gpu = EmulatedGpu.fresh(80)
 
     def no_image(symbol: str, arch: int) -> bytes:
         raise KeyError(symbol)

@@ -18,7 +18,7 @@ KEPT: list[Recorder] = []  # the op library knows a table for ever
 
 
 def test_launches_are_noted_and_handed_on() -> None:
-    gpu = EmulatedGpu(ARCH, multiprocessors=3)  # of nobody else: a driver belongs to one table
+    gpu = EmulatedGpu.fresh(ARCH)  # a driver belongs to one table
     names = gpu.library.bbs_test_driver_functions().decode().split()
     recorder = Recorder(names, lambda name, kind: getattr(gpu._table, name))
     KEPT.append(recorder)

@@ -67,7 +67,8 @@ def namespace() -> Any:
 
 
 class EmulatedGpu:
-    """Devices of one architecture. `run` and `whole_stack` make tensors of the CPU stand for those of one of them.
+    """Devices of one architecture, the same ones for the same arguments; `fresh` makes others. `run` and `whole_stack`
+    make tensors of the CPU stand for those of one of them.
 
     `arch` as in sm_80. A device tells of `multiprocessors`; `planned_for` changes that, and whether x is kept in shared
     memory, for what is run afterwards.
@@ -76,6 +77,7 @@ class EmulatedGpu:
     where = "cpu"  # its tensors
 
     _kept: ClassVar[dict[tuple, EmulatedGpu]] = {}
+    _fresh: ClassVar[list[EmulatedGpu]] = []  # the op library knows their tables for ever
 
     def __new__(
         cls, arch: int = 80, multiprocessors: int = 2, devices: int = 2, library: ctypes.CDLL | None = None
@@ -85,6 +87,14 @@ class EmulatedGpu:
             cls._kept[key] = super().__new__(cls)
             cls._kept[key]._make(arch, multiprocessors, devices, library or library_of_ops())
         return cls._kept[key]
+
+    @classmethod
+    def fresh(cls, arch: int = 80, multiprocessors: int = 2, devices: int = 2) -> EmulatedGpu:
+        """One that nobody else gets: no kernel has been loaded there, whatever ran before in this process."""
+        made = super().__new__(cls)
+        made._make(arch, multiprocessors, devices, library_of_ops())
+        cls._fresh.append(made)
+        return made
 
     def _make(self, arch: int, multiprocessors: int, devices: int, library: ctypes.CDLL) -> None:
         device, self.memory = _machine()
