@@ -26,6 +26,7 @@ from .arguments import (
     check_centres,
     check_ignore_index,
     check_sample_rate,
+    check_sparse_grad,
     check_subcenters,
     positive_int,
 )
@@ -33,6 +34,7 @@ from .class_means import ClassMeans, first_centres
 from .grow import Growth, grow_parameter, growth_here, growth_of_shards
 from .layout import layout_problem, note_layout
 from .parallel import NOT_IN_DDP, ClassParallel, parallel_loss, refuse_fsdp
+from .sampled_gradient import refuse_sparse_in_fsdp, weight_of_sample
 from .sampling import sample_classes
 from .statistics import LastStep, summarise
 
@@ -58,10 +60,10 @@ class BasketSoftmaxLoss(nn.Module):
         ignore_index: label of rows that take no part; no global class, so below 0 or at least C.
         aliases: [C] int64; classes with the same non-negative alias are known to be one identity; see `set_aliases`.
         sample_rate: Partial FC (An et al. 2022): in training, the classes of the batch and as many others,
-            drawn uniformly, as make up this share of all; (0, 1]. Below 1 the gradient of `weight` is a sparse
-            tensor, which most optimisers refuse ("Adam does not support sparse gradients", "add(sparse, dense) is
-            not supported"): use `FusedSGD`, which has momentum and weight decay, or `torch.optim.SGD` without
-            either, or `torch.optim.SparseAdam`.
+            drawn uniformly, as make up this share of all, int(rate * C) in number; (0, 1]. Below 1 the gradient of
+            `weight` is a sparse tensor, which `clip_grad_norm_`, DDP, FSDP and most optimisers refuse: use `FusedSGD`,
+            which has momentum and weight decay, or `sparse_grad=False`; `torch.optim.SGD` without either and
+            `torch.optim.SparseAdam` take it as it is.
         stash_bytes: CPU only: cosines kept from forward to backward, at most this many bytes; results do not
             depend on it.
         workspace_bytes: CUDA only: how much a backward pass holds at a time beside its gradients, see
@@ -75,6 +77,9 @@ class BasketSoftmaxLoss(nn.Module):
         subcenters: r, 1 to 16: every class has r centres, adjacent rows of `weight`, and the cosine with a class is
             that with the nearest. The images of an identity that fall into groups, or are noisy, then need not lie
             near one centre (Deng et al., ECCV 2020, who take 3).
+        sparse_grad: of a `sample_rate` below 1. False: the gradient of `weight` is dense, 0 outside the sample, as
+            insightface's; momentum and weight decay then move all classes. True: it is sparse. None (default): sparse,
+            with a warning in the first step, unless a `FusedSGD` trains the head.
         equal_batches: a promise that every rank brings equally many rows in every step; saves the one host
             synchronisation that ragged batches need.
         device, dtype: of `weight`; dtype fp32 (default, whatever torch's default dtype is) or fp64.
@@ -94,6 +99,7 @@ class BasketSoftmaxLoss(nn.Module):
     weight: nn.Parameter
     aliases: Tensor | None
     ema: Tensor
+    _told_of_sparse = False
 
     def __init__(
         self,
@@ -113,6 +119,7 @@ class BasketSoftmaxLoss(nn.Module):
         grad_average: bool = True,
         equal_batches: bool = False,
         subcenters: int = 1,
+        sparse_grad: bool | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -135,6 +142,7 @@ class BasketSoftmaxLoss(nn.Module):
         self.reduction = core.check_reduction(reduction)
         self.ignore_index = check_ignore_index(ignore_index, self.baskets)
         self.sample_rate = check_sample_rate(sample_rate)
+        self.sparse_grad = check_sparse_grad(sparse_grad)
         self.stash_bytes = stash_bytes
         self.workspace_bytes = workspace_bytes
         self.register_buffer("aliases", self._checked_aliases(aliases), persistent=False)
@@ -202,6 +210,8 @@ class BasketSoftmaxLoss(nn.Module):
             self._modules.pop("margin", None)  # nn.Module refuses a plain object where a module was
         if name == "weight" and getattr(self, "_parallel", None) is not None:
             refuse_fsdp(value)
+        elif name == "weight":
+            refuse_sparse_in_fsdp(self, value)
         super().__setattr__(name, value)
 
     def forward(
@@ -232,11 +242,13 @@ class BasketSoftmaxLoss(nn.Module):
             value, self._last = parallel_loss(self, self._parallel, embeddings, labels, basket, sample_weight)
             return self._hooked(value)
         labels = self._global_labels(embeddings, labels, basket, sample_weight)
+        sampled = self._sampled(labels)
+        weight = self.weight if sampled is None else weight_of_sample(self)
         rows = row_results(
-            embeddings, self.weight, labels, self.baskets.offsets, margin=self.margin,
+            embeddings, weight, labels, self.baskets.offsets, margin=self.margin,
             with_context=self._margin_takes_context, scale=self.scale, mining=self.mining, aliases=self.aliases,
             ignore_index=self.ignore_index, ema=self._buffers.get("ema"), training=self.training,
-            class_index=self._sampled(labels), subcenters=self.subcenters, stash_bytes=self.stash_bytes,
+            class_index=sampled, subcenters=self.subcenters, stash_bytes=self.stash_bytes,
             workspace_bytes=self.workspace_bytes, kernels=core if self._fused is None else self._fused,
         )  # fmt: skip
         self._last = LastStep(self.mining, labels, *(t.detach() for t in rows))

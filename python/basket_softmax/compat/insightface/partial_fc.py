@@ -12,6 +12,7 @@ from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.functional import reduce_rows
 
 from ...losses.parallel import NOT_IN_DDP, refuse_fsdp, refuse_wrappers
+from ...losses.sampled_gradient import DenseGradient
 from ...losses.sampling import sample_classes
 from .._head import check_device, row_losses
 from .margins import IGNORED, MarginLoss, flat_labels
@@ -121,7 +122,7 @@ class PartialFC_V2(nn.Module):
                 # Ignored rows are cut out, or a NaN there would come back through the normalisation.
                 x = F.normalize(torch.where((labels != IGNORED)[:, None], x, 0.0)).half()
             # A sampled gradient is sparse; insightface's users expect a dense one.
-            weight = self.weight if self.sample_rate == 1.0 else _DenseGradient.apply(self.weight)
+            weight = self.weight if self.sample_rate == 1.0 else DenseGradient.apply(self.weight)
             options: dict[str, Any] = {
                 "margin": self.margin_softmax.target_margin(), "scale": float(self.margin_softmax.s),
                 "ignore_index": IGNORED,
@@ -161,15 +162,3 @@ class PartialFC_V2(nn.Module):
             raise RuntimeError(
                 "PartialFC_V2 was made before torch.distributed.init_process_group and holds all classes: make it after"
             )
-
-
-class _DenseGradient(torch.autograd.Function):
-    """The same tensor; a sparse gradient (sampled rows) becomes dense on its way back."""
-
-    @staticmethod
-    def forward(ctx: Any, w: Tensor) -> Tensor:
-        return w.view_as(w)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return grads[0].to_dense()
