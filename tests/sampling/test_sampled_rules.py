@@ -31,8 +31,8 @@ def data(**options) -> Problem:
 
 def head(problem: Problem, mining: bs.TopK, rate: float = RATE, **options) -> bs.BasketSoftmaxLoss:
     loss = bs.BasketSoftmaxLoss(
-        SIZES, 12, scale=16.0, mining=mining, sample_rate=rate, aliases=problem.aliases, dtype=torch.float64, sparse_grad=True,
-        **options
+        SIZES, 12, scale=16.0, mining=mining, sample_rate=rate, aliases=problem.aliases, dtype=torch.float64,
+        sparse_grad=True, **options
     )  # fmt: skip
     loss.load_full_weight(problem.w)
     return loss
