@@ -31,6 +31,7 @@ from .arguments import (
     positive_int,
 )
 from .class_means import ClassMeans, first_centres
+from .graph_numbers import graph_numbers
 from .grow import Growth, grow_parameter, growth_here, growth_of_shards
 from .layout import layout_problem, note_layout
 from .parallel import NOT_IN_DDP, ClassParallel, parallel_loss, refuse_fsdp
@@ -99,6 +100,7 @@ class BasketSoftmaxLoss(nn.Module):
     weight: nn.Parameter
     aliases: Tensor | None
     ema: Tensor
+    _numbers: Tensor  # what a compiled graph reads: see `graph_numbers`
     _told_of_sparse = False
 
     def __init__(
@@ -200,6 +202,7 @@ class BasketSoftmaxLoss(nn.Module):
     def scale(self, scale: float) -> None:
         check_scale(scale)
         self._scale = float(scale)
+        self._numbers = graph_numbers(self._scale, self.margin)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "margin":
@@ -208,6 +211,8 @@ class BasketSoftmaxLoss(nn.Module):
                 raise ValueError(f"process_group came with the margin {value!r}, {NOT_FUSED}")
             self._margin_takes_context = with_context
             self._modules.pop("margin", None)  # nn.Module refuses a plain object where a module was
+            if "_scale" in self.__dict__:
+                self._numbers = graph_numbers(self._scale, value)
         if name == "weight" and getattr(self, "_parallel", None) is not None:
             refuse_fsdp(value)
         elif name == "weight":
@@ -243,10 +248,12 @@ class BasketSoftmaxLoss(nn.Module):
             return self._hooked(value)
         labels = self._global_labels(embeddings, labels, basket, sample_weight)
         sampled = self._sampled(labels)
+        in_graph = self._fused is None and torch.compiler.is_compiling()
+        scale = self._numbers if in_graph else self._scale
         weight = self.weight if sampled is None else weight_of_sample(self)
         rows = row_results(
             embeddings, weight, labels, self.baskets.offsets, margin=self.margin,
-            with_context=self._margin_takes_context, scale=self.scale, mining=self.mining, aliases=self.aliases,
+            with_context=self._margin_takes_context, scale=scale, mining=self.mining, aliases=self.aliases,
             ignore_index=self.ignore_index, ema=self._buffers.get("ema"), training=self.training,
             class_index=sampled, subcenters=self.subcenters, stash_bytes=self.stash_bytes,
             workspace_bytes=self.workspace_bytes, kernels=core if self._fused is None else self._fused,
