@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from bbs_kernels import class_parallel as core_parallel
 from bbs_kernels import functional as core
@@ -19,6 +18,7 @@ from bbs_kernels.sharding import Sharding
 
 from ..baskets import Baskets
 from ..functional import NAMES
+from .replicated import overwritten_by_ddp, running_ddp
 from .sampling import sample_classes
 from .statistics import LastStep
 
@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 
 NOT_IN_DDP = (
     "a class-parallel head must not be wrapped in DistributedDataParallel, which would average the shards of different "
-    "classes: wrap the backbone alone and call the head on its output; the head's gradients need no reduction"
+    "classes: wrap the backbone alone and call the head on its output; the head's gradients need no reduction. Where "
+    "one module must hold both: name the head's parameters and buffers in its _ddp_params_and_buffers_to_ignore"
+)
+BUFFERS_IN_DDP = (
+    "DistributedDataParallel gave this class-parallel head the aliases of rank 0, which are those of other classes: "
+    "name its buffers in _ddp_params_and_buffers_to_ignore beside its parameters, and make the head anew"
 )
 NOT_IN_FSDP = (
     "a class-parallel head must not be sharded by FSDP, its centres are shards already: apply fully_shard to the "
@@ -145,6 +150,8 @@ def parallel_loss(
 ) -> tuple[Tensor, LastStep]:
     """`BasketSoftmaxLoss.forward` over the batches of all ranks, and what `stats` reports."""
     refuse_wrappers(head.weight, parallel.shard, head.subcenters)
+    if head.aliases is not None and overwritten_by_ddp(head.aliases):
+        raise RuntimeError(BUFFERS_IN_DDP)
     ranks, shard = parallel.ranks, parallel.shard
     embeddings, labels, problem = parallel.checked(
         head, embeddings, labels, basket, sample_weight, for_loss=True
@@ -192,8 +199,7 @@ def _sampler(head: BasketSoftmaxLoss, classes: int) -> Callable[[Tensor], Tensor
 
 def refuse_wrappers(weight: Tensor, shard: core_parallel.ClassShard, subcenters: int = 1) -> None:
     """Raise RuntimeError when `weight`, of a class-parallel head, is inside DDP, or is not the shard any more."""
-    wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
-    if wrapper is not None and any(p is weight for p in getattr(wrapper, "_module_parameters", ())):
+    if running_ddp(weight) is not None:
         raise RuntimeError(NOT_IN_DDP)
     if weight.shape[0] != shard.num_local * subcenters:
         raise RuntimeError(
