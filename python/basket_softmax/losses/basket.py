@@ -31,10 +31,12 @@ from .arguments import (
     positive_int,
 )
 from .class_means import ClassMeans, first_centres
+from .fsdp import all_centres, refuse_part, write_centres
 from .graph_numbers import graph_numbers
 from .grow import Growth, grow_parameter, growth_here, growth_of_shards
 from .layout import layout_problem, note_layout
 from .parallel import NOT_IN_DDP, ClassParallel, parallel_loss, refuse_fsdp
+from .replicated import ReplicatedHead
 from .sampled_gradient import refuse_sparse_in_fsdp, weight_of_sample
 from .sampling import sample_classes
 from .statistics import LastStep, summarise
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from ..optim import FusedSGD
 
 
-class BasketSoftmaxLoss(nn.Module):
+class BasketSoftmaxLoss(ReplicatedHead):
     """Margin softmax for training on several datasets whose identities may overlap.
 
     Each row competes with all other classes of its own basket and with those that `mining` admits of the
@@ -96,6 +98,8 @@ class BasketSoftmaxLoss(nn.Module):
     Source: Meng et al., "Basket-based Softmax", arXiv 2201.09308. The default rule is this library's own. Sub-centres:
     Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-Scale Noisy Web Faces", ECCV 2020.
     """
+
+    _instead = ", or give it process_group=torch.distributed.group.WORLD and leave it outside"
 
     weight: nn.Parameter
     aliases: Tensor | None
@@ -191,7 +195,10 @@ class BasketSoftmaxLoss(nn.Module):
         if ema_guard(rule) is None:
             self._buffers.pop("ema", None)  # or the state_dict would depend on rules used earlier
         elif "ema" not in self._buffers:
-            self.register_buffer("ema", self.weight.new_full((len(self.baskets),), math.inf))
+            means = torch.full(
+                (len(self.baskets),), math.inf, dtype=self.weight.dtype, device=self.weight.device
+            )
+            self.register_buffer("ema", means)
 
     @property
     def scale(self) -> float:
@@ -246,6 +253,7 @@ class BasketSoftmaxLoss(nn.Module):
         if self._parallel is not None:
             value, self._last = parallel_loss(self, self._parallel, embeddings, labels, basket, sample_weight)
             return self._hooked(value)
+        self._check_averaged()
         labels = self._global_labels(embeddings, labels, basket, sample_weight)
         sampled = self._sampled(labels)
         in_graph = self._fused is None and torch.compiler.is_compiling()
@@ -307,29 +315,35 @@ class BasketSoftmaxLoss(nn.Module):
 
     @torch.no_grad()
     def full_weight(self) -> Tensor:
-        """A copy of all class centres, [C*subcenters, D]. Under a process group every rank calls it and gets all."""
-        own = self.weight.detach()
+        """A copy of all class centres, [C*subcenters, D]. Under a process group or fully_shard every rank calls it.
+
+        Raises:
+            RuntimeError: FullyShardedDataParallel holds the head, outside of its `summon_full_params`.
+        """
         if self._parallel is None:
-            return own.clone()
-        return self._parallel.full_rows(self._by_class(own)).view(-1, self.embedding_size)
+            return all_centres(self, "full_weight").detach().clone()
+        return self._parallel.full_rows(self._by_class(self.weight.detach())).view(-1, self.embedding_size)
 
     @torch.no_grad()
     def load_full_weight(self, weight: Tensor) -> None:
         """Replace all class centres.
 
         Args:
-            weight: [C*subcenters, D], any floating dtype and device; under a process group all classes too, of which
-                the rank takes its own.
+            weight: [C*subcenters, D], any floating dtype and device; under a process group or fully_shard all classes
+                too, of which the rank takes its own.
 
         Raises:
             ValueError: another shape.
+            RuntimeError: FSDP would lose it: between a forward pass under fully_shard and its backward pass (call
+                `reshard()` first), or under FullyShardedDataParallel, outside of its `summon_full_params`.
         """
         wanted = (self.num_classes * self.subcenters, self.embedding_size)
         if weight.shape != wanted:
             raise ValueError(f"weight has shape {tuple(weight.shape)}, allowed is {wanted}")
         if self._parallel is not None:
-            weight = self._parallel.own_part(self._by_class(weight)).view(-1, self.embedding_size)
-        self.weight.copy_(weight)
+            self.weight.copy_(self._parallel.own_part(self._by_class(weight)).view(-1, self.embedding_size))
+        else:
+            write_centres(self, weight)
 
     @torch.no_grad()
     def set_aliases(self, aliases: Tensor | None, *, in_place: bool = False) -> None:
@@ -382,6 +396,7 @@ class BasketSoftmaxLoss(nn.Module):
         Raises:
             ValueError: the name is taken, `init` is something else, `mining` would list too many classes, or
                 `ignore_index` would become a class.
+            RuntimeError: FSDP holds the head. In DistributedDataParallel the next forward raises it: wrap again.
         """
         if name in self.baskets.names:
             raise ValueError(f"basket {name!r} exists already: {', '.join(map(repr, self.baskets.names))}")
@@ -396,6 +411,7 @@ class BasketSoftmaxLoss(nn.Module):
         fresh = first_centres(self, init, size * self.subcenters, of_centres)
         grow_parameter(self.weight, of_centres, fresh, self._fused if optimizer is None else optimizer)
         self.baskets, self._parallel = grown, parallel
+        self._note_growth()
         if self.aliases is not None:
             self.aliases = growth.extend(self.aliases)
             self.aliases[growth.new] = -1
@@ -405,6 +421,7 @@ class BasketSoftmaxLoss(nn.Module):
 
     def _growth(self, size: int) -> Growth:
         if self._parallel is None:
+            refuse_part(self, "add_basket", "add the basket first, then apply FSDP and make the optimizer")
             return growth_here(self.num_classes, size)
         old, ranks = self._parallel.shard.sharding, self._parallel.ranks
         return growth_of_shards(
@@ -417,7 +434,7 @@ class BasketSoftmaxLoss(nn.Module):
         Args:
             embeddings: [B, D].
             classes: a slice or an int64 tensor of global classes; slice(None) asks for all of them, B x C. Under a
-                process group every rank must ask for the same ones.
+                process group or fully_shard every rank must ask for the same ones.
 
         Returns:
             [B, n], of the nearest sub-centres, fp32 (fp64 for fp64); 0 for an embedding or centre with a norm below
@@ -426,7 +443,7 @@ class BasketSoftmaxLoss(nn.Module):
         dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
         with torch.autocast(embeddings.device.type, enabled=False):
             if self._parallel is None:
-                chosen = self._by_class(self.weight)[classes]
+                chosen = self._by_class(all_centres(self, "logits"))[classes]
             else:
                 chosen = self._parallel.chosen_rows(self._by_class(self.weight.detach()), classes)
             x, w = embeddings.to(dtype), chosen.reshape(-1, self.embedding_size).to(dtype)
@@ -489,7 +506,7 @@ class BasketSoftmaxLoss(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # Results of the last step are graph leftovers, and an optimiser belongs to its own checkpoint.
-        return {**self.__dict__, "_last": None, "_fused": None}
+        return {**self.__dict__, "_last": None, "_fused": None, "_outgrown": ()}
 
 
 def _unit(v: Tensor) -> Tensor:

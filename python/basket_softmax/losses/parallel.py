@@ -18,17 +18,22 @@ from bbs_kernels.sharding import Sharding
 
 from ..baskets import Baskets
 from ..functional import NAMES
+from .replicated import is_sharded, overwritten_by_ddp, running_ddp
 from .sampled_gradient import weight_of_sample
 from .sampling import sample_classes
 from .statistics import LastStep
-from .wrappers import is_inside_ddp, is_sharded_by_fsdp
 
 if TYPE_CHECKING:
     from .basket import BasketSoftmaxLoss
 
 NOT_IN_DDP = (
     "a class-parallel head must not be wrapped in DistributedDataParallel, which would average the shards of different "
-    "classes: wrap the backbone alone and call the head on its output; the head's gradients need no reduction"
+    "classes: wrap the backbone alone and call the head on its output; the head's gradients need no reduction. Where "
+    "one module must hold both: name the head's parameters and buffers in its _ddp_params_and_buffers_to_ignore"
+)
+BUFFERS_IN_DDP = (
+    "DistributedDataParallel gave this class-parallel head the aliases of rank 0, which are those of other classes: "
+    "name its buffers in _ddp_params_and_buffers_to_ignore beside its parameters, and make the head anew"
 )
 NOT_IN_FSDP = (
     "a class-parallel head must not be sharded by FSDP, its centres are shards already: apply fully_shard to the "
@@ -129,7 +134,7 @@ class ClassParallel:
 
 def refuse_fsdp(weight: Any) -> None:
     """Raise RuntimeError when `weight`, about to become a class-parallel head's, is what fully_shard puts there."""
-    if is_sharded_by_fsdp(weight):
+    if is_sharded(weight):
         raise RuntimeError(NOT_IN_FSDP)
 
 
@@ -144,6 +149,8 @@ def parallel_loss(
 ) -> tuple[Tensor, LastStep]:
     """`BasketSoftmaxLoss.forward` over the batches of all ranks, and what `stats` reports."""
     refuse_wrappers(head.weight, parallel.shard, head.subcenters)
+    if head.aliases is not None and overwritten_by_ddp(head.aliases):
+        raise RuntimeError(BUFFERS_IN_DDP)
     ranks, shard = parallel.ranks, parallel.shard
     embeddings, labels, problem = parallel.checked(
         head, embeddings, labels, basket, sample_weight, for_loss=True
@@ -193,7 +200,7 @@ def _sampler(head: BasketSoftmaxLoss, classes: int) -> Callable[[Tensor], Tensor
 
 def refuse_wrappers(weight: Tensor, shard: core_parallel.ClassShard, subcenters: int = 1) -> None:
     """Raise RuntimeError when `weight`, of a class-parallel head, is inside DDP, or is not the shard any more."""
-    if is_inside_ddp(weight):
+    if running_ddp(weight) is not None:
         raise RuntimeError(NOT_IN_DDP)
     if weight.shape[0] != shard.num_local * subcenters:
         raise RuntimeError(

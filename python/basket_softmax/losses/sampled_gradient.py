@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .wrappers import is_inside_ddp, is_sharded_by_fsdp
+from .replicated import is_sharded, running_ddp
 
 if TYPE_CHECKING:
     from .basket import BasketSoftmaxLoss
@@ -41,7 +41,7 @@ def weight_of_sample(head: BasketSoftmaxLoss) -> Tensor:
     if head.sparse_grad is False:
         return DenseGradient.apply(weight)
     if not torch.compiler.is_compiling():
-        if is_inside_ddp(weight):
+        if running_ddp(weight) is not None:
             raise RuntimeError(f"{WHAT}, which DistributedDataParallel cannot reduce: {DENSE}")
         if head.sparse_grad is None and not head._told_of_sparse:
             head._told_of_sparse = True
@@ -56,5 +56,5 @@ def weight_of_sample(head: BasketSoftmaxLoss) -> Tensor:
 def refuse_sparse_in_fsdp(head: BasketSoftmaxLoss, weight: Any) -> None:
     """Raise RuntimeError when `weight`, about to become the head's, is what fully_shard puts there."""
     sparse = getattr(head, "sample_rate", 1.0) < 1.0 and head.sparse_grad is not False
-    if sparse and is_sharded_by_fsdp(weight):
+    if sparse and is_sharded(weight):
         raise RuntimeError(f"{WHAT}, which FSDP cannot reduce: {DENSE}")

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...losses.replicated import ReplicatedHead
 from .._head import check_device, class_indices, row_losses
 from .miners import row_weights
 from .reducing import LossDict, element_loss, make_reducer, reduced_loss
@@ -22,7 +23,7 @@ from .reducing import LossDict, element_loss, make_reducer, reduced_loss
 IGNORED = -100  # what torch's cross_entropy ignores; such a row has loss 0 and still counts in the mean
 
 
-class LargeMarginLoss(nn.Module):
+class LargeMarginLoss(ReplicatedHead):
     """Base of the losses.
 
     Args:
@@ -45,6 +46,7 @@ class LargeMarginLoss(nn.Module):
     """
 
     sub_centers: int = 1
+    _centres = "W"
 
     def __init__(
         self,
@@ -119,6 +121,7 @@ class LargeMarginLoss(nn.Module):
         Raises:
             TypeError, ValueError, RuntimeError: shapes, dtypes, devices or labels that do not fit.
         """
+        self._check_averaged()
         targets = self._checked(embeddings, labels, ref_emb, ref_labels)
         x, w = self._operands(embeddings)
         losses, cos_t = row_losses(
