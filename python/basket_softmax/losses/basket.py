@@ -34,7 +34,7 @@ from .class_means import ClassMeans, first_centres
 from .fsdp import all_centres, refuse_part, write_centres
 from .graph_numbers import graph_numbers
 from .grow import Growth, grow_parameter, growth_here, growth_of_shards
-from .layout import layout_problem, note_layout
+from .layout import layout_of, load_rows, note_layout
 from .parallel import NOT_IN_DDP, ClassParallel, parallel_loss, refuse_fsdp
 from .replicated import ReplicatedHead
 from .sampled_gradient import refuse_sparse_in_fsdp, weight_of_sample
@@ -490,14 +490,11 @@ class BasketSoftmaxLoss(ReplicatedHead):
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        note_layout(destination, prefix, self.baskets, self._parallel)
+        note_layout(destination, prefix, layout_of(self.baskets, self._parallel))
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, *rest: Any) -> None:
-        problem = layout_problem(local_metadata, self.baskets, self._parallel)
-        if problem is None:
-            super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
-        else:
-            rest[-1].append(problem)  # the list of errors
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        layout = layout_of(self.baskets, self._parallel)
+        load_rows(self, super()._load_from_state_dict, arguments, layout, per_basket=("ema",))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BasketSoftmaxLoss:
         # .half(), .to(torch.bfloat16) and their like, also of a model that holds the head.

@@ -11,12 +11,19 @@ from torch import Tensor, nn
 from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.functional import reduce_rows
 
+from ...baskets import Baskets
+from ...losses.layout import Layout, layout_of, load_rows, note_layout
 from ...losses.parallel import NOT_IN_DDP, refuse_fsdp, refuse_wrappers
 from ...losses.sampled_gradient import DenseGradient
 from ...losses.sampling import sample_classes
 from .._head import check_device, row_losses
 from .margins import IGNORED, MarginLoss, flat_labels
 from .ranks import ClassParallel, default_group, global_losses
+
+ADVICE = (
+    "each rank loads the file that it wrote; basket_softmax.checkpoint.load_insightface takes the files of all ranks "
+    "into a BasketSoftmaxLoss at any number of ranks"
+)
 
 
 class PartialFC_V2(nn.Module):
@@ -29,7 +36,9 @@ class PartialFC_V2(nn.Module):
     complete and must not be reduced.
 
     state_dict: `weight` [num_local, D], as a rank of insightface has it: files go both ways between the two at the
-    same number of ranks, and `basket_softmax.checkpoint.load_insightface` reads them at any.
+    same number of ranks, and `basket_softmax.checkpoint.load_insightface` reads them at any. The metadata says whose
+    rows they are: `load_state_dict` refuses those of another rank, number of ranks or classes. Insightface's files
+    say nothing of that, so give each rank its own.
 
     Args:
         margin_loss: `CombinedMarginLoss`, `ArcFace` or `CosFace` of this package; its parameters are read at
@@ -83,6 +92,7 @@ class PartialFC_V2(nn.Module):
         self._parallel = None if group is None else ClassParallel(num_classes, group)
         self.rank, self.world_size = 0, 1
         self.num_local, self.class_start = num_classes, 0
+        self._classes = Baskets([num_classes])
         if self._parallel is not None:
             self.rank, self.world_size = self._parallel.ranks.rank, self._parallel.ranks.world
             ((self.class_start, stop),) = self._parallel.shard.sharding.ranges(self.rank)
@@ -142,6 +152,16 @@ class PartialFC_V2(nn.Module):
             f"num_local={self.num_local}, embedding_size={self.embedding_size}, "
             f"sample_rate={self.sample_rate}, fp16={self.fp16}, rank {self.rank} of {self.world_size}"
         )
+
+    def _layout(self) -> Layout:
+        return layout_of(self._classes, self._parallel, "even")
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        note_layout(destination, prefix, self._layout())
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        load_rows(self, super()._load_from_state_dict, arguments, self._layout(), advice=ADVICE)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "weight" and getattr(self, "_parallel", None) is not None:
