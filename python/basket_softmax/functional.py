@@ -13,7 +13,7 @@ from bbs_kernels import mapped_lse
 from bbs_kernels.margin_call import MarginContext, call_margin, row_norms, takes_context, with_penalty
 from bbs_kernels.margins import family_codes
 from bbs_kernels.negative_map import NOT_FUSED, NegativeMap, negatives_of
-from bbs_kernels.operands import OperandNames
+from bbs_kernels.operands import OperandNames, class_indices
 from bbs_kernels.rules import Rule
 
 __all__ = ["basket_softmax"]
@@ -64,7 +64,7 @@ def basket_softmax(
     Args:
         embeddings: [B, D] fp64, fp32, fp16 or bf16.
         weight: [C, D] class centres, same dtype, or fp32 with 16-bit embeddings; any strides.
-        labels: [B] int64 global class indices, or `ignore_index`.
+        labels: [B] global class indices, any integer dtype, or `ignore_index`.
         offsets: [K+1] int64 on the CPU; basket b owns the classes offsets[b] ... offsets[b+1]-1.
         margin: psi = margin(cos_t) or margin(cos_t, ctx), see `bbs_kernels.MarginContext`.
         scale: s, above 0 and at most 1e6.
@@ -89,6 +89,7 @@ def basket_softmax(
     `CosFace`, `CombinedMargin`; sub-centres: Deng et al., "Sub-center ArcFace", ECCV 2020.
     """
     core.check_reduction(reduction)
+    labels = class_indices(labels)
     rows = row_results(
         embeddings, weight, labels, offsets, margin=margin, scale=scale, mining=mining, aliases=aliases,
         ignore_index=ignore_index, ema=ema, training=training, subcenters=subcenters,

@@ -237,9 +237,9 @@ class BasketSoftmaxLoss(ReplicatedHead):
 
         Args:
             embeddings: [B, D], fp32, fp16 or bf16 (fp64 with an fp64 head); not normalised by the caller.
-            labels: [B] int64 global classes; or classes that start at 0 in each basket, with `basket`.
+            labels: [B] global classes, any integer dtype; or classes that start at 0 in each basket, with `basket`.
                 `ignore_index` marks rows that take no part.
-            basket: [B] int64 indices of baskets, or one index or name for the batch; None: global labels.
+            basket: [B] indices of baskets, any integer dtype, or one index or name for the batch; None: global labels.
             sample_weight: [B] weights of the rows.
 
         Returns:
@@ -286,7 +286,7 @@ class BasketSoftmaxLoss(ReplicatedHead):
             raise ValueError(
                 f"embeddings has shape {tuple(embeddings.shape)}, allowed is [B, {self.embedding_size}]"
             )
-        check_labels(labels, embeddings.shape[0])
+        labels = check_labels(labels, embeddings.shape[0])
         check_sample_weight(sample_weight, tuple(labels.shape))
         if basket is None:
             return labels

@@ -114,7 +114,8 @@ class PartialFC_V2(nn.Module):
 
         Args:
             local_embeddings: [B, D], floating-point; B may be 0 where other ranks have rows.
-            local_labels: [B] or [B, 1] class indices in [0, C), of all ranks' classes; -1 is ignored.
+            local_labels: [B] or [B, 1] class indices in [0, C), of all ranks' classes; -1 is ignored. Any dtype, as
+                in insightface, which takes `local_labels.long()`.
         """
         self._check_place()
         if local_embeddings.dim() != 2 or local_embeddings.shape[1] != self.embedding_size:
@@ -123,6 +124,8 @@ class PartialFC_V2(nn.Module):
                 f"got {list(local_embeddings.shape)}"
             )
         check_device("PartialFC_V2", "weight", self.weight, local_embeddings)
+        if isinstance(local_labels, Tensor):
+            local_labels = local_labels.long()  # insightface's takes floating-point and bool labels so
         labels = flat_labels(local_labels, len(local_embeddings), "PartialFC_V2").to(local_embeddings.device)
         # The flag decides the arithmetic, not the surrounding autocast, as in insightface.
         with torch.autocast(local_embeddings.device.type, enabled=False):
