@@ -87,7 +87,7 @@ def test_fp32_is_at_least_as_good_as_upstream(problem, relative_l2, name, kwargs
 @pytest.mark.parametrize(("name", "margin"), [("ArcFaceLoss", ArcFace(0.5)), ("CosFaceLoss", CosFace(0.2))])
 def test_well_classified_rows_keep_the_digits_that_upstream_loses(problem, relative_l2, name, margin):
     """Losses down to 6e-8: the fp64 reference decides, and upstream's fp32 is off by its own size."""
-    _, w, labels = problem(rows=200, dtype=torch.float32)
+    _, w, labels = problem(rows=100, dtype=torch.float32)
     rng = torch.Generator().manual_seed(5)
     x = w[labels] + 0.02 * torch.randn(len(labels), w.shape[1], generator=rng)
     kwargs = {"margin": 0.5 * 180.0 / torch.pi if name == "ArcFaceLoss" else 0.2, "scale": 64.0}
@@ -210,6 +210,14 @@ def test_label_minus_100_is_no_target_as_in_cross_entropy(problem, name):
     for a, b in zip(got, want, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
     assert (got[1][::3] == 0).all()
+
+    x, w, labels = problem(classes=97)
+    mine, theirs = pair(name, w)
+    with pytest.raises(
+        IndexError
+    ):  # it indexes column -100 of its mask first: a difference below 100 classes
+        theirs(x, labels.clone().fill_(-100))
+    assert mine(x, labels.clone().fill_(-100)) == 0
 
 
 def test_a_scale_or_margin_assigned_later_is_used(problem):

@@ -31,7 +31,7 @@ def made(library: object, name: str, **kwargs: object) -> nn.Module:
 
 
 def gathered_step(group: dist.ProcessGroup, name: str) -> None:
-    """Value and both gradients on this rank are upstream's; the value is the ranks' number times that of all rows."""
+    """Value and both gradients on this rank are upstream's; both are the ranks' number times those of all rows."""
     rank, world = dist.get_rank(), dist.get_world_size()
     x, labels = batch(rank)
     for mined in (False, True):
@@ -50,7 +50,9 @@ def gathered_step(group: dist.ProcessGroup, name: str) -> None:
                 every = [batch(other) for other in range(world)]
                 alone = made(ours, name, **kwargs)
                 value = alone(torch.cat([x for x, _ in every]), torch.cat([y for _, y in every]))
+                value.backward()
                 torch.testing.assert_close(results[0][0], world * value.detach(), rtol=1e-12, atol=0)
+                torch.testing.assert_close(results[0][2], world * alone.W.grad, rtol=1e-9, atol=1e-12)
 
 
 def training(group: dist.ProcessGroup, name: str) -> None:
