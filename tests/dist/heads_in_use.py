@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import basket_softmax as bs
@@ -195,6 +195,13 @@ def refused(group: dist.ProcessGroup) -> None:
     for module in (pair.head(True), WithHead(pair.head(True))):
         message = refusal(RuntimeError, lambda module=module: fully_shard(module, mesh=mesh))
         assert "fully_shard to the backbone alone" in message
+    for use_orig_params in (False, True):
+        flat = FullyShardedDataParallel(
+            WithHead(pair.head(True)), process_group=group, device_id=torch.device("cpu"),
+            use_orig_params=use_orig_params,
+        )  # fmt: skip
+        message = refusal(RuntimeError, lambda flat=flat: flat(x, labels))
+        assert "must not be sharded by FSDP" in message
 
     message = refusal(ValueError, lambda: pair.head(True, margin=bs.CurricularFace()))
     assert "process_group came with the margin CurricularFace" in message

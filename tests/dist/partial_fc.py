@@ -13,7 +13,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import basket_softmax as bs
@@ -242,6 +242,10 @@ def refused(group: dist.ProcessGroup) -> None:
     assert "fully_shard to the backbone alone" in refusal(
         RuntimeError, lambda: fully_shard(together(group, data.w), mesh=mesh)
     )
+    flat = FullyShardedDataParallel(
+        WithHead(together(group, data.w)), process_group=group, device_id=torch.device("cpu")
+    )
+    assert "must not be sharded by FSDP" in refusal(RuntimeError, lambda: flat(x, labels))
     if data.rank == 0:
         labels[1] = CLASSES  # the others must not wait for ever
     assert refusal(RuntimeError, lambda: head(x, labels)).startswith(

@@ -15,20 +15,22 @@ if TYPE_CHECKING:
     from .basket import BasketSoftmaxLoss
 
 
+def is_view(head: nn.Module) -> bool:
+    """Return whether `head.weight` is a view into a flat parameter of FullyShardedDataParallel."""
+    return "weight" in vars(head)
+
+
 def part_held(head: BasketSoftmaxLoss) -> str | None:
     """What FSDP has made of `head.weight`, for messages; None: all centres are here, as the head made them."""
     if head._sharded_by_fsdp:
         return "a head that fully_shard holds"
-    if head._parallel is None and (not isinstance(head.weight, nn.Parameter) or not _readable(head)):
+    if is_view(head) or head.weight.shape != _shape(head):
         return "a head that FullyShardedDataParallel holds"
     return None
 
 
-def _readable(head: BasketSoftmaxLoss) -> bool:
-    weight, shape = head.weight, (head.num_classes * head.subcenters, head.embedding_size)
-    if weight.shape != shape:  # flat
-        return False
-    return isinstance(weight, nn.Parameter) or weight.untyped_storage().size() > 0  # a view of freed memory
+def _shape(head: BasketSoftmaxLoss) -> tuple[int, int]:
+    return head.num_classes * head.subcenters, head.embedding_size
 
 
 def refuse_part(head: BasketSoftmaxLoss, call: str, instead: str) -> None:
@@ -49,7 +51,8 @@ def all_centres(head: BasketSoftmaxLoss, call: str) -> Tensor:
     weight = head.weight
     if head._sharded_by_fsdp:
         return weight.full_tensor() if hasattr(weight, "full_tensor") else weight
-    if not _readable(head):
+    # A view is whole in a forward pass and may be after it; its memory is freed then.
+    if weight.shape != _shape(head) or (is_view(head) and weight.untyped_storage().size() == 0):
         refuse_part(head, call, "call it within FullyShardedDataParallel.summon_full_params(model)")
     return weight
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bbs_kernels import class_parallel as core_parallel
 from bbs_kernels import functional as core
@@ -18,6 +18,7 @@ from bbs_kernels.sharding import Sharding
 
 from ..baskets import Baskets
 from ..functional import NAMES
+from .fsdp import is_view
 from .replicated import is_sharded, overwritten_by_ddp, running_ddp
 from .sampled_gradient import weight_of_sample
 from .sampling import sample_classes
@@ -148,7 +149,7 @@ def parallel_loss(
     sample_weight: Tensor | None,
 ) -> tuple[Tensor, LastStep]:
     """`BasketSoftmaxLoss.forward` over the batches of all ranks, and what `stats` reports."""
-    refuse_wrappers(head.weight, parallel.shard, head.subcenters)
+    refuse_wrappers(head, parallel.shard, head.subcenters)
     if head.aliases is not None and overwritten_by_ddp(head.aliases):
         raise RuntimeError(BUFFERS_IN_DDP)
     ranks, shard = parallel.ranks, parallel.shard
@@ -198,10 +199,13 @@ def _sampler(head: BasketSoftmaxLoss, classes: int) -> Callable[[Tensor], Tensor
     return lambda labels: sample_classes(labels, classes, head.sample_rate, -1)
 
 
-def refuse_wrappers(weight: Tensor, shard: core_parallel.ClassShard, subcenters: int = 1) -> None:
-    """Raise RuntimeError when `weight`, of a class-parallel head, is inside DDP, or is not the shard any more."""
+def refuse_wrappers(head: nn.Module, shard: core_parallel.ClassShard, subcenters: int = 1) -> None:
+    """Raise RuntimeError when a class-parallel head is inside DDP or FSDP, or its `weight` is no more the shard."""
+    weight: Any = head.weight
     if running_ddp(weight) is not None:
         raise RuntimeError(NOT_IN_DDP)
+    if is_view(head):
+        raise RuntimeError(NOT_IN_FSDP)
     if weight.shape[0] != shard.num_local * subcenters:
         raise RuntimeError(
             f"weight has {weight.shape[0]} rows, allowed are this rank's {shard.num_local * subcenters}: it was "

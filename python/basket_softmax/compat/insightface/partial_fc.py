@@ -180,7 +180,7 @@ class PartialFC_V2(nn.Module):
 
     def _check_place(self) -> None:
         if self._parallel is not None:
-            refuse_wrappers(self.weight, self._parallel.shard)
+            refuse_wrappers(self, self._parallel.shard)
         elif default_group() is not None:
             raise RuntimeError(
                 "PartialFC_V2 was made before torch.distributed.init_process_group and holds all classes: make it after"
