@@ -64,7 +64,7 @@ def groups_to_one_folder(group: dist.ProcessGroup, folder: str) -> None:
 
 def _one_folder(folder: Path, head: bs.BasketSoftmaxLoss, number: int, group: dist.ProcessGroup) -> None:
     """Everybody saves and loads there; what is loaded is always of one writer."""
-    for _ in range(8):
+    for _ in range(16):
         bs.checkpoint.save(folder, head, extra={"number": number})
         found = bs.checkpoint.load(folder, head)["number"]
         assert (head.weight == found).all()
