@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from bbs_kernels.sharding import Sharding
 
@@ -31,6 +33,22 @@ def place_of(loss: BasketSoftmaxLoss) -> Place:
             )
         return Place(Sharding(loss.baskets.sizes, 1))
     return Place(loss._parallel.shard.sharding, loss._parallel.ranks.rank, loss._parallel.ranks.group)
+
+
+def refuse_other_ranks(loss: BasketSoftmaxLoss) -> None:
+    """Raise CheckpointError on every rank but 0 of torch.distributed when `loss` is whole on each of them.
+
+    A head whose rows are spread as a DTensor is no rank's own.
+    """
+    if loss._parallel is not None or not dist.is_available() or not dist.is_initialized():
+        return
+    rank, world = dist.get_rank(), dist.get_world_size()
+    if rank > 0 and not isinstance(loss.weight, DTensor):
+        raise CheckpointError(
+            f"save was called on rank {rank} of {world} for a head without a process group, of which every rank has "
+            "its own: expected is rank 0 alone (if torch.distributed.get_rank() == 0). Where ranks train heads that "
+            "differ on purpose, make each with a process_group of its own rank, and save to a folder each"
+        )
 
 
 def by_class(loss: BasketSoftmaxLoss, rows: Tensor) -> Tensor:
