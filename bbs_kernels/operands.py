@@ -14,6 +14,8 @@ from .scalars import is_integer, is_number
 
 MAX_SUBCENTERS = 16  # kMaxSubcenters of csrc/common/rule.h
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+# Not uint64: values beyond int64 would come out negative, as if they were to be ignored.
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint32, torch.uint16, torch.uint8)
 
 # From about 7e8 one ulp of an fp32 logit is more than exp can take, and gradients became NaN; at the limit the rounding
 # of a cosine alone is a step of 0.1 in a logit. Losses of this family use 1 to a few hundred.
@@ -105,14 +107,30 @@ def check_scale(scale: float) -> None:
         raise ValueError(f"scale is {scale}, allowed are values above 0, up to {LARGEST_SCALE:g}")
 
 
-def check_labels(labels: Any, rows: int) -> None:
-    """Raise TypeError or ValueError unless `labels` is an int64 tensor [rows]."""
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"labels must be an int64 tensor, got {type(labels).__name__}")
-    if labels.dtype != torch.int64:
-        raise TypeError(f"labels is {labels.dtype}, allowed is int64")
+def class_indices(labels: Any, name: str = "labels", also: str = "") -> Tensor:
+    """`labels` as int64, from a tensor of any integer dtype: what heads, baskets and replacements take as labels.
+
+    Bool is refused, since a mask is no label, and floating-point, since a label would be cut to an integer in silence.
+
+    Args:
+        name: what the caller calls `labels`.
+        also: what else the caller takes, for the message.
+
+    Raises:
+        TypeError: no tensor, or one of another dtype.
+    """
+    if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS:
+        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"{name} must be a tensor of class indices (an integer dtype){also}, got {kind}")
+    return labels.long()
+
+
+def check_labels(labels: Any, rows: int) -> Tensor:
+    """`class_indices` of labels; ValueError unless they are [rows]."""
+    labels = class_indices(labels)
     if labels.shape != (rows,):
         raise ValueError(f"labels has shape {tuple(labels.shape)}, allowed is ({rows},)")
+    return labels
 
 
 def check_sample_weight(sample_weight: Any, shape: tuple[int, ...]) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bbs_kernels import functional as core
+from bbs_kernels.operands import class_indices
 from bbs_kernels.ops.placement import on_device
 from bbs_kernels.scalars import is_integer
 
@@ -94,8 +95,8 @@ class Baskets:
         """Global class indices of labels that start at 0 in each basket.
 
         Args:
-            labels: [B] int64 in [0, size of the basket), or `ignore_index`, which is kept.
-            basket: [B] int64 indices of baskets, or one index or name for the whole batch.
+            labels: [B] in [0, size of the basket), any integer dtype, or `ignore_index`, which is kept.
+            basket: [B] indices of baskets, any integer dtype, or one index or name for the whole batch.
             ignore_index: label of rows that take no part; no global class.
 
         Returns:
@@ -106,7 +107,7 @@ class Baskets:
                 basket does not have, an `ignore_index` that is a class. On CUDA and under torch.compile a wrong
                 label or basket becomes a class that does not exist, which the loss reports without a synchronisation.
         """
-        basket = self._basket_of_rows(labels, basket)
+        labels, basket = self._checked_rows(labels, basket)
         classes = self.global_or_none(labels, basket, ignore_index=ignore_index)
         if not on_device(labels) and not torch.compiler.is_compiling():
             self._refuse_wrong(labels, basket, classes, ignore_index)
@@ -118,7 +119,7 @@ class Baskets:
         So ranks that must go on to their next collective find it together.
         """
         self.check_ignore_index(ignore_index)
-        basket = self._basket_of_rows(labels, basket)
+        labels, basket = self._checked_rows(labels, basket)
         known = (basket >= 0) & (basket < len(self))
         slot = torch.where(known, basket, 0)
         first = core.first_class(slot, self.offsets)
@@ -126,21 +127,19 @@ class Baskets:
         no_class = self.num_classes + (ignore_index == self.num_classes)
         return torch.where(labels != ignore_index, torch.where(exists, labels + first, no_class), labels)
 
-    def _basket_of_rows(self, labels: Tensor, basket: Tensor | int | str) -> Tensor:
-        """`basket` as a tensor [B], checked beside `labels` but for its values."""
-        _check_labels(labels)
+    def _checked_rows(self, labels: Tensor, basket: Tensor | int | str) -> tuple[Tensor, Tensor]:
+        """`labels` and `basket` as int64 tensors [B], checked but for their values."""
+        labels = _checked_labels(labels)
         if isinstance(basket, str):
             basket = self.index(basket)
         if is_integer(basket):
             if not 0 <= basket < len(self):
                 raise ValueError(f"basket is {basket}, allowed are 0 to {len(self) - 1}")
             basket = torch.full_like(labels, int(basket))
-        if not isinstance(basket, Tensor) or basket.dtype != torch.int64:
-            kind = basket.dtype if isinstance(basket, Tensor) else type(basket).__name__
-            raise TypeError(f"basket must be an int64 tensor, an int or a name, got {kind}")
+        basket = class_indices(basket, "basket", ", an int or a name")
         if basket.shape != labels.shape:
             raise ValueError(f"basket has shape {tuple(basket.shape)}, allowed is {tuple(labels.shape)}")
-        return basket
+        return labels, basket
 
     def _refuse_wrong(self, labels: Tensor, basket: Tensor, classes: Tensor, ignore_index: int) -> None:
         """Raise ValueError for the first row that `global_or_none` gave no class; it waits for the device."""
@@ -160,23 +159,22 @@ class Baskets:
         """The inverse of `to_global`: labels from 0 in each basket, and the basket of each.
 
         Args:
-            labels: [B] int64 global classes, or `ignore_index`, which is kept, with basket -1.
+            labels: [B] global classes, any integer dtype, or `ignore_index`, which is kept, with basket -1.
             ignore_index: label of rows that take no part; no global class.
 
         Returns:
             LocalLabels(labels [B], basket [B]), int64.
         """
         self.check_ignore_index(ignore_index)
-        _check_labels(labels)
+        labels = _checked_labels(labels)
         valid = labels != ignore_index
         basket = core.basket_of(labels, self.offsets)
         local = labels - core.first_class(basket, self.offsets)
         return LocalLabels(torch.where(valid, local, labels), torch.where(valid, basket, -1))
 
 
-def _check_labels(labels: Tensor) -> None:
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
-        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"labels must be an int64 tensor, got {kind}")
+def _checked_labels(labels: Tensor) -> Tensor:
+    labels = class_indices(labels)
     if labels.dim() != 1:
         raise ValueError(f"labels has shape {tuple(labels.shape)}, allowed is [B]")
+    return labels

@@ -118,7 +118,7 @@ class Learnable(nn.Module):
 
 def fused(group: dist.ProcessGroup, mining: Any) -> None:
     """FusedSGD moves the shard as torch.optim.SGD would, bit for bit, sampled classes alone as well."""
-    for options in ({}, {"sample_rate": 0.4}):
+    for options in ({}, {"sample_rate": 0.4, "sparse_grad": True}):
         pair = Pair(group, Case(mining, mates=True, options=options))
         plain, ours = pair.head(True), pair.head(True)
         settings = {"lr": 0.3, "weight_decay": 0.0 if options else 1e-3, "momentum": 0.0 if options else 0.9}
@@ -142,7 +142,7 @@ def sampled(group: dist.ProcessGroup, mining: Any) -> None:
     import basket_softmax.losses.parallel as module
 
     pair = Pair(group, Case(mining, mates=True))
-    head = pair.head(True, sample_rate=0.5, grad_average=False)
+    head = pair.head(True, sample_rate=0.5, sparse_grad=True, grad_average=False)
     taken, original = [], module.sample_classes
 
     def spy(*args: Any) -> torch.Tensor:
@@ -158,8 +158,9 @@ def sampled(group: dist.ProcessGroup, mining: Any) -> None:
     local = taken[0]
     here = pair.part(torch.arange(240))
     positives = pair.problem.labels[pair.problem.valid]
-    assert torch.isin(here, positives)[local].sum() == torch.isin(here, positives).sum()
-    assert len(local) == max(-(-len(here) // 2), min(len(pair.problem.labels), len(here)))
+    of_batch = torch.isin(here, positives)
+    assert of_batch[local].sum() == of_batch.sum()
+    assert len(local) == max(int(0.5 * len(here)), int(of_batch.sum()))
     every: list = [None] * pair.world
     dist.all_gather_object(every, here[local], group=group)
     index = torch.cat(every).sort().values
@@ -238,7 +239,8 @@ def refused_together(group: dist.ProcessGroup) -> None:
          {"labels": torch.tensor([0, 777, 1, 2]), "basket": 0}),
         (KeyError, "basket 'c' is unknown, allowed are '0', '1'", {"basket": "c"}),
         (ValueError, "basket[2] is 9, allowed are 0 to 1", {"basket": torch.tensor([0, 1, 9, 0])}),
-        (TypeError, "labels is torch.int32, allowed is int64", {"labels": labels.int()}),
+        (TypeError, "labels must be a tensor of class indices (an integer dtype), got torch.float32",
+         {"labels": labels.float()}),
         (ValueError, "embeddings has shape (4, 3), allowed is [B, 24]", {"embeddings": x[:, :3]}),
         (TypeError, "embeddings is torch.int64, allowed are float64, float32, float16 and bfloat16",
          {"embeddings": x.long()}),

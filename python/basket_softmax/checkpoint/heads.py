@@ -10,13 +10,25 @@ from torch import Tensor
 from bbs_kernels.sharding import Sharding
 
 from ..losses import BasketSoftmaxLoss
+from ..losses.fsdp import part_held
 from .errors import CheckpointError
 from .ranks import Place
 
 
 def place_of(loss: BasketSoftmaxLoss) -> Place:
-    """Where the classes of `loss` belong."""
+    """Where the classes of `loss` belong.
+
+    Raises:
+        CheckpointError: FSDP holds a part of them on each rank.
+    """
     if loss._parallel is None:
+        found = part_held(loss)
+        if found is not None:
+            raise CheckpointError(
+                f"a checkpoint is of a head with process_group, or of one in a single process, got {found}: take its "
+                "centres through full_weight() and load_full_weight() to or from a head without FSDP, or save and load "
+                "the whole model with torch.distributed.checkpoint"
+            )
         return Place(Sharding(loss.baskets.sizes, 1))
     return Place(loss._parallel.shard.sharding, loss._parallel.ranks.rank, loss._parallel.ranks.group)
 

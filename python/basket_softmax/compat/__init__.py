@@ -3,8 +3,9 @@
 `compat.pml`: pytorch-metric-learning's ArcFaceLoss, CosFaceLoss and SubCenterArcFaceLoss.
 `compat.insightface`: insightface's margins and PartialFC_V2.
 `compat.fastreid`: fast-reid's EmbeddingHead.
-None of the libraries is needed. `pml` imports pytorch-metric-learning where it is installed, for its types, so each
-module is loaded when first used. What differs from the libraries, and why, is stated in each docstring.
+None of the libraries is needed. `pml` imports pytorch-metric-learning where it is installed, for its types, and
+`fastreid.registered`, which only its users import, enters a model in fast-reid's registries; so each module is loaded
+when first used. What differs from the libraries, and why, is stated in each docstring.
 """
 
 from __future__ import annotations

@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 from bbs_kernels import functional
+from bbs_kernels.operands import class_indices
 from bbs_kernels.rules import Own
+
+__all__ = ["check_device", "class_indices", "row_losses"]
 
 
 def row_losses(
@@ -41,14 +44,6 @@ def row_losses(
         subcenters=subcenters,
     )  # fmt: skip
     return functional.row_losses(lse, margin(cos_t), scale=scale), cos_t
-
-
-def class_indices(labels: object, name: str) -> Tensor:
-    """`labels` as int64; anything but a tensor of an integer dtype is a TypeError."""
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
-        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"{name} must be a tensor of class indices (an integer dtype), got {kind}")
-    return labels.long()
 
 
 def check_device(module: str, parameter: str, w: Tensor, x: Tensor) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bbs_kernels.class_parallel import draw_rows
+from bbs_kernels.operands import class_indices
 from bbs_kernels.ops.placement import on_device
 from bbs_kernels.unit import ZERO_NORM
 
@@ -58,11 +59,13 @@ class ClassMeans:
 
         Args:
             embeddings: [B, D], any floating dtype. Rows that are zero or not finite are left out.
-            labels: [B] int64 from 0 to size - 1, or `ignore_index`.
+            labels: [B] from 0 to size - 1, any integer dtype, or `ignore_index`.
 
         Raises:
+            TypeError: labels of another dtype.
             ValueError: another shape, or (on the CPU) a label out of range.
         """
+        labels = class_indices(labels)
         depth = self._sums.shape[1]
         if embeddings.dim() != 2 or embeddings.shape[1] != depth or labels.shape != embeddings.shape[:1]:
             raise ValueError(

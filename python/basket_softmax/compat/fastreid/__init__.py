@@ -7,6 +7,8 @@
     head.load_state_dict(head_state_dict(torch.load("model_final.pth")))
 
 `head_state_dict` takes a head's entries out of a checkpoint of the whole model, `with_head` puts them back.
+`EmbeddingHead(cfg)` reads a configuration. To train with fast-reid's configurations and trainer, import
+`basket_softmax.compat.fastreid.registered` and set MODEL.META_ARCHITECTURE to "BasketBaseline".
 """
 
 from .checkpoint import head_state_dict, with_head

@@ -12,12 +12,16 @@ from bbs_kernels.rules import Rule
 
 from ...baskets import Baskets
 from ...losses import BasketSoftmaxLoss
+from .config import configurable, refuse_smoothing
 from .neck import bottleneck, pool_layer
 from .softmax import margin_of
 
 
 class EmbeddingHead(BasketSoftmaxLoss):
     """Pooling, bottleneck and a margin softmax over the classes, with fast-reid's arguments and state_dict.
+
+    `EmbeddingHead(cfg)` takes the arguments from a configuration, as fast-reid's registries call a head. A model that
+    is built from one needs `basket_softmax.compat.fastreid.registered.BasketBaseline` around it.
 
     state_dict: `weight` [C, D], `bottleneck.*` and, with a learnable pooling, `pool_layer.p`: as fast-reid 1.3 has it.
 
@@ -35,13 +39,14 @@ class EmbeddingHead(BasketSoftmaxLoss):
         **options: as for `BasketSoftmaxLoss`, which this is.
 
     Raises:
-        TypeError, ValueError: an argument is not of these.
+        TypeError, ValueError: an argument is not of these, or a configuration asks for label smoothing.
 
     Different from fast-reid: training returns {"loss_cls": the loss, "features": …} and no logits, since there are
-    none; label smoothing needs them, so there is none either; the mean is over all rows, there over those whose loss
-    is not 0; targets of -1 are left out.
+    none; there is no label smoothing; the mean is over all rows, there over those whose loss is not 0; targets of -1
+    are left out.
     """
 
+    @configurable
     def __init__(
         self,
         *,
@@ -75,27 +80,40 @@ class EmbeddingHead(BasketSoftmaxLoss):
         self.bottleneck = bottleneck(feat_dim, embedding_dim, with_bnneck, norm_type)
 
     @classmethod
+    def from_config(cls, cfg: Any) -> dict[str, Any]:
+        """The arguments that a fast-reid configuration asks for: `MODEL.HEADS` and `MODEL.BACKBONE.FEAT_DIM`.
+
+        A subclass may add others, such as `baskets`.
+
+        Raises:
+            ValueError: `MODEL.LOSSES.CE.EPSILON` is not 0 where the cross-entropy is one of the losses.
+        """
+        heads, losses = cfg.MODEL.HEADS, cfg.MODEL.LOSSES
+        refuse_smoothing(losses.NAME, losses.CE.EPSILON)
+        return {
+            "feat_dim": cfg.MODEL.BACKBONE.FEAT_DIM,
+            "embedding_dim": heads.EMBEDDING_DIM,
+            "num_classes": heads.NUM_CLASSES,
+            "neck_feat": heads.NECK_FEAT,
+            "pool_type": heads.POOL_LAYER,
+            "cls_type": heads.CLS_LAYER,
+            "scale": heads.SCALE,
+            "margin": heads.MARGIN,
+            "with_bnneck": heads.WITH_BNNECK,
+            "norm_type": heads.NORM,
+        }
+
+    @classmethod
     def from_cfg(cls, cfg: Any, **options: Any) -> EmbeddingHead:
-        """The head that a fast-reid configuration asks for: `cfg.MODEL.HEADS` and `cfg.MODEL.BACKBONE.FEAT_DIM`."""
-        heads = cfg.MODEL.HEADS
-        return cls(
-            feat_dim=cfg.MODEL.BACKBONE.FEAT_DIM,
-            embedding_dim=heads.EMBEDDING_DIM,
-            num_classes=heads.NUM_CLASSES,
-            neck_feat=heads.NECK_FEAT,
-            pool_type=heads.POOL_LAYER,
-            cls_type=heads.CLS_LAYER,
-            scale=heads.SCALE,
-            margin=heads.MARGIN,
-            with_bnneck=heads.WITH_BNNECK,
-            norm_type=heads.NORM,
-            **options,
-        )
+        """The head that a fast-reid configuration asks for; `options` in place of what it says."""
+        return cls(cfg, **options)
 
     def forward(  # type: ignore[override]  # fast-reid's order: features, then targets
         self, features: Tensor, targets: Tensor | None = None, basket: Any = None
     ) -> Tensor | dict[str, Tensor]:
         """The embeddings [B, D] in eval mode; in training the loss and the features for losses beside it.
+
+        The loss is that of `MODEL.LOSSES.CE` before its `SCALE`, which a model applies, as there.
 
         Args:
             features: [B, feat_dim, H, W].

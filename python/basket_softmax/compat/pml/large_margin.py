@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bbs_kernels.margins import arccos
 
+from ...losses.replicated import ReplicatedHead
 from .._head import check_device, class_indices, row_losses
 from .constants import constant
 from .distance import check_distance, keep_norms
@@ -26,7 +27,7 @@ from .reducing import LossDict, element_loss, zero_where_upstream_rounds
 _LEARN_SCALE = "to learn it, keep pytorch_metric_learning's loss; to ramp it, assign a number in every step"
 
 
-class LargeMarginLoss(MetricLoss):
+class LargeMarginLoss(ReplicatedHead, MetricLoss):
     """Base of the losses.
 
     Args:
@@ -55,6 +56,7 @@ class LargeMarginLoss(MetricLoss):
     """
 
     sub_centers: int = 1
+    _centres = "W"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -133,6 +135,7 @@ class LargeMarginLoss(MetricLoss):
         Raises:
             TypeError, ValueError: as `forward`; a hook or `cross_entropy` was replaced that the kernels cannot honour.
         """
+        self._check_averaged()
         owner = type(self).__name__
         refuse_hooks(owner, self)
         check_distance(owner, self.distance)
