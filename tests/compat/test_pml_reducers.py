@@ -108,6 +108,8 @@ def test_between_the_bounds_upstream_decides_by_the_order_of_the_classes():
     other.W.data = theirs.W.data[:, order].contiguous()
     here, one = rows_of(mine, x, labels), rows_of(theirs, x, labels)
     two = rows_of(other, x, order.argsort()[labels])
+    assert (here == 0).sum() > 10
+    assert (here[here < 0.99 * HALF_ULP] == 0).all()
     moved = (one == 0) != (two == 0)
     assert moved.any(), "upstream no longer depends on the order: count its rows exactly"
     assert here[moved].min() > 0.99 * HALF_ULP
@@ -139,5 +141,6 @@ def test_a_regularizer_beside_it():
     kwargs = {"reducer": reducers.AvgNonZeroReducer(), "weight_regularizer": regularizers.LpRegularizer()}
     mine, theirs = pair("ArcFaceLoss", w, **kwargs)
     losses = rows_of(pair("ArcFaceLoss", w)[0], x, labels)
+    assert (losses == 0).sum() > 40
     used = (losses == 0) | (losses > ORDER_DECIDES)
     torch.testing.assert_close(mine(x[used], labels[used]), theirs(x[used], labels[used]), rtol=1e-5, atol=0)

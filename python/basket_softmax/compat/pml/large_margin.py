@@ -41,7 +41,8 @@ class LargeMarginLoss(ReplicatedHead, MetricLoss):
             reducer(loss_dict, embeddings, labels).
         distance: None or a CosineSimilarity with p = 2 and power = 1: these losses are defined on cosines.
         collect_stats: True keeps `avg_angle`, the mean target angle in degrees; None asks pytorch-metric-learning's
-            global `COLLECT_STATS`.
+            global `COLLECT_STATS`. A step waits for the device only if `distance` collects statistics too, as it
+            does under the global switch.
 
     Attributes:
         sub_centers: centres of a class, adjacent columns of W; a subclass with several sets it before this __init__.
