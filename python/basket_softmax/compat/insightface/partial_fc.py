@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.functional import reduce_rows
+from bbs_kernels.transforms import refuse_transforms
 
 from ...losses.parallel import NOT_IN_DDP, refuse_fsdp, refuse_wrappers
 from ...losses.sampling import sample_classes
@@ -113,6 +114,9 @@ class PartialFC_V2(nn.Module):
                 f"got {list(local_embeddings.shape)}"
             )
         check_device("PartialFC_V2", "weight", self.weight, local_embeddings)
+        refuse_transforms(
+            embeddings=local_embeddings, weight=self.weight
+        )  # before autograd.Function meets them
         if isinstance(local_labels, Tensor):
             local_labels = local_labels.long()  # insightface's takes floating-point and bool labels so
         labels = flat_labels(local_labels, len(local_embeddings), "PartialFC_V2").to(local_embeddings.device)
