@@ -32,7 +32,8 @@ def moved_once(buffers: tuple[Tensor, ...], moved: tuple[Tensor, ...], cos_t: Te
         moved: their values after this batch, of the same shapes and dtypes.
         cos_t: [B] target cosines of the batch, by which a second run finds its first; those not finite are left out.
     """
-    if torch.compiler.is_compiling():
+    # Of inference_mode no backward pass comes, and tensors made there could not be written to later.
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
         _write(buffers, moved)
         return moved
     finite = torch.where(cos_t.isfinite(), cos_t, 0.0)

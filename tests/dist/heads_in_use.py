@@ -280,6 +280,19 @@ def refused_together(group: dist.ProcessGroup) -> None:
             message = refusal(kind, lambda call=call, linker=linker: linker(**call))
             assert f"rank {last} of {pair.world}: {text}" in message, message
 
+    means = bs.ClassMeans(head, 20)
+    for kind, text, rows in (
+        (
+            TypeError,
+            "labels must be a tensor of class indices (an integer dtype), got torch.float32",
+            labels.float(),
+        ),
+        (ValueError, "embeddings and labels have shapes (4, 24) and (3,)", labels[1:]),
+    ):
+        brought = rows if pair.rank == last else labels
+        message = refusal(kind, lambda brought=brought: means.update(x, brought))
+        assert f"rank {last} of {pair.world}: {text}" in message, message
+
     promised = pair.head(True, equal_batches=True)  # no exchange before the labels: there they are found
     local = torch.tensor([0, 777, 1, 2]) if pair.rank == last else labels
     message = refusal(RuntimeError, lambda: promised(x, local, basket=0))

@@ -82,16 +82,17 @@ def test_same_as_without(name: str, way: str, passes: int) -> None:
 
 
 def test_statistics_move_where_no_backward_pass_runs() -> None:
-    """With no_grad around them, in the reentrant form, and in a forward pass without a backward pass."""
+    """Under inference_mode and no_grad, and in a forward pass without a backward pass, but not in evaluation."""
     head, x, labels = HEADS["AdaFaceLoss"](), torch.randn(ROWS, SIZE), torch.arange(ROWS)
     seen = [head.margin.mean.item()]
-    with torch.no_grad():
-        head(x, labels)
-    seen.append(head.margin.mean.item())
+    for mode in (torch.inference_mode, torch.no_grad):
+        with mode():
+            head(x, labels)
+        seen.append(head.margin.mean.item())
     head(x, labels)
     seen.append(head.margin.mean.item())
     head.eval()(x, labels)
-    assert len(set(seen)) == 3
+    assert len(set(seen)) == 4
     assert head.margin.mean.item() == seen[-1]
 
 
@@ -113,6 +114,22 @@ def test_the_same_batch_again(name: str) -> None:
     assert not torch.equal(want[0], want[1])
     for run in WAYS.values():
         assert all(torch.equal(got, value) for got, value in zip(gradients(run), want, strict=True))
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_fused_sgd_steps_once(use_reentrant: bool) -> None:
+    def stepped(run: Run) -> Tensor:
+        torch.manual_seed(0)
+        head = bs.AdaFaceLoss(CLASSES, SIZE, momentum=0.5)
+        optimizer = bs.optim.FusedSGD(head, lr=0.1, momentum=0.9)
+        for _ in range(3):
+            x = (20 * torch.randn(ROWS, SIZE)).requires_grad_()
+            run(head, x, torch.arange(ROWS)).backward()
+            optimizer.step()
+        return head.weight.detach()
+
+    got = stepped(lambda f, *batch: checkpoint(f, *batch, use_reentrant=use_reentrant))
+    assert torch.equal(got, stepped(plain))
 
 
 @pytest.mark.parametrize("way", [False, True])
