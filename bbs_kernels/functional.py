@@ -29,6 +29,7 @@ from .operands import (
 )
 from .ops.placement import on_device
 from .precision import allow_tf32
+from .recompute import moved_once
 from .rules import (
     GUARD_NONE,
     GUARD_RELATIVE,
@@ -38,6 +39,7 @@ from .rules import (
     check_rule,
     ema_guard,
 )
+from .transforms import refuse_transforms
 
 REDUCTIONS = ("mean", "sum", "none")
 DEFAULT_STASH_BYTES = 32 << 20
@@ -235,6 +237,7 @@ def prepare(
         check_scale(scale)
         scale = float(scale)
     check_rule_size(mining, offsets)
+    refuse_transforms(**{names.x: x, names.w: w})
     check_optional("aliases", aliases, (classes,), torch.int64, w.device)
     with torch.autocast(x.device.type, enabled=False):
         if row_guard is None and row_basket is None:
@@ -353,7 +356,7 @@ def _ema_rows(
             cos_t = OPS.target_cos(
                 x.detach(), w.detach(), labels, offsets, ignore_index, class_index, allow_tf32(x), subcenters
             )
-            ema.copy_(running_mean.updated(ema, cos_t, basket, valid))
+            (ema,) = moved_once((ema,), (running_mean.updated(ema, cos_t, basket, valid),), cos_t)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     return running_mean.row_guards(ema.detach(), guard.r, basket, valid).to(dtype)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from .. import ema as running_mean
 from .._load import OPS
 from ..precision import allow_tf32
+from ..recompute import moved_once
 from ..rules import Ema, Relative, Rule
 from .ranks import Ranks
 from .rows import Batch
@@ -39,6 +40,6 @@ def row_guards(
                 "ema is None, allowed is a tensor [K] of running means: the rule has an Ema guard"
             )
         if training:
-            ema.copy_(running_mean.updated(ema, cos_t, batch.basket, batch.valid))
+            (ema,) = moved_once((ema,), (running_mean.updated(ema, cos_t, batch.basket, batch.valid),), cos_t)
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         return running_mean.row_guards(ema.detach(), guard.r, batch.basket, batch.valid).to(dtype)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bbs_kernels import MarginContext, arccos
+from bbs_kernels.recompute import moved_once
 from bbs_kernels.scalars import finite, radians_hint
 
 
@@ -60,26 +61,28 @@ class AdaFace(nn.Module):
     def forward(self, cos_t: Tensor, ctx: MarginContext) -> Tensor:
         """psi [B] for cos_t [B]; updates the running statistics when `ctx.training`."""
         norms = ctx.norms.detach().clamp(1e-3, 100.0)
+        mean, std = self.mean, self.std
         if ctx.training:
-            self._update(norms, ctx.valid)
-        z = ((norms - self.mean) / (self.std + 1e-3) * self.h).clamp(-1.0, 1.0)
+            mean, std = moved_once((mean, std), self._moved(norms, ctx.valid), cos_t)
+        z = ((norms - mean) / (std + 1e-3) * self.h).clamp(-1.0, 1.0)
         floor = 1e-3  # theta stays inside (0, pi), where cos is monotone
         theta = (arccos(cos_t) - self.margin * z).clamp(floor, math.pi - floor)
         return torch.cos(theta) - (self.margin * z + self.margin)
 
     @torch.no_grad()
-    def _update(self, norms: Tensor, valid: Tensor) -> None:
+    def _moved(self, norms: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """`mean` and `std` after this batch."""
         used = valid & norms.isfinite()
         count = used.sum()
         safe = torch.where(used, norms, 0.0)
         mean = safe.sum() / count.clamp_min(1)
         spread = torch.where(used, norms - mean, 0.0).square().sum() / (count - 1).clamp_min(1)
         enough = count > 1  # a single norm has no deviation
-        self.mean.copy_(
-            torch.where(enough, torch.lerp(self.mean, mean.to(self.mean.dtype), self.momentum), self.mean)
-        )
         std = spread.sqrt().to(self.std.dtype)
-        self.std.copy_(torch.where(enough, torch.lerp(self.std, std, self.momentum), self.std))
+        return (
+            torch.where(enough, torch.lerp(self.mean, mean.to(self.mean.dtype), self.momentum), self.mean),
+            torch.where(enough, torch.lerp(self.std, std, self.momentum), self.std),
+        )
 
     def extra_repr(self) -> str:
         return f"margin={self.margin}, h={self.h}, momentum={self.momentum}"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bbs_kernels import ArcFace, MarginContext, NegativeMap
+from bbs_kernels.recompute import moved_once
 from bbs_kernels.scalars import finite
 
 
@@ -60,22 +61,22 @@ class CurricularFace(nn.Module):
     @torch.no_grad()
     def negatives(self, cos_t: Tensor, ctx: MarginContext) -> NegativeMap:
         """The map of the negatives; updates t when `ctx.training`."""
+        t = self.t
         if ctx.training:
-            self._update(cos_t, ctx.valid)
+            (t,) = moved_once((t,), (self._moved(cos_t, ctx.valid),), cos_t)
         inside = cos_t.clamp(-1.0, 1.0)
         sin_theta = torch.sqrt((1.0 - inside) * (1.0 + inside))
         threshold = inside * math.cos(self.margin) - sin_theta * math.sin(self.margin)
-        t = self.t.clone().expand(
-            len(cos_t)
-        )  # the next forward moves the buffer, maybe before this one's backward
-        return NegativeMap(_curriculum, (threshold, t))
+        # A copy: the next forward moves the buffer, maybe before this one's backward.
+        return NegativeMap(_curriculum, (threshold, t.clone().expand(len(cos_t))))
 
-    def _update(self, cos_t: Tensor, valid: Tensor) -> None:
+    def _moved(self, cos_t: Tensor, valid: Tensor) -> Tensor:
+        """`t` after this batch."""
         used = valid & cos_t.isfinite()
         count = used.sum()
         mean = torch.where(used, cos_t, 0.0).sum() / count.clamp_min(1)
         moved = torch.lerp(self.t, mean.to(self.t.dtype), self.momentum)
-        self.t.copy_(torch.where(count > 0, moved, self.t))
+        return torch.where(count > 0, moved, self.t)
 
     def extra_repr(self) -> str:
         return f"margin={self.margin}, momentum={self.momentum}"

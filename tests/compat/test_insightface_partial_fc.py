@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -52,6 +54,44 @@ def test_loss_and_straight_through_gradients(problem, margin, parameters):
     got = gradients(module(x, labels), x, module.weight)
     for a, b in zip(got, want, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+class Capped(torch.autograd.Function):
+    """The published cross entropy: probabilities are at least 1e-30 in the loss, and not in its gradient."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, labels: Tensor) -> Tensor:
+        p = logits.softmax(1)
+        ctx.save_for_backward(p, labels)
+        return -p.gather(1, labels[:, None]).clamp_min(1e-30).log().mean()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        p, labels = ctx.saved_tensors
+        return grad * (p - F.one_hot(labels, p.shape[1])) / len(p), None
+
+
+def test_losses_above_69_08_are_not_capped(problem):
+    """A row opposes its centre and lies on another: 64 (1 - cos(pi + 0.5)) = 120.17 here, 69.08 there, one gradient."""
+    x, w, labels = problem()
+    w[7] = -w[labels[3]]
+    x[3] = 2 * w[7]
+    x.requires_grad_()
+    module = head(insightface.ArcFace(), w)
+    got = gradients(module(x, labels), x, module.weight)
+    cos = F.normalize(x) @ F.normalize(w.requires_grad_()).t()
+    psi = torch.cos(cos.detach().clamp(-1.0, 1.0).arccos() + 0.5)
+    logits = 64.0 * torch.where(F.one_hot(labels, len(w)).bool(), psi + (cos - cos.detach()), cos)
+    want = gradients(Capped.apply(logits, labels), x, w)
+    for mine, theirs in zip(got[1:], want[1:], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
+    rows = F.cross_entropy(logits.detach(), labels, reduction="none")
+    assert rows[3].item() == pytest.approx(120.1658, abs=1e-3)
+    cap = 30 * math.log(10)
+    assert round(cap, 2) == 69.08
+    assert got[0].item() == pytest.approx(rows.mean().item(), rel=1e-8)  # arccos at -1
+    assert want[0].item() == pytest.approx(rows.clamp_max(cap).mean().item(), rel=1e-8)
+    assert got[0] > want[0] + 1
 
 
 def test_straight_through_is_not_the_exact_gradient(problem, relative_l2):

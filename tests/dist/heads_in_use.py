@@ -13,6 +13,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 import basket_softmax as bs
 from bbs_kernels import functional as core
@@ -85,6 +86,29 @@ def mesh(group: dist.ProcessGroup) -> None:
     pair = Pair(group, Case())
     head = pair.head(True, process_group=DeviceMesh.from_group(group, "cpu"), grad_average=False)
     check_step(pair, pair.step_together(head), pair.step_alone())
+
+
+def checkpointed(group: dist.ProcessGroup) -> None:
+    """Under activation checkpointing statistics move once, and every gradient has the same bits."""
+    for mining in (bs.Below(bs.Ema(1.0)), bs.TopK(5, 1, bs.Ema(0.9))):
+        pair = Pair(group, Case(mining=mining, options={"margin": bs.AdaFace(0.4, momentum=0.5)}))
+        want, plain = pair.head(True), None
+        for use_reentrant in (None, False, True):
+            head = pair.head(True)
+            x = pair.problem.x[pair.own].clone().requires_grad_()
+            for _ in range(2):
+                batch = (x, pair.problem.labels[pair.own])
+                value = (
+                    head(*batch)
+                    if use_reentrant is None
+                    else checkpoint(head, *batch, use_reentrant=use_reentrant)
+                )
+                value.backward()
+            found = {**head.state_dict(), "dx": x.grad, "dw": head.weight.grad}
+            plain = found if plain is None else plain
+            assert not torch.equal(found["margin.mean"], want.margin.mean)
+            for key, value in plain.items():
+                assert torch.equal(found[key], value), key
 
 
 def frozen_somewhere(group: dist.ProcessGroup) -> None:
@@ -263,6 +287,19 @@ def refused_together(group: dist.ProcessGroup) -> None:
             call = {**fine, **arguments} if pair.rank == last else fine
             message = refusal(kind, lambda call=call, linker=linker: linker(**call))
             assert f"rank {last} of {pair.world}: {text}" in message, message
+
+    means = bs.ClassMeans(head, 20)
+    for kind, text, rows in (
+        (
+            TypeError,
+            "labels must be a tensor of class indices (an integer dtype), got torch.float32",
+            labels.float(),
+        ),
+        (ValueError, "embeddings and labels have shapes (4, 24) and (3,)", labels[1:]),
+    ):
+        brought = rows if pair.rank == last else labels
+        message = refusal(kind, lambda brought=brought: means.update(x, brought))
+        assert f"rank {last} of {pair.world}: {text}" in message, message
 
     promised = pair.head(True, equal_batches=True)  # no exchange before the labels: there they are found
     local = torch.tensor([0, 777, 1, 2]) if pair.rank == last else labels

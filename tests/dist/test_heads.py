@@ -17,7 +17,17 @@ def test_weights(workers, shard: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["evaluation", "averaged", "mesh", "learnable_margin", "refused", "refused_together", "copied"]
+    "body",
+    [
+        "evaluation",
+        "averaged",
+        "checkpointed",
+        "mesh",
+        "learnable_margin",
+        "refused",
+        "refused_together",
+        "copied",
+    ],
 )
 @pytest.mark.parametrize(
     "world", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow)]

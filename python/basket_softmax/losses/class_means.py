@@ -64,14 +64,14 @@ class ClassMeans:
         Raises:
             TypeError: labels of another dtype.
             ValueError: another shape, or (on the CPU) a label out of range.
+            Under a process group every rank raises what is wrong on one.
         """
-        labels = class_indices(labels)
-        depth = self._sums.shape[1]
-        if embeddings.dim() != 2 or embeddings.shape[1] != depth or labels.shape != embeddings.shape[:1]:
-            raise ValueError(
-                f"embeddings and labels have shapes {tuple(embeddings.shape)} and {tuple(labels.shape)}, allowed are "
-                f"[B, {depth}] and [B]"
-            )
+        try:
+            labels = self._checked(embeddings, labels)
+        except (TypeError, ValueError) as problem:
+            if self._ranks is not None:
+                self._ranks.row_counts(0, False, self._counts.device, problem)
+            raise
         x = embeddings.detach().to(self._sums.dtype)
         if self._ranks is not None:
             counts = self._ranks.row_counts(len(x), False, x.device).counts
@@ -94,6 +94,16 @@ class ClassMeans:
         index = torch.where(used, local, rows)
         self._sums.index_add_(0, index, torch.where(used[:, None], x / norm, 0.0))
         self._counts.index_add_(0, index, used.long())
+
+    def _checked(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """`labels` as int64, checked beside `embeddings` but for their values."""
+        labels, depth = class_indices(labels), self._sums.shape[1]
+        if embeddings.dim() != 2 or embeddings.shape[1] != depth or labels.shape != embeddings.shape[:1]:
+            raise ValueError(
+                f"embeddings and labels have shapes {tuple(embeddings.shape)} and {tuple(labels.shape)}, allowed are "
+                f"[B, {depth}] and [B]"
+            )
+        return labels
 
     def rows(self, fallback: Tensor) -> Tensor:
         """The centres of this rank's classes, [rows, D], as long as freshly drawn ones are on average.

@@ -117,7 +117,7 @@ class EmbeddingHead(BasketSoftmaxLoss):
 
         Args:
             features: [B, feat_dim, H, W].
-            targets: [B] int64 classes, -1 for none; needed in training.
+            targets: [B] classes, any integer dtype, -1 for none; needed in training.
             basket: as for `BasketSoftmaxLoss`: indices or a name, when the targets start at 0 in each dataset.
         """
         pooled = self.pool_layer(features)

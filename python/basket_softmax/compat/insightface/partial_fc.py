@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.functional import reduce_rows
+from bbs_kernels.transforms import refuse_transforms
 
 from ...baskets import Baskets
 from ...losses.layout import Layout, layout_of, load_rows, note_layout
@@ -124,6 +125,9 @@ class PartialFC_V2(nn.Module):
                 f"got {list(local_embeddings.shape)}"
             )
         check_device("PartialFC_V2", "weight", self.weight, local_embeddings)
+        refuse_transforms(
+            embeddings=local_embeddings, weight=self.weight
+        )  # before autograd.Function meets them
         if isinstance(local_labels, Tensor):
             local_labels = local_labels.long()  # insightface's takes floating-point and bool labels so
         labels = flat_labels(local_labels, len(local_embeddings), "PartialFC_V2").to(local_embeddings.device)
