@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 import torch.distributed as dist
 from pytorch_metric_learning import losses as upstream
@@ -85,3 +87,29 @@ def reference_embeddings(group: dist.ProcessGroup) -> None:
     for library in (ours, upstream):
         wrapped = DistributedLossWrapper(made(library, "ArcFaceLoss"), efficient=True)
         assert "ref_emb is not supported" in refusal(ValueError, lambda w=wrapped: w(x, labels))
+
+
+class OwnSteps(ours.ArcFaceLoss):
+    """A loss that does without the kernels."""
+
+    def compute_loss(self, embeddings, labels, *_):
+        losses = self.cross_entropy(self.get_logits(embeddings), labels)
+        return {"loss": {"losses": losses.mean(), "indices": None, "reduction_type": "already_reduced"}}
+
+
+def who_averages(group: dist.ProcessGroup) -> None:
+    """A loss outside DistributedDataParallel warns, once, whoever wrote its compute_loss; one inside does not."""
+    x, labels = batch(dist.get_rank())
+    for kind in (ours.ArcFaceLoss, OwnSteps):
+        found = []
+        for inside in (True, False):
+            loss = DistributedLossWrapper(kind(CLASSES, WIDTH).double())
+            whole = DistributedDataParallel(loss) if inside else loss
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                whole(x.clone().requires_grad_(), labels).backward()
+                whole(x.clone().requires_grad_(), labels).backward()
+            found.append(
+                sum("a wrapper that averages the gradient of W" in str(each.message) for each in caught)
+            )
+        assert found == [0, 1], f"{kind.__name__}: {found} warnings inside and outside"

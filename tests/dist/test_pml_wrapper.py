@@ -33,3 +33,7 @@ def test_training_in_ddp_is_upstreams(two, name: str) -> None:
 
 def test_reference_embeddings_are_refused_as_upstream(two) -> None:
     two.run(2, "pml_wrapper.reference_embeddings")
+
+
+def test_a_loss_whose_gradient_nobody_averages_is_noticed(two) -> None:
+    two.run(2, "pml_wrapper.who_averages")

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from bbs_kernels.margins import arccos
 
-from ...losses.replicated import ReplicatedHead
 from .._head import check_device, class_indices, row_losses
 from .constants import constant
 from .distance import check_distance, keep_norms
@@ -27,7 +26,7 @@ from .reducing import LossDict, element_loss, zero_where_upstream_rounds
 _LEARN_SCALE = "to learn it, keep pytorch_metric_learning's loss; to ramp it, assign a number in every step"
 
 
-class LargeMarginLoss(ReplicatedHead, MetricLoss):
+class LargeMarginLoss(MetricLoss):
     """Base of the losses.
 
     Args:
@@ -135,7 +134,6 @@ class LargeMarginLoss(ReplicatedHead, MetricLoss):
         Raises:
             TypeError, ValueError: as `forward`; a hook or `cross_entropy` was replaced that the kernels cannot honour.
         """
-        self._check_averaged()
         owner = type(self).__name__
         refuse_hooks(owner, self)
         check_distance(owner, self.distance)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from ...losses.replicated import ReplicatedHead
 from .distance import check_distance, default_distance
 from .hooks import default_hook
 from .records import Records
@@ -25,7 +26,7 @@ else:
 _REGULARIZERS = ("weight", "embedding")
 
 
-class MetricLoss(Records, _Base):
+class MetricLoss(ReplicatedHead, Records, _Base):
     """Base: a `BaseMetricLossFunction` where pytorch-metric-learning is installed, an `nn.Module` elsewhere.
 
     Args:
@@ -81,6 +82,7 @@ class MetricLoss(Records, _Base):
         Raises:
             TypeError, ValueError, RuntimeError: shapes, dtypes, devices or labels that do not fit.
         """
+        self._check_averaged()  # here, so that a compute_loss of the user's own is noticed too
         self.reset_stats()
         targets = self.checked_labels(embeddings, labels)
         if ref_emb is None or (ref_emb is embeddings and ref_labels is labels):
