@@ -42,8 +42,8 @@ class EmbeddingHead(BasketSoftmaxLoss):
         TypeError, ValueError: an argument is not of these, or a configuration asks for label smoothing.
 
     Different from fast-reid: training returns {"loss_cls": the loss, "features": …} and no logits, since there are
-    none; there is no label smoothing; the mean is over all rows, there over those whose loss is not 0; targets of -1
-    are left out.
+    none; there is no label smoothing; the mean is over all rows, where fast-reid's `Baseline` and `BasketBaseline` take
+    it over those whose loss is not 0; targets of -1 are left out.
     """
 
     @configurable

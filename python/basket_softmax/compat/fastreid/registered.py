@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.losses import pairwise_circleloss, pairwise_cosface, triplet_loss
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY, Baseline
@@ -85,10 +86,25 @@ class BasketBaseline(Baseline):
         get_event_storage().put_scalar("target_cosine", self.heads.stats()["mean_target_cosine"])
         found = {}
         if CROSS_ENTROPY in names:
-            found["loss_cls"] = outputs["loss_cls"] * settings["ce"]["scale"]
+            found["loss_cls"] = outputs["loss_cls"] * (
+                _over_counted_rows(self.heads) * settings["ce"]["scale"]
+            )
         for name, (logged, loss, key, arguments) in OF_FEATURES.items():
             if name in names:
                 own = settings[key]
                 values = (own[argument] for argument in arguments)
                 found[logged] = loss(outputs["features"], gt_labels, *values) * own["scale"]
         return found
+
+
+def _over_counted_rows(head: embedding_head.EmbeddingHead) -> Tensor | float:
+    """What makes the head's mean over all rows of the last step fast-reid's, over those whose loss is not 0.
+
+    There a loss is log(1 + e), which is 0 where 1 + e rounds to 1; here it keeps its digits, and the bound is named.
+    """
+    last = head._last
+    if last is None or head.reduction != "mean":
+        return 1.0
+    rows = last.labels != head.ignore_index
+    counted = rows & (last.losses > torch.finfo(last.losses.dtype).eps / 2)
+    return rows.sum() / counted.sum().clamp_min(1)
