@@ -98,9 +98,9 @@ class BasketBaseline(Baseline):
 
 
 def _over_counted_rows(head: embedding_head.EmbeddingHead) -> Tensor | float:
-    """What makes the head's mean over all rows of the last step fast-reid's, over those whose loss is not 0.
+    """Return the factor from the head's mean over all rows of the last step to that over rows whose loss is not 0.
 
-    There a loss is log(1 + e), which is 0 where 1 + e rounds to 1; here it keeps its digits, and the bound is named.
+    fast-reid takes the second. Its losses are log(1 + e), and 0 where 1 + e rounds to 1; here they keep their digits.
     """
     last = head._last
     if last is None or head.reduction != "mean":
