@@ -29,7 +29,7 @@ CXX_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-ptx test-ptx-all test-emulated test-emulated-all test-ptxvm
+.PHONY: help demo test test-slow test-dist test-dist-slow test-fastreid test-trainers test-ptx test-ptx-all test-emulated test-emulated-all test-ptxvm
 .PHONY: test-cuda test-cuda-torch test-cuda-torch-all sanitize-cuda compute-sanitizer test-cpp test-neon build bench cuda cuda-all cuda-report gpu-report
 .PHONY: lint format docs docs-serve dist clean FORCE
 
@@ -56,6 +56,10 @@ test-fastreid: $(STAMPS)/test ## compat.fastreid against the real package
 	$(BIN)/pip install --quiet --no-deps fastreid==1.4.0
 	$(BIN)/pip install --quiet yacs termcolor tabulate
 	$(BIN)/pytest tests/compat/test_fastreid*.py tests/compat/test_label_dtypes.py tests/build/test_migration_pages.py $(PYTEST)
+
+test-trainers: $(STAMPS)/test ## the recipes of docs/parallel.md with Lightning, accelerate and transformers
+	$(BIN)/pip install --quiet lightning accelerate transformers
+	$(BIN)/pytest tests/dist/test_recipes.py tests/optim/test_fused_sgd_in_a_trainer.py -m "dist or not dist" $(PYTEST)
 
 test-cpp: $(STAMPS)/venv ## the C++ tests of the kernels: plain, then under the address and the thread sanitizer
 	$(BIN)/python tools/cpp_tests.py

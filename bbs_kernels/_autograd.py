@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import _tensor_scale as _tensor_scale  # defines the overloads
 from ._layout import gradient_like, row_gradient, sampled_gradient
 from ._load import OPS
 from .ops.placement import on_device
@@ -91,22 +92,27 @@ def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
         class_index, _stash_bytes, allow_tf32, row_basket, row_alias, mined_in_lse, workspace_bytes,
         subcenters,
     ) = inputs  # fmt: skip
-    ctx.save_for_backward(x, w, labels, offsets, *output, guard, aliases, class_index, row_basket, row_alias)
+    numbers = scale if isinstance(scale, Tensor) else None
+    ctx.save_for_backward(
+        x, w, labels, offsets, *output, guard, aliases, class_index, row_basket, row_alias, numbers
+    )
     ctx.mark_non_differentiable(*output[2:])
     ctx.set_materialize_grads(False)  # or every backward fills a gradient of the stash with zeros
-    ctx.arguments = (scale, rule, guard_kind, guard_value, ignore_index)
+    ctx.arguments = (rule, guard_kind, guard_value, ignore_index)
+    ctx.scale = None if numbers is not None else scale
     ctx.allow_tf32, ctx.mined_in_lse, ctx.workspace_bytes = allow_tf32, mined_in_lse, workspace_bytes
     ctx.subcenters = subcenters
 
 
 def _backward(ctx: Any, grad_lse: Tensor | None, grad_cos_t: Tensor | None, *unused: None) -> tuple:
-    *saved, row_basket, row_alias = ctx.saved_tensors
+    *saved, row_basket, row_alias, numbers = ctx.saved_tensors
     lse, cos_t, mined_idx = saved[4:7]
     grad_lse = torch.zeros_like(lse) if grad_lse is None else grad_lse
     grad_cos_t = torch.zeros_like(cos_t) if grad_cos_t is None else grad_cos_t
     if not ctx.mined_in_lse:
         saved[6] = torch.full_like(mined_idx, -1)
-    return (*_call_backward(ctx, grad_lse, grad_cos_t, saved, row_basket, row_alias), *(None,) * 19)
+    grads = _call_backward(ctx, grad_lse, grad_cos_t, saved, numbers, row_basket, row_alias)
+    return (*grads, *(None,) * 19)
 
 
 def _call_backward(
@@ -114,14 +120,17 @@ def _call_backward(
     grad_lse: Tensor,
     grad_cos_t: Tensor,
     saved: list,
-    row_basket: Tensor | None,
-    row_alias: Tensor | None,
+    numbers: Tensor | None,
+    row_basket: Tensor | None = None,
+    row_alias: Tensor | None = None,
 ) -> tuple:
-    """Gradients of x and w. `saved`: x, w, labels, offsets, what cos_lse returned, guard, aliases, class_index."""
+    """Gradients of x and w. `saved`: x, w, labels, offsets, what cos_lse returned, guard, aliases, class_index;
+    numbers: the scale of a call that took it as a tensor."""
     need_dx, need_dw = ctx.needs_input_grad[:2]
     x, w, class_index = *saved[:2], saved[-1]
+    scale = ctx.scale if numbers is None else numbers
     dx, dw = OPS.cos_lse_backward(
-        grad_lse, grad_cos_t, *saved[:-1], *ctx.arguments, class_index, need_dx, need_dw, ctx.allow_tf32,
+        grad_lse, grad_cos_t, *saved[:-1], scale, *ctx.arguments, class_index, need_dx, need_dw, ctx.allow_tf32,
         row_basket, row_alias, ctx.workspace_bytes, ctx.subcenters,
     )  # fmt: skip
     return (
@@ -130,31 +139,36 @@ def _call_backward(
     )
 
 
-torch.library.register_autograd("bbs_kernels::cos_lse", _backward, setup_context=_setup)
+for _name in ("cos_lse", "cos_lse.numbers"):
+    torch.library.register_autograd(f"bbs_kernels::{_name}", _backward, setup_context=_setup)
 
 
 def _setup_margin(ctx: Any, inputs: tuple, output: tuple) -> None:
     (
         x, w, labels, offsets, guard, aliases, scale, rule, _k, _skip, guard_kind, guard_value, ignore_index,
-        _m1, _m2, _m3, _boundary, _target_grad, class_index, _stash_bytes, allow_tf32,
-        workspace_bytes, subcenters,
+        *_margin, class_index, _stash_bytes, allow_tf32, workspace_bytes, subcenters,
     ) = inputs  # fmt: skip
-    ctx.save_for_backward(*output[1:3], x, w, labels, offsets, *output[3:], guard, aliases, class_index)
+    numbers = scale if isinstance(scale, Tensor) else None
+    ctx.save_for_backward(
+        *output[1:3], x, w, labels, offsets, *output[3:], guard, aliases, class_index, numbers
+    )
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
-    ctx.arguments = (scale, rule, guard_kind, guard_value, ignore_index)
+    ctx.arguments = (rule, guard_kind, guard_value, ignore_index)
+    ctx.scale, ctx.inputs = None if numbers is not None else scale, len(inputs)
     ctx.allow_tf32, ctx.workspace_bytes, ctx.subcenters = allow_tf32, workspace_bytes, subcenters
 
 
 def _backward_margin(ctx: Any, grad_loss: Tensor | None, *unused: None) -> tuple:
-    grad_lse, grad_cos_t, *saved = ctx.saved_tensors
+    grad_lse, grad_cos_t, *saved, numbers = ctx.saved_tensors
     if grad_loss is None:
-        return (None,) * 23
-    grads = _call_backward(ctx, grad_loss * grad_lse, grad_loss * grad_cos_t, saved, None, None)
-    return (*grads, *(None,) * 21)
+        return (None,) * ctx.inputs
+    grads = _call_backward(ctx, grad_loss * grad_lse, grad_loss * grad_cos_t, saved, numbers)
+    return (*grads, *(None,) * (ctx.inputs - 2))
 
 
-torch.library.register_autograd("bbs_kernels::margin_softmax", _backward_margin, setup_context=_setup_margin)
+for _name in ("margin_softmax", "margin_softmax.numbers"):
+    torch.library.register_autograd(f"bbs_kernels::{_name}", _backward_margin, setup_context=_setup_margin)
 
 
 def _no_second_order(ctx: Any, *grads: Tensor) -> None:
@@ -164,4 +178,5 @@ def _no_second_order(ctx: Any, *grads: Tensor) -> None:
     )
 
 
-torch.library.register_autograd("bbs_kernels::cos_lse_backward", _no_second_order)
+for _name in ("cos_lse_backward", "cos_lse_backward.numbers"):
+    torch.library.register_autograd(f"bbs_kernels::{_name}", _no_second_order)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import ema as running_mean
 from ._load import OPS
-from .margins import FamilyArguments, family_arguments
+from .margins import FamilyArguments, FamilyCodes, family_arguments, family_codes
 from .operands import (
     CORE_NAMES,
     OperandNames,
@@ -135,7 +135,8 @@ def margin_softmax(
 
     Args:
         x, w, labels, offsets, **arguments: as for `cos_lse`, but for those of a shard.
-        margin: an `ArcFace`, `CosFace`, `CombinedMargin` or `SphereFace`.
+        margin: an `ArcFace`, `CosFace`, `CombinedMargin` or `SphereFace`; with a tensor for `scale`, m1, m2 and m3
+            are read from there, as (scale, m1, m2, m3).
 
     Returns:
         losses [B]; cos_t, mined_idx and mined_cos as from `cos_lse`. Gradients flow through the losses only.
@@ -143,7 +144,7 @@ def margin_softmax(
     Raises:
         TypeError: another margin, a subclass of the four included; else as `cos_lse`.
     """
-    family = checked_family(margin)
+    family = checked_family(margin, in_tensor=isinstance(arguments.get("scale"), Tensor))
     call = prepare(x, w, labels, offsets, **arguments)
     losses, _, _, _, cos_t, mined_idx, mined_cos, _ = call.run_margin(call.x, w, family)
     return losses, cos_t, call.classes_of(mined_idx), mined_cos
@@ -157,7 +158,7 @@ class CoreCall(NamedTuple):
     offsets: Tensor
     guard: Tensor | None
     aliases: Tensor | None
-    scale: float
+    scale: float | Tensor  # a tensor where m1, m2 and m3 are in it as well
     rule: OpArguments
     ignore_index: int
     class_index: Tensor | None
@@ -177,7 +178,7 @@ class CoreCall(NamedTuple):
                 self.workspace_bytes, self.subcenters,
             )  # fmt: skip
 
-    def run_margin(self, x: Tensor, w: Tensor, margin: FamilyArguments) -> tuple[Tensor, ...]:
+    def run_margin(self, x: Tensor, w: Tensor, margin: FamilyArguments | FamilyCodes) -> tuple[Tensor, ...]:
         """losses, their gradients grad_lse and grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash."""
         if self.row_basket is not None or self.row_alias is not None or not self.mined_in_lse:
             raise ValueError(
@@ -211,7 +212,7 @@ def prepare(
     labels: Tensor,
     offsets: Tensor,
     *,
-    scale: float,
+    scale: float | Tensor,
     mining: Rule,
     aliases: Tensor | None = None,
     ignore_index: int = -1,
@@ -232,7 +233,9 @@ def prepare(
     x = autocast(x, names.x)
     check_operands(x, w, labels, offsets, names)
     classes = check_subcenters(subcenters, w)
-    check_scale(scale)
+    if not isinstance(scale, Tensor):
+        check_scale(scale)
+        scale = float(scale)
     check_rule_size(mining, offsets)
     refuse_transforms(**{names.x: x, names.w: w})
     check_optional("aliases", aliases, (classes,), torch.int64, w.device)
@@ -244,7 +247,7 @@ def prepare(
         else:
             guard = row_guard
     return CoreCall(
-        x, labels, offsets, guard, aliases, float(scale), _op_arguments(mining, guard, row_basket), ignore_index,
+        x, labels, offsets, guard, aliases, scale, _op_arguments(mining, guard, row_basket), ignore_index,
         class_index, stash_bytes if torch.is_grad_enabled() and not on_device(x) else 0, allow_tf32(x),
         row_basket, row_alias, mined_in_lse, workspace_bytes, subcenters,
     )  # fmt: skip
@@ -274,7 +277,7 @@ def first_class(basket: Tensor, offsets: Tensor) -> Tensor:
     return first
 
 
-def row_losses(lse: Tensor, psi: Tensor, scale: float) -> Tensor:
+def row_losses(lse: Tensor, psi: Tensor, scale: float | Tensor) -> Tensor:
     """loss_i = softplus(lse_i - s * psi_i), [B]: minus the log softmax of the margin-adjusted target.
 
     From the negatives' log-sum-exp, so nothing cancels: log1p(exp(z)), with derivative sigmoid(z).
@@ -283,9 +286,10 @@ def row_losses(lse: Tensor, psi: Tensor, scale: float) -> Tensor:
     return F.softplus(lse - scale * psi, threshold=40.0)
 
 
-def checked_family(margin: Any) -> FamilyArguments:
-    """`family_arguments`, or a TypeError that says which margins have them."""
-    family = family_arguments(margin)
+def checked_family(margin: Any, *, in_tensor: bool = False) -> FamilyArguments | FamilyCodes:
+    """`family_arguments`, or `family_codes` where m1, m2 and m3 are in a tensor; a TypeError that says which margins
+    have them."""
+    family = family_codes(margin) if in_tensor else family_arguments(margin)
     if family is None:
         raise TypeError(
             f"margin is {margin!r}, allowed are ArcFace, CosFace, CombinedMargin and SphereFace: take cos_lse and "

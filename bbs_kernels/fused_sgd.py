@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import functional
 from ._load import OPS
-from .margins import FamilyArguments
+from .margins import FamilyArguments, FamilyCodes
 from .operands import CORE_NAMES, OperandNames
 from .ops.placement import on_device
 
@@ -90,7 +90,7 @@ class _MarginSoftmaxWithSgd(torch.autograd.Function):
         x: Tensor,
         w: Tensor,
         call: functional.CoreCall,
-        margin: FamilyArguments,
+        margin: FamilyArguments | FamilyCodes,
         step: Callable[[], SgdSettings],
     ) -> tuple[Tensor, ...]:
         losses, grad_lse, grad_cos_t, *outputs = call.run_margin(x, w, margin)

@@ -28,7 +28,7 @@ class Blocks:
         mined: Tensor,
     ) -> None:
         self.function, self.cos_t, self.broken = function, cos_t, broken
-        self.scale, self.rule, self.aliases = call.scale, call.rule, call.aliases
+        self.scale, self.rule, self.aliases = float(call.scale), call.rule, call.aliases
         self.by_basket = call.rule.rule not in (RULE_ALL, RULE_BELOW) and not on_device(mined)
         self.class_index, self.offsets = call.class_index, call.offsets
         valid = call.labels != call.ignore_index

@@ -51,7 +51,10 @@ def cos_lse(
         raise ValueError(
             f"subcenters is {subcenters} with a margin that changes the negatives, allowed is 1 there"
         )
-    call = functional.prepare(x, w, labels, offsets, **arguments)
+    scale = arguments.pop("scale")
+    if isinstance(scale, Tensor):
+        scale = float(scale[0])
+    call = functional.prepare(x, w, labels, offsets, scale=scale, **arguments)
     with torch.no_grad():
         found, cos_t, mined_idx, mined_cos, _ = call._replace(stash_bytes=0).run(call.x.detach(), w.detach())
     with torch.autocast(x.device.type, enabled=False):

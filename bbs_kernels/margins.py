@@ -49,6 +49,13 @@ class FamilyArguments(NamedTuple):
     target_grad: int
 
 
+class FamilyCodes(NamedTuple):
+    """The same beside a tensor that holds m1, m2 and m3."""
+
+    boundary: int
+    target_grad: int
+
+
 class _CombinedFamily:
     """What the four margins share: the call, and how m1, m2, m3 are checked."""
 
@@ -178,12 +185,18 @@ _FAMILY = (ArcFace, CosFace, CombinedMargin, SphereFace)
 
 def family_arguments(margin: object) -> FamilyArguments | None:
     """Of a margin whose formula the kernels have; None for every other, a subclass of the four included."""
-    if not isinstance(margin, _CombinedFamily) or type(margin) not in _FAMILY:
+    codes = family_codes(margin)
+    if codes is None or not isinstance(margin, _CombinedFamily):
         return None
     m1, m2, m3 = margin.coefficients()
-    return FamilyArguments(
-        m1, m2, m3, BOUNDARIES.index(margin.boundary), TARGET_GRADS.index(margin.target_grad)
-    )
+    return FamilyArguments(m1, m2, m3, *codes)
+
+
+def family_codes(margin: object) -> FamilyCodes | None:
+    """The same without m1, m2 and m3, which are not read: `torch.compile` would make constants of them."""
+    if not isinstance(margin, _CombinedFamily) or type(margin) not in _FAMILY:
+        return None
+    return FamilyCodes(BOUNDARIES.index(margin.boundary), TARGET_GRADS.index(margin.target_grad))
 
 
 def _psi(c: Tensor, m1: float, m2: float, m3: float, boundary: str) -> Tensor:

@@ -118,7 +118,7 @@ class _CosLse(torch.autograd.Function):
         lse, cos_t, idx, cos, stash = s.call.run(s.call.x, w)
         merged = merge(
             Found(lse, cos_t, idx, cos, s.mates, s.call.classes_of(idx)), s.shard, s.batch, s.ranks,
-            scale=s.call.scale, k=s.k, skip=s.skip,
+            scale=float(s.call.scale), k=s.k, skip=s.skip,
         )  # fmt: skip
         # s.call has the aliases; saved as well, so that torch sees a change in place.
         ctx.save_for_backward(w, merged.lse, merged.cos_t, merged.kept, cos, stash, s.call.aliases)

@@ -56,6 +56,14 @@ T* output(const Tensor& t) {
   return static_cast<T*>(t.data_ptr());
 }
 
+// Null only where there is no tensor: one without elements has no address of its own, and null means none to the
+// kernels.
+const int64_t* indices(const std::optional<Tensor>& t) {
+  static const int64_t nothing = 0;
+  if (!t.has_value()) return nullptr;
+  return t->numel() ? values<int64_t>(*t) : &nothing;
+}
+
 // The tensors that a Problem points into, kept alive and contiguous for as long as it is used.
 struct Inputs {
   Tensor x, w, labels, offsets;
@@ -76,8 +84,7 @@ struct Inputs {
         aliases(packed(aliases_)),
         class_index(checked_index(class_index_)),
         places(places_),
-        classes(class_index.has_value() ? values<int64_t>(*class_index) : nullptr,
-                class_index.has_value() ? class_index->size(0) : 0,
+        classes(indices(class_index), class_index.has_value() ? class_index->size(0) : 0,
                 (check_inputs(x_, w_, labels_, offsets_), check_subcenters(rule.subcenters, w_)), rule.subcenters) {
     check_scale(rule.scale);
     problem.subcenters = rule.subcenters;
@@ -90,10 +97,10 @@ struct Inputs {
     problem.labels = values<int64_t>(labels);
     problem.offsets = values<int64_t>(offsets);
     problem.baskets = offsets.size(0) - 1;
-    problem.aliases = aliases.has_value() ? values<int64_t>(*aliases) : nullptr;
+    problem.aliases = indices(aliases);
     problem.class_index = classes.index();
-    problem.row_basket = places.basket.has_value() ? values<int64_t>(*places.basket) : nullptr;
-    problem.row_alias = places.alias.has_value() ? values<int64_t>(*places.alias) : nullptr;
+    problem.row_basket = indices(places.basket);
+    problem.row_alias = indices(places.alias);
     problem.guard_rows = guard.has_value() ? guard->data_ptr() : nullptr;
     problem.ignore_index = rule.ignore_index;
     // The scale that backward, and torch's own product with an fp32 tensor, will use.

@@ -11,7 +11,7 @@ from torch import Tensor
 from bbs_kernels import functional as core
 from bbs_kernels import mapped_lse
 from bbs_kernels.margin_call import MarginContext, call_margin, row_norms, takes_context, with_penalty
-from bbs_kernels.margins import family_arguments
+from bbs_kernels.margins import family_codes
 from bbs_kernels.negative_map import NOT_FUSED, NegativeMap, negatives_of
 from bbs_kernels.operands import OperandNames, class_indices
 from bbs_kernels.rules import Rule
@@ -104,16 +104,19 @@ def row_results(
     offsets: Tensor,
     *,
     margin: Callable[..., Any],
-    scale: float,
+    scale: float | Tensor,
     ignore_index: int,
     training: bool,
     with_context: bool | None = None,
     kernels: Kernels = core,
     **core_arguments: Any,
 ) -> RowResults:
-    """The rows before the reduction; `core_arguments` go to `kernels`. Gradients flow through the losses."""
+    """The rows before the reduction; `core_arguments` go to `kernels`. Gradients flow through the losses.
+
+    scale: a number; or [4] fp64 on the CPU, the scale and m1, m2, m3 of a margin of the combined family.
+    """
     core_arguments |= {"scale": scale, "ignore_index": ignore_index, "training": training, "names": NAMES}
-    if family_arguments(margin) is not None:
+    if family_codes(margin) is not None:
         return RowResults(
             *kernels.margin_softmax(embeddings, weight, labels, offsets, margin=margin, **core_arguments)
         )
@@ -138,5 +141,6 @@ def row_results(
     with torch.autocast(embeddings.device.type, enabled=False):
         norms = row_norms(embeddings, valid, cos_t.dtype) if with_context else None
         psi = call_margin(margin, with_context, cos_t, embeddings, labels, valid, training, norms)
-        losses = with_penalty(core.row_losses(lse, psi, scale), margin, norms, labels, valid, training)
+        factor = scale[0] if isinstance(scale, Tensor) else scale
+        losses = with_penalty(core.row_losses(lse, psi, factor), margin, norms, labels, valid, training)
     return RowResults(losses, cos_t, mined_idx, mined_cos)

@@ -13,6 +13,7 @@ from bbs_kernels.fused_sgd import SgdSettings, cos_lse_with_sgd, margin_softmax_
 from bbs_kernels.ops.placement import on_device
 
 from .losses import BasketSoftmaxLoss
+from .losses.replicated import running_ddp, world_size
 
 __all__ = ["FusedSGD"]
 
@@ -31,6 +32,7 @@ class FusedSGD(torch.optim.Optimizer):
 
     `weight.grad` stays None, so nothing else may need it: fp16 autocast, a loss multiplied by more than 1 (as a
     GradScaler does), hooks on `weight`, two backward passes in one step and torch.compile of the head are refused.
+    So is a head without `process_group` on several ranks or inside DistributedDataParallel, which could not average it.
     Weights up to 1 are fine; where this loss shall count more than others, divide those. Gradient clipping sees the
     backbone's gradients only. Every pass through the loss counts as its backward, also a `torch.autograd.grad` for
     the embeddings alone.
@@ -91,7 +93,7 @@ class FusedSGD(torch.optim.Optimizer):
         self, x: Tensor, w: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`bbs_kernels.functional.cos_lse` whose backward also updates `w`."""
-        step = self.step_in_backward(x, w)
+        step = self._step_of_whole_head(x, w)
         if step is None:
             return core.cos_lse(x, w, *args, **kwargs)
         return cos_lse_with_sgd(x, w, *args, step=step, **kwargs)
@@ -103,11 +105,18 @@ class FusedSGD(torch.optim.Optimizer):
         self._refuse_other_uses(x, w)
         return self._begin_update
 
+    def _step_of_whole_head(self, x: Tensor, w: Tensor) -> Callable[[], SgdSettings] | None:
+        """`step_in_backward` of a head without a process group: whose gradient others would have to average."""
+        step = self.step_in_backward(x, w)
+        if step is not None:
+            refuse_replicas(w)
+        return step
+
     def margin_softmax(
         self, x: Tensor, w: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`bbs_kernels.functional.margin_softmax` whose backward also updates `w`."""
-        step = self.step_in_backward(x, w)
+        step = self._step_of_whole_head(x, w)
         if step is None:
             return core.margin_softmax(x, w, *args, **kwargs)
         return margin_softmax_with_sgd(x, w, *args, step=step, **kwargs)
@@ -122,15 +131,28 @@ class FusedSGD(torch.optim.Optimizer):
                 "needs none); to weigh this loss by more than other terms divide those, or use torch.optim.SGD here"
             )
 
-    def step(self, closure: Any = None) -> Any:
-        """Close the step. Raises RuntimeError when no backward pass has updated the weight since the last one."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Close the step.
+
+        Args:
+            closure: evaluated once, before the step is closed, as by `torch.optim.SGD`: it may run the backward pass.
+
+        Returns:
+            What `closure` returned; None without one.
+
+        Raises:
+            RuntimeError: no backward pass, here or before, has updated the weight since the last step.
+        """
+        value = None
         if closure is not None:
-            raise RuntimeError("closure is not allowed: every evaluation would move the weight once more")
+            with torch.enable_grad():
+                value = closure()
         if not self._updated:
             raise RuntimeError(
                 "step() without a backward pass since the last step: FusedSGD updates in backward"
             )
         self._updated = False
+        return value
 
     def __getstate__(self) -> dict[str, Any]:
         raise TypeError(
@@ -185,3 +207,17 @@ class FusedSGD(torch.optim.Optimizer):
             raise RuntimeError(
                 "weight has gradient hooks, which FusedSGD cannot serve: it has no gradient of weight"
             )
+
+
+def refuse_replicas(w: Tensor) -> None:
+    """Raise RuntimeError when other ranks hold the same centres `w`: a step in backward leaves nothing to average."""
+    inside, ranks = running_ddp(w) is not None, world_size()
+    if not inside and ranks == 1:
+        return
+    where = "inside DistributedDataParallel" if inside else f"on one of {ranks} ranks"
+    raise RuntimeError(
+        "FusedSGD moves the centres in backward, before anybody could average their gradient: expected a head with "
+        f"process_group, or one process, got a head without process_group {where}. Give the head "
+        "process_group=torch.distributed.group.WORLD and leave it outside of the wrapper, or use torch.optim.SGD with "
+        "the head inside; a head that this rank alone trains: process_group=torch.distributed.new_subgroups(1)[0]"
+    )

@@ -5,15 +5,20 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
+ASIDE = ".new"  # how the name of a file that is not in its place yet ends
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
     """An open file that becomes `path` when the block ends, on disk by then; when it raises, `path` is untouched.
+
+    Several processes may do so at once: each writes a file of its own, and the last one to end stays.
 
     Args:
         path: a file that is there is replaced; of a link, what it leads to.
@@ -23,7 +28,7 @@ def replacing(path: str | os.PathLike[str], mode: Literal["w", "wb"] = "w") -> I
         OSError: it cannot be written.
     """
     target = Path(os.path.realpath(path))
-    aside = target.with_name(target.name + ".new")
+    aside = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}{ASIDE}")
     text = {} if mode == "wb" else {"encoding": "utf-8", "newline": ""}
     with open(aside, mode, **text) as file:  # type: ignore[call-overload]
         try:

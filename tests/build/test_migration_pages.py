@@ -90,4 +90,4 @@ def test_before_and_after_give_one_loss(page: str, of_both) -> None:
 
 def test_blocks_are_found() -> None:
     assert all("=== " not in code for page in PAGES for code in blocks(page))
-    assert sum("before" not in code for code in blocks("migrate-pml.md")) == 5
+    assert sum("before" not in code for code in blocks("migrate-pml.md")) == 7

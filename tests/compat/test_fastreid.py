@@ -150,6 +150,19 @@ def test_circle_by_hand() -> None:
     assert circle.negatives(c, ctx).function(c).tolist() == pytest.approx([1.15 * 0.65, 0.0])
 
 
+def test_the_head_of_a_models_state_knows_its_baskets() -> None:
+    def net(baskets: dict[str, int]) -> torch.nn.ModuleDict:
+        head = fastreid.EmbeddingHead(cls_type="CosSoftmax", margin=0.2, **SETTINGS, baskets=baskets)
+        return torch.nn.ModuleDict({"heads": head})
+
+    model = net({"a": 20, "b": 3}).state_dict()
+    head = net({"a": 20, "b": 3})["heads"]
+    head.load_state_dict(fastreid.head_state_dict({"model": model}))
+    assert torch.equal(head.weight, model["heads.weight"])
+    with pytest.raises(RuntimeError, match=r"those of the baskets \{'a': 20, 'b': 3\}, this head has"):
+        net({"b": 20, "a": 3})["heads"].load_state_dict(fastreid.head_state_dict(model))
+
+
 def test_messages() -> None:
     with pytest.raises(ValueError, match=r"cls_type is 'Linear', allowed are 'ArcSoftmax'.*not cosines"):
         fastreid.EmbeddingHead(cls_type="Linear", margin=0.0, **SETTINGS)

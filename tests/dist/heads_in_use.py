@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -142,7 +142,7 @@ class Learnable(nn.Module):
 
 def fused(group: dist.ProcessGroup, mining: Any) -> None:
     """FusedSGD moves the shard as torch.optim.SGD would, bit for bit, sampled classes alone as well."""
-    for options in ({}, {"sample_rate": 0.4}):
+    for options in ({}, {"sample_rate": 0.4, "sparse_grad": True}):
         pair = Pair(group, Case(mining, mates=True, options=options))
         plain, ours = pair.head(True), pair.head(True)
         settings = {"lr": 0.3, "weight_decay": 0.0 if options else 1e-3, "momentum": 0.0 if options else 0.9}
@@ -166,7 +166,7 @@ def sampled(group: dist.ProcessGroup, mining: Any) -> None:
     import basket_softmax.losses.parallel as module
 
     pair = Pair(group, Case(mining, mates=True))
-    head = pair.head(True, sample_rate=0.5, grad_average=False)
+    head = pair.head(True, sample_rate=0.5, sparse_grad=True, grad_average=False)
     taken, original = [], module.sample_classes
 
     def spy(*args: Any) -> torch.Tensor:
@@ -182,8 +182,9 @@ def sampled(group: dist.ProcessGroup, mining: Any) -> None:
     local = taken[0]
     here = pair.part(torch.arange(240))
     positives = pair.problem.labels[pair.problem.valid]
-    assert torch.isin(here, positives)[local].sum() == torch.isin(here, positives).sum()
-    assert len(local) == max(-(-len(here) // 2), min(len(pair.problem.labels), len(here)))
+    of_batch = torch.isin(here, positives)
+    assert of_batch[local].sum() == of_batch.sum()
+    assert len(local) == max(int(0.5 * len(here)), int(of_batch.sum()))
     every: list = [None] * pair.world
     dist.all_gather_object(every, here[local], group=group)
     index = torch.cat(every).sort().values
@@ -218,6 +219,13 @@ def refused(group: dist.ProcessGroup) -> None:
     for module in (pair.head(True), WithHead(pair.head(True))):
         message = refusal(RuntimeError, lambda module=module: fully_shard(module, mesh=mesh))
         assert "fully_shard to the backbone alone" in message
+    for use_orig_params in (False, True):
+        flat = FullyShardedDataParallel(
+            WithHead(pair.head(True)), process_group=group, device_id=torch.device("cpu"),
+            use_orig_params=use_orig_params,
+        )  # fmt: skip
+        message = refusal(RuntimeError, lambda flat=flat: flat(x, labels))
+        assert "must not be sharded by FSDP" in message
 
     message = refusal(ValueError, lambda: pair.head(True, margin=bs.CurricularFace()))
     assert "process_group came with the margin CurricularFace" in message

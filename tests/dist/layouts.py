@@ -14,6 +14,7 @@ from torch.distributed.tensor import Shard, distribute_tensor
 
 from basket_softmax import Baskets
 from basket_softmax.checkpoint import CheckpointError
+from basket_softmax.checkpoint.manifest import Manifest
 from basket_softmax.checkpoint.ranks import Place
 from basket_softmax.checkpoint.store import Contents, open_checkpoint, read_objects, read_rows, write
 from bbs_kernels.resharding import exchange
@@ -56,14 +57,14 @@ def load_all(group: dist.ProcessGroup, folder: str) -> None:
     for place in places(group):
         for world, kind in LAYOUTS:
             path = Path(folder, f"{world}-{kind}")
-            manifest = open_checkpoint(path, place, lambda _: None)
-            assert (manifest.world, manifest.kind) == (world, kind)
-            assert len(manifest.files) == world + 1
             rows = {name: torch.zeros_like(mine(place, tensor)) for name, tensor in full.items()}
-            read_rows(path, place, manifest, BASKETS, rows)
+            with open_checkpoint(path, place, lambda _: None) as manifest:
+                assert (manifest.world, manifest.kind) == (world, kind)
+                assert len(manifest.files) == world + 1
+                read_rows(path, place, manifest, BASKETS, rows)
+                assert read_objects(path, place, manifest, "extra") == {"extra": {"by": 0}}
             for name, tensor in full.items():
                 assert torch.equal(rows[name], mine(place, tensor)), (name, world, kind, place.sharding)
-            assert read_objects(path, place, manifest, "extra") == {"extra": {"by": 0}}
 
 
 def save_rows(group: dist.ProcessGroup, folder: str) -> None:
@@ -87,7 +88,7 @@ def errors_are_shared(group: dist.ProcessGroup, folder: str) -> None:
     rank = place.rank
     rows = {"weight": mine(place, full_rows()["weight"])}
     write(Path(folder), place, Contents(BASKETS, rows, {"extra": None}))
-    manifest = open_checkpoint(Path(folder), place, lambda _: None)
+    manifest = opened(folder, place)
     expect(
         place,
         lambda: write(Path(folder), place, Contents(BASKETS, rows, {"extra": expect})),
@@ -107,7 +108,12 @@ def errors_are_shared(group: dist.ProcessGroup, folder: str) -> None:
         (path,) = Path(folder).glob("data-*/__3_0.distcp")
         path.write_bytes(path.read_bytes()[:-1])
     dist.barrier(group)
-    expect(place, lambda: open_checkpoint(Path(folder), place, lambda _: None), "__3_0.distcp has .* bytes")
+    expect(place, lambda: opened(folder, place), "__3_0.distcp has .* bytes")
+
+
+def opened(folder: str, place: Place) -> Manifest:
+    with open_checkpoint(Path(folder), place, lambda _: None) as manifest:
+        return manifest
 
 
 def expect(place: Place, step: object, message: str) -> None:

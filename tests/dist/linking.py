@@ -14,6 +14,7 @@ from bbs_kernels.sharding import Sharding
 
 from .agree import check_step
 from .heads import Case, Pair
+from .heads_in_use import refusal
 
 SIZES, WIDTH, ROWS = (23, 0, 17, 1, 31), 16, 60
 
@@ -135,6 +136,11 @@ def goes_on(group: dist.ProcessGroup, kind: str) -> None:
     resumed = bs.IdentityLinker(other, share=0.8, exclude=0.7, every=5)
     resumed.load_state_dict(state)
     assert torch.equal(other.aliases, loss.aliases)
+    if dist.get_world_size(group) > 1:
+        state._metadata[""]["baskets"]["part"]["rank"] += 1
+        assert f"the part of rank {dist.get_rank(group) + 1} of " in refusal(
+            RuntimeError, lambda: resumed.load_state_dict(state)
+        )
     for step in range(13, 20):
         x, labels = people.batch(step)
         assert torch.equal(linker(x, labels), resumed(x, labels))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import basket_softmax as bs
@@ -129,7 +130,9 @@ def published(group: dist.ProcessGroup, sample_rate: float) -> None:
     assert not dw.is_sparse
     assert error(dw, w.grad[head.class_start : head.class_start + head.num_local]) <= 6e-6
     if sample_rate < 1.0:
-        assert len(chosen) < head.num_local
+        mine = (data.labels >= head.class_start) & (data.labels < head.class_start + head.num_local)
+        positives = len(data.labels[mine].unique())
+        assert len(chosen) == max(int(sample_rate * head.num_local), positives)
 
 
 def with_the_backbone_in_ddp(group: dist.ProcessGroup) -> float:
@@ -181,11 +184,37 @@ def states(group: dist.ProcessGroup, folder: str) -> None:
     again = PartialFC_V2(ArcFace(), WIDTH, CLASSES, process_group=group)
     again.load_state_dict(torch.load(Path(folder) / f"softmax_fc_gpu_{rank}.pt", weights_only=True))
     assert torch.equal(again.weight, head.weight)
+    if world > 1:
+        other = torch.load(Path(folder) / f"softmax_fc_gpu_{(rank + 1) % world}.pt", weights_only=True)
+        _refuses_other_rows(
+            again, other, f"the part of rank {(rank + 1) % world} of {world} (shard 'even') there"
+        )
+        with no_default_group():
+            alone = PartialFC_V2(ArcFace(), WIDTH, CLASSES)
+            more = PartialFC_V2(ArcFace(), WIDTH, CLASSES * world)
+        _refuses_other_rows(again, alone.state_dict(), f"is whole there, the part of rank {rank} of {world}")
+        _refuses_other_rows(
+            again, more.state_dict(), f"those of {CLASSES * world} classes, this head has {CLASSES}"
+        )
+        _refuses_other_rows(
+            alone, again.state_dict(), f"the part of rank {rank} of {world} (shard 'even') there, whole"
+        )
     few = PartialFC_V2(ArcFace(), WIDTH, 1, process_group=group)
     assert few.num_local == int(rank == 0)  # ranks without a class take part
     x = torch.ones(2, WIDTH, requires_grad=True)
     few(x, torch.zeros(2, dtype=torch.int64)).backward()
     assert (x.grad == 0).all()
+
+
+def _refuses_other_rows(head: PartialFC_V2, state: OrderedDict, message: str) -> None:
+    """With metadata; without it, as in insightface's files, the same tensors load if they fit."""
+    before = head.weight.detach().clone()
+    assert message in refusal(RuntimeError, lambda: head.load_state_dict(state))
+    assert torch.equal(head.weight, before)
+    if state["weight"].shape == before.shape:
+        head.load_state_dict(dict(state))
+        assert torch.equal(head.weight, state["weight"])
+        head.weight.data.copy_(before)
 
 
 def the_default_group(group: dist.ProcessGroup) -> None:
@@ -213,6 +242,10 @@ def refused(group: dist.ProcessGroup) -> None:
     assert "fully_shard to the backbone alone" in refusal(
         RuntimeError, lambda: fully_shard(together(group, data.w), mesh=mesh)
     )
+    flat = FullyShardedDataParallel(
+        WithHead(together(group, data.w)), process_group=group, device_id=torch.device("cpu")
+    )
+    assert "must not be sharded by FSDP" in refusal(RuntimeError, lambda: flat(x, labels))
     if data.rank == 0:
         labels[1] = CLASSES  # the others must not wait for ever
     assert refusal(RuntimeError, lambda: head(x, labels)).startswith(

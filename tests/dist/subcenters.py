@@ -64,7 +64,7 @@ def full(head: bs.BasketSoftmaxLoss, optimizer: torch.optim.Optimizer) -> torch.
 
 def fused(group: dist.ProcessGroup, rate: float) -> None:
     """FusedSGD moves the shard as torch.optim.SGD does, bit for bit."""
-    options = {"subcenters": 3, "sample_rate": rate}
+    options = {"subcenters": 3, "sample_rate": rate, "sparse_grad": True}
     pair = Pair(group, Case(mates=True, options=options))
     plain, ours = pair.head(True), pair.head(True)
     settings = {"lr": 0.3} if rate < 1 else {"lr": 0.3, "weight_decay": 1e-3, "momentum": 0.9}

@@ -94,7 +94,7 @@ def test_centres_and_statistics_are_fp32_under_any_default_dtype(dtype: torch.dt
     torch.set_default_dtype(dtype)
     try:
         head = bs.BasketSoftmaxLoss(
-            [5, 4], 8, bs.AdaFace(), mining=bs.TopK(2, 1, bs.Ema(0.5)), sample_rate=0.7
+            [5, 4], 8, bs.AdaFace(), mining=bs.TopK(2, 1, bs.Ema(0.5)), sample_rate=0.7, sparse_grad=True
         )
         other = bs.CurricularFaceLoss(9, 8)
         for loss in (head, other):

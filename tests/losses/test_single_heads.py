@@ -101,7 +101,7 @@ def test_a_second_dataset_under_own_is_said() -> None:
 def test_numpy_scalars_are_settings() -> None:
     head = bs.BasketSoftmaxLoss(
         [5, 4], np.int64(8), bs.ArcFace(np.float32(0.5)), np.float32(16), bs.TopK(np.int64(2), np.int32(1)),
-        sample_rate=np.float32(0.5), subcenters=np.int64(2), ignore_index=np.int64(-7),
+        sample_rate=np.float32(0.5), sparse_grad=True, subcenters=np.int64(2), ignore_index=np.int64(-7),
     )  # fmt: skip
     assert (head.scale, head.sample_rate, head.mining) == (16.0, 0.5, bs.TopK(2, 1))
     assert type(head.mining.k) is int

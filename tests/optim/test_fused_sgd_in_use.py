@@ -178,12 +178,47 @@ def test_a_refused_second_backward_changes_nothing() -> None:
     train(loss, optimiser, range(2, 3))
 
 
-def test_a_refused_closure_leaves_the_step_open() -> None:
+def test_a_closure_is_evaluated_once_with_gradients_as_by_torch_sgd() -> None:
+    results = []
+    for make_optimiser in (bs.optim.FusedSGD, lambda loss, *a, **k: torch.optim.SGD([loss.weight], *a, **k)):
+        loss = head()
+        optimiser, calls = make_optimiser(loss, 0.1, **FULL), []
+
+        def closure(loss=loss, optimiser=optimiser, calls=calls) -> Tensor:
+            calls.append(torch.is_grad_enabled())
+            optimiser.zero_grad()
+            value = loss(*batch(len(calls)))
+            value.backward()
+            return value
+
+        with torch.no_grad():
+            values = [optimiser.step(closure).detach() for _ in range(3)]
+        assert calls == [True] * 3
+        results.append((*values, loss.weight.detach()))
+    for fused, plain in zip(*results, strict=True):
+        assert torch.equal(fused, plain)
+
+
+def test_a_closure_without_backward_closes_the_step_that_backward_made() -> None:
+    """As a trainer that runs backward itself passes one."""
     loss = head()
     optimiser = bs.optim.FusedSGD(loss, 0.1)
     loss(*batch()).backward()
-    with pytest.raises(RuntimeError, match="closure is not allowed"):
-        optimiser.step(lambda: torch.zeros(()))
+    moved = loss.full_weight()
+    assert optimiser.step(lambda: None) is None
+    assert torch.equal(loss.weight, moved)
+    with pytest.raises(RuntimeError, match=r"step\(\) without a backward pass since the last step"):
+        optimiser.step(lambda: None)
+
+
+def test_a_closure_that_moves_the_centres_again_is_refused() -> None:
+    loss = head()
+    optimiser = bs.optim.FusedSGD(loss, 0.1)
+    loss(*batch(0)).backward()
+    moved = loss.full_weight()
+    with pytest.raises(RuntimeError, match=r"a second backward pass before step\(\)"):
+        optimiser.step(lambda: loss(*batch(1)).backward())
+    assert torch.equal(loss.weight, moved)
     optimiser.step()
 
 

@@ -15,7 +15,9 @@ RATE = 0.3
 
 
 def head(**options) -> bs.BasketSoftmaxLoss:
-    loss = bs.BasketSoftmaxLoss(SIZES, 12, scale=16.0, mining=bs.TopK(4, 1), sample_rate=RATE, **options)
+    loss = bs.BasketSoftmaxLoss(
+        SIZES, 12, scale=16.0, mining=bs.TopK(4, 1), sample_rate=RATE, sparse_grad=True, **options
+    )
     loss.load_full_weight(torch.randn(CLASSES, 12, generator=torch.Generator().manual_seed(0)))
     return loss
 

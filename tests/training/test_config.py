@@ -217,6 +217,48 @@ def test_a_line_says_key_value_and_what_is_allowed(changes, line):
     assert found.startswith(line)
 
 
+NAMES = [
+    "fingerprints", "checkpoint", "int", "tuple", "tuple[int, int]", "str", "none", "constrained-int", "topk", "adamw",
+    "[key]", "name", "path", "", "a.b", "x, allowed is y",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_basket_keeps_its_name_whatever_it_is(name):
+    sources = {name: {"path": "x", "share": 1}, "other": {"path": 3}}
+    assert problems(baskets=sources, validation={"baskets": sources, "pairs": {name: 3}}) == [
+        f"baskets.{name}.share: unknown key, allowed are path, image_column, identity_column, proportion",
+        "baskets.other.path: 3, allowed is a path",
+        f"validation.baskets.{name}.share: unknown key, allowed are path, image_column, identity_column",
+        "validation.baskets.other.path: 3, allowed is a path",
+        f"validation.pairs.{name}: 3, allowed is a path",
+    ]
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "print", "tint", "tuple", "int", "str", "topk", "sgd", "a.b"])
+@pytest.mark.parametrize(
+    ("section", "value", "allowed"),
+    [
+        ("image", {}, "size, channels"),
+        ("backbone", {}, "factory, embedding_size, args"),
+        ("loss.mining", {"name": "topk"}, "name, k, skip, guard"),
+        ("loss.mining.guard", {"name": "ema", "r": 1.0}, "name, r"),
+        ("loss.margin", {"name": "cosface"}, "name, margin, boundary, target_grad"),
+        ("optimizer.head", {}, "fused, lr, momentum, weight_decay"),
+        ("parallel", {}, "shard"),
+    ],
+)
+def test_an_unknown_key_is_named_whatever_it_is(name, section, value, allowed):
+    (found,) = problems(**{section: {**value, name: 1}})
+    assert found.partition("; did you mean")[0] == f"{section}.{name}: unknown key, allowed are {allowed}"
+
+
+def test_the_key_of_a_section_inside_a_margin():
+    section = {"name": "interclass_filter", "threshold": 0.4, "margin": {"name": "cosface", "hint": 1}}
+    (found,) = problems(loss__margin=section)
+    assert found.startswith("loss.margin.margin.hint: unknown key, allowed are name, margin, boundary,")
+
+
 def test_all_problems_at_once_and_a_guess():
     assert problems(optimiser={"lr": 1.0}, epochs=0, image__sise=3) == [
         "image.sise: unknown key, allowed are size, channels; did you mean 'size'?",

@@ -82,7 +82,7 @@ def test_clipping_is_torch_s(parts, limit):
 
 def test_a_sparse_gradient_counts_and_is_clipped(parts):
     backbone, _ = parts
-    head = bs.BasketSoftmaxLoss({"a": 7, "b": 5}, 4, mining=bs.TopK(2), sample_rate=0.7)
+    head = bs.BasketSoftmaxLoss({"a": 7, "b": 5}, 4, mining=bs.TopK(2), sample_rate=0.7, sparse_grad=True)
     head(backbone(torch.randn(3, 6)), torch.arange(3)).backward()
     assert head.weight.grad.is_sparse
     dense = head.weight.grad.to_dense()

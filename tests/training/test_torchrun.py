@@ -16,6 +16,7 @@ from basket_softmax.data import open_basket
 from basket_softmax.training import load_run, to_yaml, train
 from basket_softmax.training.datasets import open_datasets
 from basket_softmax.training.ranks import Ranks
+from basket_softmax.training.run_lock import run_lock
 from basket_softmax.training.validate import validate
 from support.pair_files import write_pairs
 
@@ -142,3 +143,14 @@ def test_ranks_that_diverge_stop_together_and_save_nothing(written):
     assert done.returncode != 0
     assert done.stderr.count("Error: NaN or Inf after step 6 in") == 2
     assert list(config.output.glob("checkpoints/*")) == []
+
+
+def test_ranks_are_refused_together_where_another_run_is(written):
+    config, file = written(epochs=1)
+    with run_lock(config.output, Ranks(0, 1, torch.device("cpu"), None)):
+        done = torchrun(file)
+    assert done.returncode != 0
+    assert (
+        done.stderr.count(f"Error: {config.output} is in use by another run (process {os.getpid()} on ") == 2
+    )
+    assert not config.output.exists()

@@ -10,10 +10,19 @@ import torch
 from torch import Tensor
 
 from ..losses import BasketSoftmaxLoss
-from .folder import verify
-from .heads import by_class, check_small_state, optimizer_of, place_of, restore_small_state, small_state
-from .manifest import Manifest, check_baskets, read_manifest
+from .folder import reading, verify
+from .heads import (
+    by_class,
+    check_small_state,
+    optimizer_of,
+    place_of,
+    refuse_other_ranks,
+    restore_small_state,
+    small_state,
+)
+from .manifest import Manifest, check_baskets
 from .optimizer_state import PREFIX, check_kind, restore, split
+from .ranks import Place
 from .store import Contents, dtype_name, open_checkpoint, read_objects, read_rows, write
 
 
@@ -26,8 +35,10 @@ def save(
     """Write a checkpoint that loads at any number of ranks and under either kind of shard.
 
     Every rank of the loss's process group calls it, with the same folder on a file system that all of them share.
-    Without a process group it is one process's affair: call it on one rank. The folder may hold an earlier
-    checkpoint; that one stays valid until the new one is complete, and a crash leaves one of the two.
+    Without a process group every rank has a whole head: rank 0 saves it, and other ranks are refused, as they would
+    save their own over it. The folder may hold an earlier checkpoint; that one stays valid until the new one is
+    complete, and a crash leaves one of the two. Processes that save to one folder do so one after the other, and the
+    last one stays; see docs/checkpoints.md for file systems without locks.
 
     Args:
         folder: made if it does not exist. It belongs to the checkpoint.
@@ -38,9 +49,11 @@ def save(
             Tensors, numbers, strings, and dicts, lists and tuples of these.
 
     Raises:
-        CheckpointError: `extra` holds something else; a rank failed; the optimiser's state cannot be sharded.
+        CheckpointError: `extra` holds something else; a rank failed; the optimiser's state cannot be sharded; a head
+            without a process group on another rank than 0; another process kept writing to the folder for 300 s.
         ValueError: `optimizer` does not train `loss.weight`.
     """
+    refuse_other_ranks(loss)
     place, optimizer = place_of(loss), optimizer_of(loss, optimizer)
     rows, objects = {"weight": loss.weight.detach()}, {"head": small_state(loss), "extra": extra}
     if optimizer is not None:
@@ -82,7 +95,18 @@ def load(
         if optimizer is not None:
             check_kind(manifest.optimizer, optimizer)
 
-    manifest = open_checkpoint(folder, place, check)
+    with open_checkpoint(folder, place, check) as manifest:
+        return _take(folder, place, manifest, loss, optimizer)
+
+
+def _take(
+    folder: Path,
+    place: Place,
+    manifest: Manifest,
+    loss: BasketSoftmaxLoss,
+    optimizer: torch.optim.Optimizer | None,
+) -> Any:
+    """Load the contents; return `extra`."""
     names = ("head", "extra") if optimizer is None else ("head", "extra", "optimizer")
     objects = read_objects(folder, place, manifest, *names)
     check_small_state(loss, objects["head"])
@@ -119,7 +143,7 @@ def inspect(folder: str | PathLike[str], check_files: bool = True) -> Manifest:
     Raises:
         CheckpointError: there is no checkpoint, or it is damaged.
     """
-    manifest = read_manifest(Path(folder))
-    if check_files:
-        verify(Path(folder), manifest)
-    return manifest
+    with reading(Path(folder)) as manifest:
+        if check_files:
+            verify(Path(folder), manifest)
+        return manifest

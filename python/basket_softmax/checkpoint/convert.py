@@ -33,13 +33,14 @@ def merge(folder: Path, output: Path, progress: Progress | None = None) -> Manif
         CheckpointError: there is no checkpoint, or it is damaged.
     """
     # Whoever wrote it, one process reads it whole.
-    manifest = open_checkpoint(folder, Place(Sharding((0,), 1)), lambda _: None, progress)
-    baskets = Baskets(dict(manifest.baskets))
-    place = Place(Sharding(baskets.sizes, 1))
-    info = manifest.rows["weight"]
-    weight = torch.empty((manifest.num_classes, *info.shape), dtype=getattr(torch, info.dtype))
-    read_rows(folder, place, manifest, baskets, {"weight": weight})
-    state = OrderedDict(weight=weight.flatten(0, -2), **read_objects(folder, place, manifest, "head")["head"])
+    with open_checkpoint(folder, Place(Sharding((0,), 1)), lambda _: None, progress) as manifest:
+        baskets = Baskets(dict(manifest.baskets))
+        place = Place(Sharding(baskets.sizes, 1))
+        info = manifest.rows["weight"]
+        weight = torch.empty((manifest.num_classes, *info.shape), dtype=getattr(torch, info.dtype))
+        read_rows(folder, place, manifest, baskets, {"weight": weight})
+        small = read_objects(folder, place, manifest, "head")["head"]
+    state = OrderedDict(weight=weight.flatten(0, -2), **small)
     metadata = {"version": 1, "baskets": {"names": list(baskets.names), "sizes": list(baskets.sizes)}}
     state._metadata = OrderedDict({"": metadata})  # type: ignore[attr-defined]
     with replacing(output, "wb") as file:

@@ -5,20 +5,50 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from bbs_kernels.sharding import Sharding
 
 from ..losses import BasketSoftmaxLoss
+from ..losses.fsdp import part_held
 from .errors import CheckpointError
 from .ranks import Place
 
 
 def place_of(loss: BasketSoftmaxLoss) -> Place:
-    """Where the classes of `loss` belong."""
+    """Where the classes of `loss` belong.
+
+    Raises:
+        CheckpointError: FSDP holds a part of them on each rank.
+    """
     if loss._parallel is None:
+        found = part_held(loss)
+        if found is not None:
+            raise CheckpointError(
+                f"a checkpoint is of a head with process_group, or of one in a single process, got {found}: take its "
+                "centres through full_weight() and load_full_weight() to or from a head without FSDP, or save and load "
+                "the whole model with torch.distributed.checkpoint"
+            )
         return Place(Sharding(loss.baskets.sizes, 1))
     return Place(loss._parallel.shard.sharding, loss._parallel.ranks.rank, loss._parallel.ranks.group)
+
+
+def refuse_other_ranks(loss: BasketSoftmaxLoss) -> None:
+    """Raise CheckpointError on every rank but 0 of torch.distributed when `loss` is whole on each of them.
+
+    A head whose rows are spread as a DTensor is no rank's own.
+    """
+    if loss._parallel is not None or not dist.is_available() or not dist.is_initialized():
+        return
+    rank, world = dist.get_rank(), dist.get_world_size()
+    if rank > 0 and not isinstance(loss.weight, DTensor):
+        raise CheckpointError(
+            f"save was called on rank {rank} of {world} for a head without a process group, of which every rank has "
+            "its own: expected is rank 0 alone (if torch.distributed.get_rank() == 0). Where ranks train heads that "
+            "differ on purpose, make each with a process_group of its own rank, and save to a folder each"
+        )
 
 
 def by_class(loss: BasketSoftmaxLoss, rows: Tensor) -> Tensor:

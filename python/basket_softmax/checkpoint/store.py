@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from bbs_kernels.resharding import RowLoadPlanner, RowSavePlanner, SafeReader, S
 
 from ..baskets import Baskets
 from .errors import CheckpointError
-from .folder import commit, describe, new_data_folder, verify
-from .manifest import FileInfo, Manifest, RowsInfo, read_manifest
+from .folder import METADATA, commit, describe, new_data_folder, reading, verify, writing
+from .manifest import FileInfo, Manifest, RowsInfo
 from .ranks import Place
+
+TRIES = 3  # of all ranks to see one checkpoint while somebody saves
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ def write(folder: Path, place: Place, contents: Contents) -> None:
         CheckpointError, OSError: on every rank, whichever failed.
     """
     place.once(lambda: _check_objects(contents.objects))
+    with ExitStack() as stack:  # of rank 0, which holds the lock for all
+        alone = place.once(lambda: stack.enter_context(writing(folder)))
+        _write(folder, place, contents, alone)
+
+
+def _write(folder: Path, place: Place, contents: Contents, alone: bool) -> None:
     data = place.once(lambda: new_data_folder(folder))
     path = folder / data
     state = {**place.together(lambda: _sharded(place, contents.baskets, contents.rows)), **contents.objects}
@@ -62,37 +71,34 @@ def write(folder: Path, place: Place, contents: Contents) -> None:
             no_dist=place.group is None,
         )
     own = place.everywhere(lambda: {f.name: describe(f) for f in sorted(path.glob(f"__{place.rank}_*"))})
-    place.once(
-        lambda: commit(
-            folder, _manifest(place, contents, path, {k: v for part in own for k, v in part.items()})
-        )
-    )
+    files = {name: info for part in own for name, info in part.items()}
+    place.once(lambda: commit(folder, _manifest(place, contents, path, files), alone))
 
 
+@contextmanager
 def open_checkpoint(
     folder: Path,
     place: Place,
     check: Callable[[Manifest], None],
     progress: Callable[[int], None] | None = None,
-) -> Manifest:
+) -> Iterator[Manifest]:
     """The manifest, after `check` and after the digests of all files, which the ranks share among them.
+
+    During the block no writer removes its data.
 
     Raises:
         CheckpointError: on every rank.
     """
-
-    def step() -> Manifest:
-        manifest = read_manifest(folder)
-        check(manifest)
-        verify(folder, manifest, place.rank, place.world, progress)
-        return manifest
-
-    manifests = place.everywhere(step)
-    if any(manifest.fingerprint != manifests[0].fingerprint for manifest in manifests):
-        raise CheckpointError(
-            f"the ranks see different checkpoints in {folder}: it must be one shared folder"
-        )
-    return manifests[place.rank]
+    for _ in range(TRIES):
+        with ExitStack() as stack:
+            manifests = place.everywhere(lambda: stack.enter_context(reading(folder)))
+            if any(manifest.fingerprint != manifests[0].fingerprint for manifest in manifests):
+                continue
+            place.together(partial(check, manifests[place.rank]))
+            place.together(partial(verify, folder, manifests[place.rank], place.rank, place.world, progress))
+            yield manifests[place.rank]
+            return
+    raise CheckpointError(f"the ranks see different checkpoints in {folder}: it must be one shared folder")
 
 
 def read_objects(folder: Path, place: Place, manifest: Manifest, *names: str) -> dict[str, Any]:
@@ -174,7 +180,7 @@ def _manifest(place: Place, contents: Contents, path: Path, files: dict[str, Fil
         optimizer=contents.optimizer,
         has_extra=contents.objects.get("extra") is not None,
         data=path.name,
-        files={".metadata": describe(path / ".metadata"), **files},
+        files={METADATA: describe(path / METADATA), **files},
         torch=str(torch.__version__),
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )

@@ -32,15 +32,14 @@ def inspect(folder: Path, no_check: bool) -> None:
 
     FOLDER may be an output folder of bbs train: its last checkpoint is taken.
     """
-    from basket_softmax.checkpoint.folder import verify
-    from basket_softmax.checkpoint.manifest import read_manifest
+    from basket_softmax.checkpoint.folder import reading, verify
 
     with _plain_errors():
         folder = _last(folder)
-        manifest = read_manifest(folder)
-        if not no_check:
-            with _bar("checking", manifest) as progress:
-                verify(folder, manifest, progress=progress)
+        with reading(folder) as manifest:
+            if not no_check:
+                with _bar("checking", manifest) as progress:
+                    verify(folder, manifest, progress=progress)
     _show(manifest)
     click.echo("files not checked" if no_check else "files are those that were written")
 

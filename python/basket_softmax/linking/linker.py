@@ -13,12 +13,15 @@ from bbs_kernels.scalars import is_integer
 
 from ..losses import BasketSoftmaxLoss
 from ..losses.grow import growth_here, growth_of_shards
+from ..losses.layout import Layout, layout_of, load_rows, note_layout
 from ..losses.parallel import ClassParallel
 from . import prototypes
 from .arguments import check_fraction, check_thresholds
 from .groups import Groups
 from .shards import gathered, known_everywhere
 from .sharing import SharedLabels
+
+ADVICE = "each rank loads the state that it saved, at the same number of ranks"
 
 
 class IdentityLinker(nn.Module):
@@ -219,11 +222,17 @@ class IdentityLinker(nn.Module):
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         self._follow_growth()
         super()._save_to_state_dict(destination, prefix, keep_vars)
+        note_layout(destination, prefix, self._layout())
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(self, *arguments: Any) -> None:
         self._follow_growth()
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        rows = ("prototypes", "excluded", "shared")
+        load_rows(self, super()._load_from_state_dict, arguments, self._layout(), rows=rows, advice=ADVICE)
         self._adopt(self.excluded.clone(), self.shared.clone())
+
+    def _layout(self) -> Layout:
+        loss = self._loss[0]
+        return layout_of(loss.baskets, loss._parallel)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> IdentityLinker:
         # .half(), .to(torch.bfloat16): running means whose small steps would be lost stay fp32, and move all the same.

@@ -62,6 +62,13 @@ def check_sample_rate(sample_rate: Any) -> float:
     return float(sample_rate)
 
 
+def check_sparse_grad(sparse_grad: Any) -> bool | None:
+    """`sparse_grad` as it came."""
+    if sparse_grad is not None and not isinstance(sparse_grad, bool):
+        raise TypeError(f"sparse_grad must be True, False or None, got {sparse_grad!r}")
+    return sparse_grad
+
+
 def check_aliases(aliases: Any, classes: int) -> None:
     """[C] int64."""
     if not isinstance(aliases, Tensor) or aliases.dtype != torch.int64:

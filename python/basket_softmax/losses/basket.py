@@ -26,13 +26,18 @@ from .arguments import (
     check_centres,
     check_ignore_index,
     check_sample_rate,
+    check_sparse_grad,
     check_subcenters,
     positive_int,
 )
 from .class_means import ClassMeans, first_centres
+from .fsdp import all_centres, refuse_part, write_centres
+from .graph_numbers import graph_numbers
 from .grow import Growth, grow_parameter, growth_here, growth_of_shards
-from .layout import layout_problem, note_layout
+from .layout import layout_of, load_rows, note_layout
 from .parallel import NOT_IN_DDP, ClassParallel, parallel_loss, refuse_fsdp
+from .replicated import ReplicatedHead
+from .sampled_gradient import refuse_sparse_in_fsdp, weight_of_sample
 from .sampling import sample_classes
 from .statistics import LastStep, summarise
 
@@ -40,7 +45,7 @@ if TYPE_CHECKING:
     from ..optim import FusedSGD
 
 
-class BasketSoftmaxLoss(nn.Module):
+class BasketSoftmaxLoss(ReplicatedHead):
     """Margin softmax for training on several datasets whose identities may overlap.
 
     Each row competes with all other classes of its own basket and with those that `mining` admits of the
@@ -58,10 +63,10 @@ class BasketSoftmaxLoss(nn.Module):
         ignore_index: label of rows that take no part; no global class, so below 0 or at least C.
         aliases: [C] int64; classes with the same non-negative alias are known to be one identity; see `set_aliases`.
         sample_rate: Partial FC (An et al. 2022): in training, the classes of the batch and as many others,
-            drawn uniformly, as make up this share of all; (0, 1]. Below 1 the gradient of `weight` is a sparse
-            tensor, which most optimisers refuse ("Adam does not support sparse gradients", "add(sparse, dense) is
-            not supported"): use `FusedSGD`, which has momentum and weight decay, or `torch.optim.SGD` without
-            either, or `torch.optim.SparseAdam`.
+            drawn uniformly, as make up this share of all, int(rate * C) in number; (0, 1]. Below 1 the gradient of
+            `weight` is a sparse tensor, which `clip_grad_norm_`, DDP, FSDP and most optimisers refuse: use `FusedSGD`,
+            which has momentum and weight decay, or `sparse_grad=False`; `torch.optim.SGD` without either and
+            `torch.optim.SparseAdam` take it as it is.
         stash_bytes: CPU only: cosines kept from forward to backward, at most this many bytes; results do not
             depend on it.
         workspace_bytes: CUDA only: how much a backward pass holds at a time beside its gradients, see
@@ -75,6 +80,9 @@ class BasketSoftmaxLoss(nn.Module):
         subcenters: r, 1 to 16: every class has r centres, adjacent rows of `weight`, and the cosine with a class is
             that with the nearest. The images of an identity that fall into groups, or are noisy, then need not lie
             near one centre (Deng et al., ECCV 2020, who take 3).
+        sparse_grad: of a `sample_rate` below 1. False: the gradient of `weight` is dense, 0 outside the sample, as
+            insightface's; momentum and weight decay then move all classes. True: it is sparse. None (default): sparse,
+            with a warning in the first step, unless a `FusedSGD` trains the head.
         equal_batches: a promise that every rank brings equally many rows in every step; saves the one host
             synchronisation that ragged batches need.
         device, dtype: of `weight`; dtype fp32 (default, whatever torch's default dtype is) or fp64.
@@ -91,9 +99,13 @@ class BasketSoftmaxLoss(nn.Module):
     Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-Scale Noisy Web Faces", ECCV 2020.
     """
 
+    _instead = ", or give it process_group=torch.distributed.group.WORLD and leave it outside"
+
     weight: nn.Parameter
     aliases: Tensor | None
     ema: Tensor
+    _numbers: Tensor  # what a compiled graph reads: see `graph_numbers`
+    _told_of_sparse = False
 
     def __init__(
         self,
@@ -113,6 +125,7 @@ class BasketSoftmaxLoss(nn.Module):
         grad_average: bool = True,
         equal_batches: bool = False,
         subcenters: int = 1,
+        sparse_grad: bool | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -135,6 +148,7 @@ class BasketSoftmaxLoss(nn.Module):
         self.reduction = core.check_reduction(reduction)
         self.ignore_index = check_ignore_index(ignore_index, self.baskets)
         self.sample_rate = check_sample_rate(sample_rate)
+        self.sparse_grad = check_sparse_grad(sparse_grad)
         self.stash_bytes = stash_bytes
         self.workspace_bytes = workspace_bytes
         self.register_buffer("aliases", self._checked_aliases(aliases), persistent=False)
@@ -181,7 +195,10 @@ class BasketSoftmaxLoss(nn.Module):
         if ema_guard(rule) is None:
             self._buffers.pop("ema", None)  # or the state_dict would depend on rules used earlier
         elif "ema" not in self._buffers:
-            self.register_buffer("ema", self.weight.new_full((len(self.baskets),), math.inf))
+            means = torch.full(
+                (len(self.baskets),), math.inf, dtype=self.weight.dtype, device=self.weight.device
+            )
+            self.register_buffer("ema", means)
 
     @property
     def scale(self) -> float:
@@ -192,6 +209,7 @@ class BasketSoftmaxLoss(nn.Module):
     def scale(self, scale: float) -> None:
         check_scale(scale)
         self._scale = float(scale)
+        self._numbers = graph_numbers(self._scale, self.margin)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "margin":
@@ -200,8 +218,12 @@ class BasketSoftmaxLoss(nn.Module):
                 raise ValueError(f"process_group came with the margin {value!r}, {NOT_FUSED}")
             self._margin_takes_context = with_context
             self._modules.pop("margin", None)  # nn.Module refuses a plain object where a module was
+            if "_scale" in self.__dict__:
+                self._numbers = graph_numbers(self._scale, value)
         if name == "weight" and getattr(self, "_parallel", None) is not None:
             refuse_fsdp(value)
+        elif name == "weight":
+            refuse_sparse_in_fsdp(self, value)
         super().__setattr__(name, value)
 
     def forward(
@@ -231,12 +253,17 @@ class BasketSoftmaxLoss(nn.Module):
         if self._parallel is not None:
             value, self._last = parallel_loss(self, self._parallel, embeddings, labels, basket, sample_weight)
             return self._hooked(value)
+        self._check_averaged()
         labels = self._global_labels(embeddings, labels, basket, sample_weight)
+        sampled = self._sampled(labels)
+        in_graph = self._fused is None and torch.compiler.is_compiling()
+        scale = self._numbers if in_graph else self._scale
+        weight = self.weight if sampled is None else weight_of_sample(self)
         rows = row_results(
-            embeddings, self.weight, labels, self.baskets.offsets, margin=self.margin,
-            with_context=self._margin_takes_context, scale=self.scale, mining=self.mining, aliases=self.aliases,
+            embeddings, weight, labels, self.baskets.offsets, margin=self.margin,
+            with_context=self._margin_takes_context, scale=scale, mining=self.mining, aliases=self.aliases,
             ignore_index=self.ignore_index, ema=self._buffers.get("ema"), training=self.training,
-            class_index=self._sampled(labels), subcenters=self.subcenters, stash_bytes=self.stash_bytes,
+            class_index=sampled, subcenters=self.subcenters, stash_bytes=self.stash_bytes,
             workspace_bytes=self.workspace_bytes, kernels=core if self._fused is None else self._fused,
         )  # fmt: skip
         self._last = LastStep(self.mining, labels, *(t.detach() for t in rows))
@@ -288,29 +315,35 @@ class BasketSoftmaxLoss(nn.Module):
 
     @torch.no_grad()
     def full_weight(self) -> Tensor:
-        """A copy of all class centres, [C*subcenters, D]. Under a process group every rank calls it and gets all."""
-        own = self.weight.detach()
+        """A copy of all class centres, [C*subcenters, D]. Under a process group or fully_shard every rank calls it.
+
+        Raises:
+            RuntimeError: FullyShardedDataParallel holds the head, outside of its `summon_full_params`.
+        """
         if self._parallel is None:
-            return own.clone()
-        return self._parallel.full_rows(self._by_class(own)).view(-1, self.embedding_size)
+            return all_centres(self, "full_weight").detach().clone()
+        return self._parallel.full_rows(self._by_class(self.weight.detach())).view(-1, self.embedding_size)
 
     @torch.no_grad()
     def load_full_weight(self, weight: Tensor) -> None:
         """Replace all class centres.
 
         Args:
-            weight: [C*subcenters, D], any floating dtype and device; under a process group all classes too, of which
-                the rank takes its own.
+            weight: [C*subcenters, D], any floating dtype and device; under a process group or fully_shard all classes
+                too, of which the rank takes its own.
 
         Raises:
             ValueError: another shape.
+            RuntimeError: FSDP would lose it: between a forward pass under fully_shard and its backward pass (call
+                `reshard()` first), or under FullyShardedDataParallel, outside of its `summon_full_params`.
         """
         wanted = (self.num_classes * self.subcenters, self.embedding_size)
         if weight.shape != wanted:
             raise ValueError(f"weight has shape {tuple(weight.shape)}, allowed is {wanted}")
         if self._parallel is not None:
-            weight = self._parallel.own_part(self._by_class(weight)).view(-1, self.embedding_size)
-        self.weight.copy_(weight)
+            self.weight.copy_(self._parallel.own_part(self._by_class(weight)).view(-1, self.embedding_size))
+        else:
+            write_centres(self, weight)
 
     @torch.no_grad()
     def set_aliases(self, aliases: Tensor | None, *, in_place: bool = False) -> None:
@@ -363,6 +396,7 @@ class BasketSoftmaxLoss(nn.Module):
         Raises:
             ValueError: the name is taken, `init` is something else, `mining` would list too many classes, or
                 `ignore_index` would become a class.
+            RuntimeError: FSDP holds the head. In DistributedDataParallel the next forward raises it: wrap again.
         """
         if name in self.baskets.names:
             raise ValueError(f"basket {name!r} exists already: {', '.join(map(repr, self.baskets.names))}")
@@ -377,6 +411,7 @@ class BasketSoftmaxLoss(nn.Module):
         fresh = first_centres(self, init, size * self.subcenters, of_centres)
         grow_parameter(self.weight, of_centres, fresh, self._fused if optimizer is None else optimizer)
         self.baskets, self._parallel = grown, parallel
+        self._note_growth()
         if self.aliases is not None:
             self.aliases = growth.extend(self.aliases)
             self.aliases[growth.new] = -1
@@ -386,6 +421,7 @@ class BasketSoftmaxLoss(nn.Module):
 
     def _growth(self, size: int) -> Growth:
         if self._parallel is None:
+            refuse_part(self, "add_basket", "add the basket first, then apply FSDP and make the optimizer")
             return growth_here(self.num_classes, size)
         old, ranks = self._parallel.shard.sharding, self._parallel.ranks
         return growth_of_shards(
@@ -398,7 +434,7 @@ class BasketSoftmaxLoss(nn.Module):
         Args:
             embeddings: [B, D].
             classes: a slice or an int64 tensor of global classes; slice(None) asks for all of them, B x C. Under a
-                process group every rank must ask for the same ones.
+                process group or fully_shard every rank must ask for the same ones.
 
         Returns:
             [B, n], of the nearest sub-centres, fp32 (fp64 for fp64); 0 for an embedding or centre with a norm below
@@ -407,7 +443,7 @@ class BasketSoftmaxLoss(nn.Module):
         dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
         with torch.autocast(embeddings.device.type, enabled=False):
             if self._parallel is None:
-                chosen = self._by_class(self.weight)[classes]
+                chosen = self._by_class(all_centres(self, "logits"))[classes]
             else:
                 chosen = self._parallel.chosen_rows(self._by_class(self.weight.detach()), classes)
             x, w = embeddings.to(dtype), chosen.reshape(-1, self.embedding_size).to(dtype)
@@ -454,14 +490,11 @@ class BasketSoftmaxLoss(nn.Module):
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        note_layout(destination, prefix, self.baskets, self._parallel)
+        note_layout(destination, prefix, layout_of(self.baskets, self._parallel))
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, *rest: Any) -> None:
-        problem = layout_problem(local_metadata, self.baskets, self._parallel)
-        if problem is None:
-            super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
-        else:
-            rest[-1].append(problem)  # the list of errors
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        layout = layout_of(self.baskets, self._parallel)
+        load_rows(self, super()._load_from_state_dict, arguments, layout, per_basket=("ema",))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BasketSoftmaxLoss:
         # .half(), .to(torch.bfloat16) and their like, also of a model that holds the head.
@@ -470,7 +503,7 @@ class BasketSoftmaxLoss(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # Results of the last step are graph leftovers, and an optimiser belongs to its own checkpoint.
-        return {**self.__dict__, "_last": None, "_fused": None}
+        return {**self.__dict__, "_last": None, "_fused": None, "_outgrown": ()}
 
 
 def _unit(v: Tensor) -> Tensor:

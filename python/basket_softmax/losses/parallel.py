@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, nn
 
 from bbs_kernels import class_parallel as core_parallel
 from bbs_kernels import functional as core
@@ -19,6 +18,9 @@ from bbs_kernels.sharding import Sharding
 
 from ..baskets import Baskets
 from ..functional import NAMES
+from .fsdp import is_view
+from .replicated import is_sharded, overwritten_by_ddp, running_ddp
+from .sampled_gradient import weight_of_sample
 from .sampling import sample_classes
 from .statistics import LastStep
 
@@ -27,7 +29,12 @@ if TYPE_CHECKING:
 
 NOT_IN_DDP = (
     "a class-parallel head must not be wrapped in DistributedDataParallel, which would average the shards of different "
-    "classes: wrap the backbone alone and call the head on its output; the head's gradients need no reduction"
+    "classes: wrap the backbone alone and call the head on its output; the head's gradients need no reduction. Where "
+    "one module must hold both: name the head's parameters and buffers in its _ddp_params_and_buffers_to_ignore"
+)
+BUFFERS_IN_DDP = (
+    "DistributedDataParallel gave this class-parallel head the aliases of rank 0, which are those of other classes: "
+    "name its buffers in _ddp_params_and_buffers_to_ignore beside its parameters, and make the head anew"
 )
 NOT_IN_FSDP = (
     "a class-parallel head must not be sharded by FSDP, its centres are shards already: apply fully_shard to the "
@@ -128,9 +135,7 @@ class ClassParallel:
 
 def refuse_fsdp(weight: Any) -> None:
     """Raise RuntimeError when `weight`, about to become a class-parallel head's, is what fully_shard puts there."""
-    from torch.distributed.tensor import DTensor  # slow to import, and only distributed runs come here
-
-    if isinstance(weight, DTensor):
+    if is_sharded(weight):
         raise RuntimeError(NOT_IN_FSDP)
 
 
@@ -144,7 +149,9 @@ def parallel_loss(
     sample_weight: Tensor | None,
 ) -> tuple[Tensor, LastStep]:
     """`BasketSoftmaxLoss.forward` over the batches of all ranks, and what `stats` reports."""
-    refuse_wrappers(head.weight, parallel.shard, head.subcenters)
+    refuse_wrappers(head, parallel.shard, head.subcenters)
+    if head.aliases is not None and overwritten_by_ddp(head.aliases):
+        raise RuntimeError(BUFFERS_IN_DDP)
     ranks, shard = parallel.ranks, parallel.shard
     embeddings, labels, problem = parallel.checked(
         head, embeddings, labels, basket, sample_weight, for_loss=True
@@ -153,9 +160,11 @@ def parallel_loss(
         embeddings, labels, shard, ranks, ignore_index=head.ignore_index, equal_batches=parallel.equal_batches,
         problem=problem,
     )  # fmt: skip
+    sample = _sampler(head, shard.num_local)
+    weight = head.weight if sample is None else weight_of_sample(head)
     rows = core_parallel.cos_lse(
-        embeddings, head.weight, batch, shard, ranks, scale=head.scale, mining=head.mining, aliases=head.aliases,
-        ema=head._buffers.get("ema"), training=head.training, sample=_sampler(head, shard.num_local),
+        embeddings, weight, batch, shard, ranks, scale=head.scale, mining=head.mining, aliases=head.aliases,
+        ema=head._buffers.get("ema"), training=head.training, sample=sample,
         stash_bytes=head.stash_bytes, workspace_bytes=head.workspace_bytes, grad_factor=parallel.grad_factor,
         subcenters=head.subcenters, names=NAMES,
         step=None if head._fused is None else head._fused.step_in_backward(embeddings, head.weight),
@@ -171,10 +180,10 @@ def parallel_loss(
         )  # fmt: skip
         losses = core.row_losses(rows.lse, psi, head.scale)
         losses = with_penalty(losses, head.margin, norms, batch.labels, batch.valid, head.training)
-    weight = None
+    of_rows = None
     if sample_weight is not None:
-        weight = core_parallel.all_rows(sample_weight.to(losses.dtype), batch, ranks, parallel.grad_factor)
-    value = core.reduce_rows(losses, batch.valid, weight, head.reduction)
+        of_rows = core_parallel.all_rows(sample_weight.to(losses.dtype), batch, ranks, parallel.grad_factor)
+    value = core.reduce_rows(losses, batch.valid, of_rows, head.reduction)
     if head.reduction == "none":
         value = core_parallel.own_rows(value, batch, ranks)
     own_lists = (rows.mined_idx, rows.mined_cos)
@@ -190,11 +199,13 @@ def _sampler(head: BasketSoftmaxLoss, classes: int) -> Callable[[Tensor], Tensor
     return lambda labels: sample_classes(labels, classes, head.sample_rate, -1)
 
 
-def refuse_wrappers(weight: Tensor, shard: core_parallel.ClassShard, subcenters: int = 1) -> None:
-    """Raise RuntimeError when `weight`, of a class-parallel head, is inside DDP, or is not the shard any more."""
-    wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
-    if wrapper is not None and any(p is weight for p in getattr(wrapper, "_module_parameters", ())):
+def refuse_wrappers(head: nn.Module, shard: core_parallel.ClassShard, subcenters: int = 1) -> None:
+    """Raise RuntimeError when a class-parallel head is inside DDP or FSDP, or its `weight` is no more the shard."""
+    weight: Any = head.weight
+    if running_ddp(weight) is not None:
         raise RuntimeError(NOT_IN_DDP)
+    if is_view(head):
+        raise RuntimeError(NOT_IN_FSDP)
     if weight.shape[0] != shard.num_local * subcenters:
         raise RuntimeError(
             f"weight has {weight.shape[0]} rows, allowed are this rank's {shard.num_local * subcenters}: it was "

@@ -32,6 +32,7 @@ from .meter import Meter
 from .model import aliases_text
 from .ranks import Ranks, joined_ranks
 from .run import check_extras, first_step, known_aliases, make_trainer
+from .run_lock import refuse_running
 from .state import ResumeError, RunFolder, restore
 from .step import Trainer
 
@@ -128,6 +129,7 @@ def check(
         problems += _leaks(report, len(data.training))
         try:
             check_writable(config.output)
+            refuse_running(config.output)
             start = first_step(RunFolder(config.output), config, resume)
         except (ResumeError, OSError) as error:
             problems.append(f"output: {error}")

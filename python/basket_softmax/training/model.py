@@ -42,6 +42,7 @@ def build_head(
             aliases=aliases,
             subcenters=section.subcenters,
             sample_rate=section.sample_rate,
+            sparse_grad=True,  # the optimisers that `Config` allows take it
             process_group=group,
             shard=config.parallel.shard,
         )

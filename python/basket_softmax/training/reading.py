@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from os import PathLike
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from .config import Config
+from .config_errors import problem_lines
 
 PATHS = ("output", "loss.aliases")  # and the path of every basket
 MERGE = "tag:yaml.org,2002:merge"
 SOURCES = (("baskets",), ("validation", "baskets"))  # by name
-FORMS = {  # of keys whose pattern would tell nobody anything
-    "device": "cpu, cuda or cuda:N",
-    "backbone.factory": "module:callable or timm:NAME",
-}
 
 
 class ConfigError(ValueError):
@@ -96,7 +92,7 @@ def make_config(values: dict[str, Any], changes: Changes | None = None, where: s
     try:
         return Config.model_validate(_absolute(values, Path.cwd()))
     except ValidationError as error:
-        lines = _joined([_problem(dict(entry)) for entry in error.errors(include_url=False)])
+        lines = problem_lines(error)
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
         raise ConfigError("\n  ".join([f"{where}: {count}", *lines])) from None
 
@@ -181,120 +177,3 @@ def _absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     for section in (*SOURCES, ("validation", "pairs")):
         values = mapped(values, section, sources)
     return values
-
-
-def _joined(lines: list[str]) -> list[str]:
-    """One line for each key and value: a value that may be of several types comes with a line for each."""
-    allowed: dict[str, list[str]] = {}
-    for line in lines:
-        what, _, these = line.partition(", allowed is ")
-        allowed.setdefault(what, []).append(these)
-    return [
-        what + (", allowed is " + " or ".join(these) if any(these) else "") for what, these in allowed.items()
-    ]
-
-
-def _problem(error: dict[str, Any]) -> str:
-    """One line for one of pydantic's errors."""
-    path, section = _key_path(error["loc"])
-    came, context = error["input"], error.get("ctx", {})
-    kind = error["type"]
-    if kind == "extra_forbidden":
-        return f"{path}: unknown key, allowed are {_allowed(section, path.rpartition('.')[2])}"
-    if kind == "missing":
-        return f"{path}: missing"
-    if kind == "value_error":
-        return f"{path}: {context['error']}" if path else str(context["error"])
-    if kind == "union_tag_invalid":
-        return f"{path}.name: {context['tag']!r}, allowed are {context['expected_tags']}"
-    if kind == "union_tag_not_found":
-        return f"{path}.name: missing, allowed are {_names(error['loc'])}"
-    if kind == "string_pattern_mismatch":
-        return f"{path}: {came!r}, allowed is {FORMS.get(path) or 'what matches ' + context['pattern']}"
-    if kind == "too_short":
-        return f"{path}: {came!r}, allowed is at least {_counted(context['min_length'])}"
-    if kind == "too_long":
-        return f"{path}: {came!r}, allowed is at most {_counted(context['max_length'])}"
-    if kind == "path_type":
-        return f"{path}: {came!r}, allowed is a path"
-    if kind == "string_type" and path.endswith(".[key]"):
-        return f"{_key_path(error['loc'][:-2])[0]}: the name {came!r} is no text, allowed is {str(came)!r}, in quotes"
-    if kind == "invalid_key":
-        return f"{path}: unknown key, allowed are names"
-    if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"{path}: {came!r}, allowed is a mapping of keys to values"
-    allowed = error["msg"].removeprefix("Input should be ").removesuffix(" or None")
-    return f"{path}: {came!r}, allowed is {allowed}"
-
-
-def _counted(entries: int) -> str:
-    return "one entry" if entries == 1 else f"{entries} entries"
-
-
-def _key_path(location: tuple[Any, ...]) -> tuple[str, Any]:
-    """The dotted keys, and the section that the last one belongs to. Steps that are choices of a union are left out."""
-    annotation: Any = Config
-    section: Any = Config
-    keys: list[str] = []
-    for step in location:
-        model = _model(annotation, step)
-        if model is not None and step in getattr(model, "model_fields", {}):
-            section, annotation = model, model.model_fields[step].annotation
-            keys.append(str(step))
-            continue
-        chosen = _tagged(annotation, step)
-        if chosen is not None:
-            section = annotation = chosen
-        elif isinstance(step, str) and _is_branch(step):
-            continue
-        else:
-            section = model or section
-            annotation = _value_type(annotation)
-            keys.append(str(step))
-    return ".".join(keys), section
-
-
-def _names(location: tuple[Any, ...]) -> str:
-    """Of the sections that the key at `location` may hold."""
-    section, key = _key_path(location)[1], location[-1]
-    names = [m.model_fields["name"].default for m in _models(section.model_fields[key].annotation)]
-    return ", ".join(map(repr, names))
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _models(part)
-
-
-def _model(annotation: Any, step: Any) -> type[BaseModel] | None:
-    found = list(_models(annotation))
-    return found[0] if len(found) == 1 else None
-
-
-def _tagged(annotation: Any, tag: Any) -> type[BaseModel] | None:
-    """The section of a union whose `name` is `tag`."""
-    for model in _models(annotation):
-        name = model.model_fields.get("name")
-        if name is not None and get_args(name.annotation) == (tag,):
-            return model
-    return None
-
-
-def _is_branch(step: str) -> bool:
-    """Names that pydantic gives to the members of a plain union: `int`, `constrained-int`, `tuple[…]`."""
-    return (
-        re.fullmatch(r"int|float|str|none|constrained-\w+|tuple\[.*\]|.*-?(tuple|int)\[?.*", step) is not None
-    )
-
-
-def _value_type(annotation: Any) -> Any:
-    found = list(_models(annotation))
-    return found[0] if len(found) == 1 else annotation
-
-
-def _allowed(section: Any, key: str) -> str:
-    names = list(getattr(section, "model_fields", {}))
-    near = difflib.get_close_matches(key, names, 1)
-    return ", ".join(names) + (f"; did you mean {near[0]!r}?" if near else "")

@@ -23,6 +23,7 @@ from .progress import Progress
 from .randomness import seed_alike, seed_apart
 from .ranks import Ranks, joined_ranks
 from .reading import differences, load_config, to_yaml
+from .run_lock import run_lock
 from .state import CONFIG, ResumeError, RunFolder, restore, save
 from .step import Trainer
 from .validate import validate
@@ -59,7 +60,8 @@ def train(config: Config, resume: bool = False) -> Summary:
             threads as before, weights and logs are those of a run that was never interrupted, bit for bit.
 
     Raises:
-        ResumeError: the folder holds a run and `resume` is False, or the run in it had another config or other data.
+        ResumeError: the folder holds a run and `resume` is False, or the run in it had another config or other data, or
+            is still going on.
         DataError, BackboneError: the config does not fit the data, or names no usable backbone.
         Diverged: the loss, a weight or an embedding is NaN or Inf; nothing of it is in a checkpoint.
         MissingExtra: a library that the config needs is not installed.
@@ -70,9 +72,10 @@ def train(config: Config, resume: bool = False) -> Summary:
         folder = RunFolder(config.output)
         check_writable(config.output)
         check_extras(config)
-        start = first_step(folder, config, resume)
-        ranks.wait()  # nobody writes before all have looked
-        return _train(config, open_datasets(config), folder, start, ranks)
+        with run_lock(config.output, ranks):
+            start = first_step(folder, config, resume)
+            ranks.wait()  # nobody writes before all have looked
+            return _train(config, open_datasets(config), folder, start, ranks)
 
 
 def make_trainer(
@@ -136,10 +139,6 @@ def _train(config: Config, data: Datasets, folder: RunFolder, start: int, ranks:
         restore(folder, start, trainer, meter, began)
     logs = None
     if ranks.first:
-        try:
-            folder.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:  # what no permission tells beforehand
-            raise OSError(f"{folder.output} cannot be made: {error.strerror}") from error
         with replacing(folder.config) as file:
             file.write(to_yaml(config))
         logs = _Logs(config, folder, start)

@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 from .. import checkpoint
+from ..checkpoint.folder import being_read
 from ..checkpoint.manifest import NAME as COMPLETE
 from ..checkpoint.steps import complete_steps, named_steps, step_folder
 from .began import what_changed
@@ -45,10 +46,10 @@ class RunFolder:
         return step_folder(self.checkpoints, step)
 
     def prune(self, keep: int) -> None:
-        """Remove all but the last `keep`, and what crashed attempts left."""
+        """Remove all but the last `keep`, and what crashed attempts left; what is being read stays until next time."""
         kept = self.steps()[-keep:]
         for step, folder in named_steps(self.checkpoints).items():
-            if step not in kept:
+            if step not in kept and not being_read(folder):
                 (folder / COMPLETE).unlink(missing_ok=True)  # first, so that half a folder never counts
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ def head_state_dict(checkpoint: Mapping[str, Any], prefix: str = "heads.") -> di
         checkpoint: what `torch.load` gives for a file of fast-reid, {"model": {...}, ...}, or a model's state_dict.
         prefix: where the head is in the model.
 
+    What the metadata of the state_dict says of the head, such as its baskets, comes along.
+
     Raises:
         KeyError: there is no head of fast-reid 1.3 under the prefix, whose centres are `heads.weight`.
     """
@@ -25,7 +28,9 @@ def head_state_dict(checkpoint: Mapping[str, Any], prefix: str = "heads.") -> di
         found = sorted({key.split(".")[0] for key in model})
         raise KeyError(f"checkpoint has no {prefix}weight, the centres of an EmbeddingHead; it has {found}")
     names = (key.removeprefix(prefix) for key in model if key.startswith(prefix))
-    return {name: model[prefix + name] for name in names if name.startswith(OWN)}
+    head = OrderedDict((name, model[prefix + name]) for name in names if name.startswith(OWN))
+    head._metadata = _metadata(model, prefix)  # type: ignore[attr-defined]
+    return head
 
 
 def with_head(
@@ -44,6 +49,18 @@ def with_head(
         )
     model = {**_model(checkpoint), **{prefix + name: value for name, value in head.items()}}
     return {**checkpoint, "model": model} if "model" in checkpoint else model
+
+
+def _metadata(model: Mapping[str, Any], prefix: str) -> OrderedDict[str, Any]:
+    """What torch keeps beside the tensors, of the modules at `prefix` and below; their names without it."""
+    owner = prefix.removesuffix(".")
+    found: Mapping[str, Any] = getattr(model, "_metadata", {})
+    inner = OrderedDict(
+        (key.removeprefix(prefix), value) for key, value in found.items() if key.startswith(prefix)
+    )
+    if owner in found:
+        inner[""] = found[owner]
+    return inner
 
 
 def _model(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:

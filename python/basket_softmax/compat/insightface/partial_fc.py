@@ -12,11 +12,19 @@ from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.functional import reduce_rows
 from bbs_kernels.transforms import refuse_transforms
 
+from ...baskets import Baskets
+from ...losses.layout import Layout, layout_of, load_rows, note_layout
 from ...losses.parallel import NOT_IN_DDP, refuse_fsdp, refuse_wrappers
+from ...losses.sampled_gradient import DenseGradient
 from ...losses.sampling import sample_classes
 from .._head import check_device, row_losses
 from .margins import IGNORED, MarginLoss, flat_labels
 from .ranks import ClassParallel, default_group, global_losses
+
+ADVICE = (
+    "each rank loads the file that it wrote; basket_softmax.checkpoint.load_insightface takes the files of all ranks "
+    "into a BasketSoftmaxLoss at any number of ranks"
+)
 
 
 class PartialFC_V2(nn.Module):
@@ -29,7 +37,9 @@ class PartialFC_V2(nn.Module):
     complete and must not be reduced.
 
     state_dict: `weight` [num_local, D], as a rank of insightface has it: files go both ways between the two at the
-    same number of ranks, and `basket_softmax.checkpoint.load_insightface` reads them at any.
+    same number of ranks, and `basket_softmax.checkpoint.load_insightface` reads them at any. The metadata says whose
+    rows they are: `load_state_dict` refuses those of another rank, number of ranks or classes. Insightface's files
+    say nothing of that, so give each rank its own.
 
     Args:
         margin_loss: `CombinedMarginLoss`, `ArcFace` or `CosFace` of this package; its parameters are read at
@@ -83,6 +93,7 @@ class PartialFC_V2(nn.Module):
         self._parallel = None if group is None else ClassParallel(num_classes, group)
         self.rank, self.world_size = 0, 1
         self.num_local, self.class_start = num_classes, 0
+        self._classes = Baskets([num_classes])
         if self._parallel is not None:
             self.rank, self.world_size = self._parallel.ranks.rank, self._parallel.ranks.world
             ((self.class_start, stop),) = self._parallel.shard.sharding.ranges(self.rank)
@@ -128,7 +139,7 @@ class PartialFC_V2(nn.Module):
                 # Ignored rows are cut out, or a NaN there would come back through the normalisation.
                 x = F.normalize(torch.where((labels != IGNORED)[:, None], x, 0.0)).half()
             # A sampled gradient is sparse; insightface's users expect a dense one.
-            weight = self.weight if self.sample_rate == 1.0 else _DenseGradient.apply(self.weight)
+            weight = self.weight if self.sample_rate == 1.0 else DenseGradient.apply(self.weight)
             options: dict[str, Any] = {
                 "margin": self.margin_softmax.target_margin(), "scale": float(self.margin_softmax.s),
                 "ignore_index": IGNORED,
@@ -149,6 +160,16 @@ class PartialFC_V2(nn.Module):
             f"sample_rate={self.sample_rate}, fp16={self.fp16}, rank {self.rank} of {self.world_size}"
         )
 
+    def _layout(self) -> Layout:
+        return layout_of(self._classes, self._parallel, "even")
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        note_layout(destination, prefix, self._layout())
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        load_rows(self, super()._load_from_state_dict, arguments, self._layout(), advice=ADVICE)
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "weight" and getattr(self, "_parallel", None) is not None:
             refuse_fsdp(value)
@@ -163,20 +184,8 @@ class PartialFC_V2(nn.Module):
 
     def _check_place(self) -> None:
         if self._parallel is not None:
-            refuse_wrappers(self.weight, self._parallel.shard)
+            refuse_wrappers(self, self._parallel.shard)
         elif default_group() is not None:
             raise RuntimeError(
                 "PartialFC_V2 was made before torch.distributed.init_process_group and holds all classes: make it after"
             )
-
-
-class _DenseGradient(torch.autograd.Function):
-    """The same tensor; a sparse gradient (sampled rows) becomes dense on its way back."""
-
-    @staticmethod
-    def forward(ctx: Any, w: Tensor) -> Tensor:
-        return w.view_as(w)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return grads[0].to_dense()

@@ -13,6 +13,8 @@ from bbs_kernels import class_parallel, functional
 from bbs_kernels.rules import Own
 from bbs_kernels.sharding import Sharding
 
+from ...losses.replicated import world_size
+
 
 class ClassRanges(Sharding):
     """Rank r of n owns C // n classes in a row, one more on the first C % n ranks. (`Sharding` itself cuts as
@@ -81,5 +83,4 @@ def global_losses(
 
 def default_group() -> Any:
     """The default process group if it has several ranks, else None."""
-    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    return dist.group.WORLD if several else None
+    return dist.group.WORLD if world_size() > 1 else None

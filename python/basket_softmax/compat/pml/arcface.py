@@ -7,7 +7,10 @@ from typing import Any
 
 from bbs_kernels.margins import ArcFace
 
+from .constants import constant
 from .large_margin import LargeMarginLoss
+
+_OTHERWISE = "override modify_cosine_of_target_classes for a margin that is learned or differs by row"
 
 
 class ArcFaceLoss(LargeMarginLoss):
@@ -26,8 +29,12 @@ class ArcFaceLoss(LargeMarginLoss):
     def __init__(
         self, num_classes: int, embedding_size: int, margin: float = 28.6, scale: float = 64, **kwargs: Any
     ) -> None:
-        super().__init__(num_classes, embedding_size, margin=math.radians(margin), scale=scale, **kwargs)
+        super().__init__(num_classes, embedding_size, margin=margin, scale=scale, **kwargs)
+
+    def init_margin(self) -> None:
+        """Turn the attribute `margin` from degrees into radians."""
+        self.margin = math.radians(constant(type(self).__name__, "margin", self.margin, _OTHERWISE))
 
     def target_margin(self) -> ArcFace:
         """The margin on the target cosine, from the attribute `margin` (radians)."""
-        return ArcFace(self.margin)
+        return ArcFace(constant(type(self).__name__, "margin", self.margin, _OTHERWISE))

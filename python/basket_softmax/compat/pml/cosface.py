@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from torch import Tensor
 
 from bbs_kernels.margins import CosFace
 
@@ -14,7 +17,8 @@ class CosFaceLoss(LargeMarginLoss):
 
     Args:
         num_classes, embedding_size: C and D.
-        margin: subtracted from the target cosine.
+        margin: subtracted from the target cosine; a tensor, which may be learned, is honoured as well: one value, or
+            [B] values if it is assigned before a step.
         scale: s > 0.
         kwargs: as for `LargeMarginLoss`.
     """
@@ -24,6 +28,9 @@ class CosFaceLoss(LargeMarginLoss):
     ) -> None:
         super().__init__(num_classes, embedding_size, margin=margin, scale=scale, **kwargs)
 
-    def target_margin(self) -> CosFace:
+    def target_margin(self) -> Callable[[Tensor], Tensor]:
         """The margin on the target cosine, from the attribute `margin`."""
-        return CosFace(self.margin)
+        return self._minus_margin if isinstance(self.margin, Tensor) else CosFace(self.margin)
+
+    def _minus_margin(self, cos_t: Tensor) -> Tensor:
+        return cos_t - self.margin

@@ -7,12 +7,23 @@ A reducer is any callable reducer(loss_dict, embeddings, labels), where loss_dic
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from .records import Records
+from .upstream import upstream_base
+
 LossDict: TypeAlias = dict[str, dict[str, Any]]
+
+if TYPE_CHECKING:
+    _MeanBase = nn.Module
+    _MultipleBase = nn.Module
+else:
+    _MeanBase = upstream_base("reducers", "MeanReducer")
+    _MultipleBase = upstream_base("reducers", "MultipleReducers")
 
 # These take all sub-losses at once; every other reducer of the library takes exactly one.
 _TAKE_ALL = ("MultipleReducers", "DoNothingReducer")
@@ -29,47 +40,78 @@ def reduced_loss(loss: Any) -> dict[str, Any]:
     return {"losses": loss, "indices": None, "reduction_type": "already_reduced"}
 
 
-class MeanReducer(nn.Module):
+def zero_where_upstream_rounds(losses: Tensor) -> Tensor:
+    """[B] losses with exact 0 in place of values up to half an ulp of 1 (2^-24 in fp32); the gradient stays exact.
+
+    Upstream's cross entropy is log(1 + r) with r summed onto the 1 of the target, so it is 0 where 1 + r rounds to 1.
+    Reducers that drop rows by their value, such as AvgNonZeroReducer with `losses > 0`, keep the same rows then.
+    """
+    half_ulp = torch.finfo(losses.dtype).eps / 2
+    value = losses.detach()
+    return losses - torch.where(value <= half_ulp, value, 0.0)
+
+
+class MeanReducer(Records, _MeanBase):
     """The default: the mean over the batch, 0 (still attached to the graph) for an empty one."""
 
+    def __init__(self, collect_stats: bool | None = None) -> None:
+        nn.Module.__init__(self)
+        self.start_records(collect_stats)
+        self.add_to_recordable_attributes(name="losses_size", is_stat=True)
+
     def forward(self, loss_dict: LossDict, embeddings: Tensor, labels: Tensor) -> Tensor:
+        if len(loss_dict) != 1:
+            raise ValueError(
+                f"MeanReducer: expected one sub-loss, got {list(loss_dict)}: name further ones in _sub_loss_names, or "
+                "give a MultipleReducers"
+            )
         (entry,) = loss_dict.values()
-        losses: Tensor = entry["losses"]
-        if entry["reduction_type"] == "already_reduced":
+        losses = entry["losses"]
+        if not isinstance(losses, Tensor) and losses == 0:
+            losses = embeddings.sum() * 0.0
+        if self.collect_stats:
+            self.losses_size = len(losses) if isinstance(losses, Tensor) and losses.dim() else 1
+        if entry["reduction_type"] == "already_reduced" or losses.dim() == 0:
             return losses
         return losses.sum() / max(len(losses), 1)
 
 
-class SumOfLosses(nn.Module):
-    """Each sub-loss through its own reducer, then the sum."""
+class MultipleReducers(Records, _MultipleBase):
+    """Each sub-loss through its own reducer, those without one through the default, then the sum."""
 
-    def __init__(self, reducers: dict[str, Any]) -> None:
-        super().__init__()
+    def __init__(self, reducers: dict[str, Any], default_reducer: Any) -> None:
+        nn.Module.__init__(self)
+        self.start_records(None)
+        self.add_to_recordable_attributes(name="losses_size", is_stat=True)
         self.reducers = nn.ModuleDict(reducers)
+        self.default_reducer = default_reducer
 
     def forward(self, loss_dict: LossDict, embeddings: Tensor, labels: Tensor) -> Tensor:
-        values = [self.reducers[name]({name: entry}, embeddings, labels) for name, entry in loss_dict.items()]
+        values = []
+        for name, entry in loss_dict.items():
+            reducer = self.reducers[name] if name in self.reducers else self.default_reducer  # noqa: SIM401
+            values.append(reducer({name: entry}, embeddings, labels))
         return torch.stack([value.reshape(()) for value in values]).sum()
 
 
-def make_reducer(reducer: Any, names: list[str]) -> Any:
-    """What a loss with the sub-losses `names` calls: `reducer` (None: the mean), or a copy of it per name.
+def make_reducer(reducer: Any, names: list[str], default: Callable[[], Any] = MeanReducer) -> Any:
+    """What a loss with the sub-losses `names` calls: `reducer` (None: `default()`), or a copy of it per name.
 
     Raises:
         TypeError: `reducer` is not callable, or not a module where a copy per sub-loss is needed.
     """
-    if reducer is None:
-        reducer = MeanReducer()
-    if not callable(reducer):
+    if reducer is not None and not callable(reducer):
         raise TypeError(
             f"reducer must be None or callable as reducer(loss_dict, embeddings, labels), got {reducer!r}"
         )
     if any(base.__name__ in _TAKE_ALL for base in type(reducer).__mro__):
         return reducer
     if len(names) == 1:
-        return copy.deepcopy(reducer)
-    if not isinstance(reducer, nn.Module):
+        return default() if reducer is None else copy.deepcopy(reducer)
+    each = {name: default() if reducer is None else copy.deepcopy(reducer) for name in names}
+    if not all(isinstance(part, nn.Module) for part in each.values()):
         raise TypeError(
-            f"reducer: with a regularizer it must be an nn.Module (one copy per sub-loss), got {reducer!r}"
+            f"reducer: with a regularizer it must be an nn.Module (one copy per sub-loss), got "
+            f"{reducer if reducer is not None else next(iter(each.values()))!r}"
         )
-    return SumOfLosses({name: copy.deepcopy(reducer) for name in names})
+    return MultipleReducers(each, MeanReducer())

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bbs_kernels.operands import MAX_SUBCENTERS
 
+from .._head import check_device
 from .arcface import ArcFaceLoss
 
 
@@ -45,18 +46,23 @@ class SubCenterArcFaceLoss(ArcFaceLoss):
 
     @torch.no_grad()
     def get_outliers(
-        self, embeddings: Tensor, labels: Tensor, threshold: float = 75
+        self, embeddings: Tensor, labels: Tensor, threshold: float = 75, return_dominant_centers: bool = True
     ) -> tuple[Tensor, Tensor]:
         """Rows far from the centre that most rows of their class are nearest to: candidates for wrong labels.
 
         Args:
             embeddings: [N, D]; labels: [N] integer class indices in [0, C).
             threshold: degrees; a row whose angle with its class's dominant centre is larger is an outlier.
+            return_dominant_centers: taken for the signature; upstream returns both for False too, and so does this.
 
         Returns:
             Indices of the outliers, ordered by class, and the dominant centres [D, C].
         """
-        targets = self._checked(embeddings, labels, None, None)
+        targets = self.checked_labels(embeddings, labels)
+        if targets is None:
+            raise ValueError("SubCenterArcFaceLoss: labels are required")
+        self.cast_types(embeddings.dtype, embeddings.device)
+        check_device("SubCenterArcFaceLoss", "W", self.W, embeddings)
         dtype = torch.promote_types(embeddings.dtype, self.W.dtype)
         unit = torch.nn.functional.normalize
         per_class = self.W.to(dtype).t().unflatten(0, (self.num_classes, self.sub_centers))  # [C, r, D]
