@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.losses import pairwise_circleloss, pairwise_cosface, triplet_loss
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY, Baseline
 from fastreid.utils.events import get_event_storage
 from torch import Tensor
 
+from .._head import round_to_zero
 from . import embedding_head
 from .config import CROSS_ENTROPY, refuse_smoothing
 
@@ -100,11 +100,11 @@ class BasketBaseline(Baseline):
 def _over_counted_rows(head: embedding_head.EmbeddingHead) -> Tensor | float:
     """Return the factor from the head's mean over all rows of the last step to that over rows whose loss is not 0.
 
-    fast-reid takes the second. Its losses are log(1 + e), and 0 where 1 + e rounds to 1; here they keep their digits.
+    fast-reid takes the second. Small losses round to 0 there; here they keep their digits.
     """
     last = head._last
     if last is None or head.reduction != "mean":
         return 1.0
     rows = last.labels != head.ignore_index
-    counted = rows & (last.losses > torch.finfo(last.losses.dtype).eps / 2)
+    counted = rows & ~round_to_zero(last.losses)
     return rows.sum() / counted.sum().clamp_min(1)
