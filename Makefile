@@ -55,7 +55,7 @@ test-dist-slow: $(STAMPS)/test ## the slow ones of these: torchrun, killed ranks
 test-fastreid: $(STAMPS)/test ## compat.fastreid against the real package
 	$(BIN)/pip install --quiet --no-deps fastreid==1.4.0
 	$(BIN)/pip install --quiet yacs termcolor tabulate
-	$(BIN)/pytest tests/compat/test_fastreid*.py tests/build/test_migration_pages.py $(PYTEST)
+	$(BIN)/pytest tests/compat/test_fastreid*.py tests/compat/test_label_dtypes.py tests/build/test_migration_pages.py $(PYTEST)
 
 test-trainers: $(STAMPS)/test ## the recipes of docs/parallel.md with Lightning, accelerate and transformers
 	$(BIN)/pip install --quiet lightning accelerate transformers

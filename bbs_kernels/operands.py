@@ -108,7 +108,7 @@ def check_scale(scale: float) -> None:
 
 
 def class_indices(labels: Any, name: str = "labels", also: str = "") -> Tensor:
-    """`labels` as int64, from a tensor of any integer dtype: what heads, baskets and replacements take as labels.
+    """Return `labels` as int64, from a tensor of any integer dtype: what heads, baskets and replacements take.
 
     Bool is refused, since a mask is no label, and floating-point, since a label would be cut to an integer in silence.
 
@@ -126,7 +126,7 @@ def class_indices(labels: Any, name: str = "labels", also: str = "") -> Tensor:
 
 
 def check_labels(labels: Any, rows: int) -> Tensor:
-    """`class_indices` of labels; ValueError unless they are [rows]."""
+    """Return `class_indices(labels)`; raise ValueError unless they are [rows]."""
     labels = class_indices(labels)
     if labels.shape != (rows,):
         raise ValueError(f"labels has shape {tuple(labels.shape)}, allowed is ({rows},)")

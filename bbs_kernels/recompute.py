@@ -16,7 +16,7 @@ HELD = 64  # forward passes whose statistics are kept; so many may wait for thei
 
 
 def in_backward() -> bool:
-    """Whether this runs inside a backward pass, where a forward pass is the second run of an earlier one.
+    """Return True inside a backward pass, where a forward pass is the second run of an earlier one.
 
     torch.compile traces no backward pass, and under it this is False.
     """
@@ -25,7 +25,7 @@ def in_backward() -> bool:
 
 @torch.no_grad()
 def moved_once(buffers: tuple[Tensor, ...], moved: tuple[Tensor, ...], cos_t: Tensor) -> tuple[Tensor, ...]:
-    """The statistics that this forward pass uses: `moved`, written to `buffers`; in a second run those of the first.
+    """Write `moved` to `buffers` and return it; in a second run, write nothing and return what the first one used.
 
     Args:
         buffers: the running statistics, changed in place, but not in a second run.
@@ -66,7 +66,7 @@ class Passes:
         self.count += 1
 
     def find(self, batch: Tensor) -> tuple[Tensor, ...]:
-        """What the pass of this batch used; of the last such pass, where the same batch came twice.
+        """Return what the pass of this batch used; of the last such pass, where the same batch came twice.
 
         The nearest batch is taken, since a backbone that is not deterministic changes a batch by rounding.
         """

@@ -130,6 +130,28 @@ def test_every_loss_of_the_features_keeps_its_settings(layer: str) -> None:
     assert losses[0] == pytest.approx(want[0], rel=1e-9)
 
 
+def test_rows_whose_loss_is_0_do_not_count() -> None:
+    """Half of the rows lie on their centres: fast-reid divides the sum by the other half, and so does this model."""
+    labels = torch.randperm(CLASSES, generator=torch.Generator().manual_seed(0))[:8]
+    features = torch.randn(8, 512, 1, 1, generator=torch.Generator().manual_seed(1))
+    found = []
+    for name in ("Baseline", "BasketBaseline"):
+        changes = {"MODEL__META_ARCHITECTURE": name, "MODEL__HEADS__CLS_LAYER": "CosSoftmax"}
+        torch.manual_seed(0)
+        model = build_model(small(**changes, MODEL__LOSSES__NAME=("CrossEntropyLoss",))).train()
+        heads = model.heads
+        with torch.no_grad():
+            heads.weight[labels[:4]] = heads.bottleneck(heads.pool_layer(features))[:4, :, 0, 0]
+        with EventStorage(0):
+            (value,) = model.losses(heads(features, labels), labels).values()
+        value.backward()
+        found.append((value, heads.weight.grad))
+    (theirs, gradient), (mine, own) = found
+    assert mine.item() == pytest.approx(theirs.item(), rel=1e-5)
+    torch.testing.assert_close(own, gradient, rtol=1e-3, atol=1e-5)
+    assert mine.item() > 1.9 * heads(features, labels)["loss_cls"].item()  # the mean over all rows
+
+
 def test_a_loss_that_is_not_named_is_not_there() -> None:
     changes = {"MODEL__LOSSES__NAME": ("TripletLoss",), "MODEL__LOSSES__CE__EPSILON": 0.1}
     _, losses, _ = trained(small(**changes), steps=1)

@@ -15,7 +15,7 @@ from bbs_kernels import functional
 from bbs_kernels.operands import class_indices
 from bbs_kernels.rules import Own
 
-__all__ = ["check_device", "class_indices", "row_losses"]
+__all__ = ["check_device", "class_indices", "round_to_zero", "row_losses"]
 
 
 def row_losses(
@@ -44,6 +44,14 @@ def row_losses(
         subcenters=subcenters,
     )  # fmt: skip
     return functional.row_losses(lse, margin(cos_t), scale=scale), cos_t
+
+
+def round_to_zero(losses: Tensor) -> Tensor:
+    """Return [B] bool: the rows whose loss is 0 in a dense cross entropy, up to half an ulp of 1 (2^-24 in fp32).
+
+    There a loss is log(1 + r) with r summed onto the 1 of the target, so it is 0 where 1 + r rounds to 1.
+    """
+    return losses.detach() <= torch.finfo(losses.dtype).eps / 2
 
 
 def check_device(module: str, parameter: str, w: Tensor, x: Tensor) -> None:

@@ -42,8 +42,8 @@ class EmbeddingHead(BasketSoftmaxLoss):
         TypeError, ValueError: an argument is not of these, or a configuration asks for label smoothing.
 
     Different from fast-reid: training returns {"loss_cls": the loss, "features": …} and no logits, since there are
-    none; there is no label smoothing; the mean is over all rows, there over those whose loss is not 0; targets of -1
-    are left out.
+    none; there is no label smoothing; the mean is over all rows, where fast-reid's `Baseline` and `BasketBaseline` take
+    it over those whose loss is not 0; targets of -1 are left out.
     """
 
     @configurable
@@ -81,7 +81,7 @@ class EmbeddingHead(BasketSoftmaxLoss):
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
-        """The arguments that a fast-reid configuration asks for: `MODEL.HEADS` and `MODEL.BACKBONE.FEAT_DIM`.
+        """Return the arguments that a fast-reid configuration asks for: `MODEL.HEADS` and `MODEL.BACKBONE.FEAT_DIM`.
 
         A subclass may add others, such as `baskets`.
 
@@ -105,7 +105,7 @@ class EmbeddingHead(BasketSoftmaxLoss):
 
     @classmethod
     def from_cfg(cls, cfg: Any, **options: Any) -> EmbeddingHead:
-        """The head that a fast-reid configuration asks for; `options` in place of what it says."""
+        """Return the head that a fast-reid configuration asks for; `options` in place of what it says."""
         return cls(cfg, **options)
 
     def forward(  # type: ignore[override]  # fast-reid's order: features, then targets

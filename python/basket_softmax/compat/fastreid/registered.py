@@ -18,6 +18,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY, Baseline
 from fastreid.utils.events import get_event_storage
 from torch import Tensor
 
+from .._head import round_to_zero
 from . import embedding_head
 from .config import CROSS_ENTROPY, refuse_smoothing
 
@@ -85,10 +86,25 @@ class BasketBaseline(Baseline):
         get_event_storage().put_scalar("target_cosine", self.heads.stats()["mean_target_cosine"])
         found = {}
         if CROSS_ENTROPY in names:
-            found["loss_cls"] = outputs["loss_cls"] * settings["ce"]["scale"]
+            found["loss_cls"] = outputs["loss_cls"] * (
+                _over_counted_rows(self.heads) * settings["ce"]["scale"]
+            )
         for name, (logged, loss, key, arguments) in OF_FEATURES.items():
             if name in names:
                 own = settings[key]
                 values = (own[argument] for argument in arguments)
                 found[logged] = loss(outputs["features"], gt_labels, *values) * own["scale"]
         return found
+
+
+def _over_counted_rows(head: embedding_head.EmbeddingHead) -> Tensor | float:
+    """Return the factor from the head's mean over all rows of the last step to that over rows whose loss is not 0.
+
+    fast-reid takes the second. Small losses round to 0 there; here they keep their digits.
+    """
+    last = head._last
+    if last is None or head.reduction != "mean":
+        return 1.0
+    rows = last.labels != head.ignore_index
+    counted = rows & ~round_to_zero(last.losses)
+    return rows.sum() / counted.sum().clamp_min(1)

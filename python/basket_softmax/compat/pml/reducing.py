@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from .._head import round_to_zero
 from .records import Records
 from .upstream import upstream_base
 
@@ -41,14 +42,11 @@ def reduced_loss(loss: Any) -> dict[str, Any]:
 
 
 def zero_where_upstream_rounds(losses: Tensor) -> Tensor:
-    """[B] losses with exact 0 in place of values up to half an ulp of 1 (2^-24 in fp32); the gradient stays exact.
+    """[B] losses with exact 0 where upstream's cross entropy rounds to it; the gradient stays exact.
 
-    Upstream's cross entropy is log(1 + r) with r summed onto the 1 of the target, so it is 0 where 1 + r rounds to 1.
     Reducers that drop rows by their value, such as AvgNonZeroReducer with `losses > 0`, keep the same rows then.
     """
-    half_ulp = torch.finfo(losses.dtype).eps / 2
-    value = losses.detach()
-    return losses - torch.where(value <= half_ulp, value, 0.0)
+    return losses - torch.where(round_to_zero(losses), losses.detach(), 0.0)
 
 
 class MeanReducer(Records, _MeanBase):
