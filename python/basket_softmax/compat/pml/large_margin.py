@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...losses.fsdp import gathered
 from ...losses.replicated import ReplicatedHead
 from .._head import check_device, class_indices, row_losses
 from .miners import row_weights
@@ -144,12 +145,12 @@ class LargeMarginLoss(ReplicatedHead):
     def get_logits(self, embeddings: Tensor) -> Tensor:
         """[B, C] scaled cosines, of the nearest sub-centres, without the margin; differentiable.
 
-        This one does hold a B x C tensor.
+        This one does hold a B x C tensor. Under fully_shard every rank calls it.
         """
         self._check_embeddings(embeddings)
         dtype = torch.promote_types(embeddings.dtype, self.W.dtype)
         x_hat = F.normalize(embeddings.to(dtype), dim=1)
-        logits = x_hat @ F.normalize(self.W.to(dtype), dim=0) * self.scale
+        logits = x_hat @ F.normalize(gathered(self.W).to(dtype), dim=0) * self.scale
         return logits if self.sub_centers == 1 else logits.unflatten(1, (-1, self.sub_centers)).amax(2)
 
     def extra_repr(self) -> str:
