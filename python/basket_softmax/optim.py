@@ -106,7 +106,7 @@ class FusedSGD(torch.optim.Optimizer):
         return self._begin_update
 
     def _step_of_whole_head(self, x: Tensor, w: Tensor) -> Callable[[], SgdSettings] | None:
-        """`step_in_backward` of a head without a process group: whose gradient others would have to average."""
+        """Return `step_in_backward` for a head without a process group; raise where ranks would have to average."""
         step = self.step_in_backward(x, w)
         if step is not None:
             refuse_replicas(w)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -11,9 +12,10 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, fully_shard
 
 import basket_softmax as bs
+from basket_softmax.compat import pml
 
 from .heads_in_use import refusal
-from .replicated import CLASSES, WIDTH, Net, batch
+from .replicated import CLASSES, ROWS, WIDTH, Net, batch
 
 
 def sharded(group: dist.ProcessGroup, **options: object) -> Net:
@@ -73,6 +75,19 @@ def between_forward_and_backward(group: dist.ProcessGroup) -> None:
     assert torch.equal(centres(net.head), before)
     net.head.load_full_weight(wanted)
     assert torch.equal(centres(net.head), wanted)
+
+
+def of_pml(group: dist.ProcessGroup) -> None:
+    """get_logits and get_outliers of a head of pytorch-metric-learning's kind are those of a plain one."""
+    torch.manual_seed(0)
+    plain = pml.SubCenterArcFaceLoss(CLASSES, WIDTH, sub_centers=2)
+    net = Net(copy.deepcopy(plain))
+    fully_shard(net, mesh=DeviceMesh.from_group(group, "cpu"))
+    x, labels = torch.randn(ROWS, WIDTH), batch(0)[1]
+    assert torch.equal(net.head.get_logits(x), plain.get_logits(x))
+    for got, want in zip(net.head.get_outliers(x, labels), plain.get_outliers(x, labels), strict=True):
+        assert torch.equal(got, want)
+    net(*batch(0)).backward()
 
 
 def refused(group: dist.ProcessGroup, folder: str) -> None:

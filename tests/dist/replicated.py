@@ -151,6 +151,8 @@ def beside_the_wrapper(group: dist.ProcessGroup, name: str) -> None:
     assert len(found) == 1, found
     assert found[0].startswith(f"{name.split('.')[-1]}: torch.distributed has {dist.get_world_size()} ranks")
     assert ("process_group=" in found[0]) == (not name.startswith("pml"))
+    copied = copy.deepcopy(head)
+    assert len(warnings_of(steps(lambda x, labels: copied(backbone(x), labels)))) == 1
     assert len(warnings_of(steps(lambda x, labels: HEADS[name]()(backbone(x), labels)))) == 3  # once each
 
     head.zero_grad()

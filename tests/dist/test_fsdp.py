@@ -15,6 +15,10 @@ def test_centres_come_and_go_whole(workers, world: int, subcenters: int) -> None
     workers.run(world, "fsdp.whole", subcenters)
 
 
+def test_logits_and_outliers_of_pml(workers) -> None:
+    workers.run(2, "fsdp.of_pml")
+
+
 def test_no_centres_are_written_where_they_would_be_lost(workers) -> None:
     workers.run(2, "fsdp.between_forward_and_backward")
 

@@ -503,7 +503,7 @@ class BasketSoftmaxLoss(ReplicatedHead):
 
     def __getstate__(self) -> dict[str, Any]:
         # Results of the last step are graph leftovers, and an optimiser belongs to its own checkpoint.
-        return {**self.__dict__, "_last": None, "_fused": None, "_outgrown": ()}
+        return {**super().__getstate__(), "_last": None, "_fused": None}
 
 
 def _unit(v: Tensor) -> Tensor:

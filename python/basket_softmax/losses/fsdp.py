@@ -21,7 +21,7 @@ def is_view(head: nn.Module) -> bool:
 
 
 def part_held(head: BasketSoftmaxLoss) -> str | None:
-    """What FSDP has made of `head.weight`, for messages; None: all centres are here, as the head made them."""
+    """Return what FSDP has made of the head, for messages; None: all centres are here, as the head made them."""
     if head._sharded_by_fsdp:
         return "a head that fully_shard holds"
     if is_view(head) or head.weight.shape != _shape(head):
@@ -42,15 +42,20 @@ def refuse_part(head: BasketSoftmaxLoss, call: str, instead: str) -> None:
         )
 
 
+def gathered(weight: Tensor) -> Tensor:
+    """Return `weight` as a plain tensor: all of it when fully_shard holds it, where every rank must ask for it."""
+    return weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+
+
 def all_centres(head: BasketSoftmaxLoss, call: str) -> Tensor:
-    """`head.weight`, [C*r, D], a plain tensor; gathered under fully_shard, where every rank must ask for it.
+    """Return `head.weight`, [C*r, D], a plain tensor; gathered under fully_shard, where every rank must ask for it.
 
     Raises:
         RuntimeError: FullyShardedDataParallel holds it; `call` is the method that the message names.
     """
     weight = head.weight
     if head._sharded_by_fsdp:
-        return weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+        return gathered(weight)
     # A view is whole in a forward pass and may be after it; its memory is freed then.
     if weight.shape != _shape(head) or (is_view(head) and weight.untyped_storage().size() == 0):
         refuse_part(head, call, "call it within FullyShardedDataParallel.summon_full_params(model)")

@@ -1,8 +1,8 @@
-"""Heads that every rank holds whole: who averages the gradient of their centres?
+"""Heads that every rank holds whole, and whether somebody averages the gradient of their centres.
 
 A head without a process group is right on several ranks as long as a wrapper (DistributedDataParallel, FSDP) averages
-its gradient. Left alone, every rank steps on the gradient of its own batch, and the centres drift apart without a
-word. A wrapper tells a module nothing, so that the signs it leaves are read here.
+its gradient. Without one every rank steps on the gradient of its own batch, and the centres become different without an
+error. A wrapper does not tell the modules that it holds; this file knows by what they can notice it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def world_size() -> int:
-    """Ranks of the default process group; 1 without one."""
+    """Return the number of ranks of the default process group; 1 without one."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def running_ddp(parameter: Tensor) -> DistributedDataParallel | None:
-    """The DistributedDataParallel whose forward runs now, if it averages the gradient of `parameter`."""
+    """Return the DistributedDataParallel whose forward runs now, if it averages the gradient of `parameter`."""
     wrapper = _running()
     return wrapper if wrapper is not None and _averages(wrapper, parameter) else None
 
@@ -68,8 +68,12 @@ class ReplicatedHead(nn.Module):
             self._sharded_by_fsdp = True
         super().__setattr__(name, value)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy is another head, in no wrapper so far.
+        return {**self.__dict__, "_outgrown": (), "_gradient_is_known": False}
+
     def _note_growth(self) -> None:
-        """The parameter has more rows now than the wrappers that hold it were made for."""
+        """Remember the wrappers that were made before the parameter got more rows."""
         if world_size() > 1:
             holders = _ddp_instances(getattr(self, self._centres))
             self._outgrown = (*self._outgrown, *map(weakref.ref, holders))
@@ -109,7 +113,7 @@ class ReplicatedHead(nn.Module):
 
 
 def _handled_elsewhere(parameter: Tensor) -> bool:
-    """Somebody listens for the gradient of `parameter`, or a wrapper holds it whose forward does not run now."""
+    """Return whether hooks wait for the gradient of `parameter`, or a wrapper whose forward does not run now."""
     if not parameter.is_leaf:  # a view into the flat parameter of FullyShardedDataParallel
         return True
     if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
@@ -119,6 +123,6 @@ def _handled_elsewhere(parameter: Tensor) -> bool:
 
 
 def _ddp_instances(parameter: Tensor) -> list[DistributedDataParallel]:
-    """Every DistributedDataParallel that averages the gradient of `parameter`; torch keeps no list of them."""
+    """Return every DistributedDataParallel that averages the gradient of `parameter`; torch keeps no list of them."""
     found = (each for each in gc.get_objects() if issubclass(type(each), DistributedDataParallel))
     return [wrapper for wrapper in found if _averages(wrapper, parameter)]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bbs_kernels.margins import arccos
 
+from ...losses.fsdp import gathered
 from .._head import check_device, class_indices, row_losses
 from .constants import constant
 from .distance import check_distance, keep_norms
@@ -166,7 +167,7 @@ class LargeMarginLoss(MetricLoss):
         self._check_embeddings(embeddings)
         check_device(type(self).__name__, "W", self.W, embeddings)
         dtype = torch.promote_types(embeddings.dtype, self.W.dtype)
-        cosine: Tensor = self.distance(embeddings.to(dtype), self.W.to(dtype).t())
+        cosine: Tensor = self.distance(embeddings.to(dtype), gathered(self.W).to(dtype).t())
         return cosine if self.sub_centers == 1 else cosine.unflatten(1, (-1, self.sub_centers)).amax(2)
 
     @default_hook
@@ -183,7 +184,7 @@ class LargeMarginLoss(MetricLoss):
     def get_logits(self, embeddings: Tensor) -> Tensor:
         """[B, C] scaled cosines, of the nearest sub-centres, without the margin; differentiable.
 
-        This one does hold a B x C tensor.
+        This one does hold a B x C tensor. Under fully_shard every rank calls it.
         """
         return self.scale_logits(self.get_cosine(embeddings), embeddings)
 

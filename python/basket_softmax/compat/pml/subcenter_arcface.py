@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bbs_kernels.operands import MAX_SUBCENTERS
 
+from ...losses.fsdp import gathered
 from .._head import check_device
 from .arcface import ArcFaceLoss
 
@@ -65,7 +66,9 @@ class SubCenterArcFaceLoss(ArcFaceLoss):
         check_device("SubCenterArcFaceLoss", "W", self.W, embeddings)
         dtype = torch.promote_types(embeddings.dtype, self.W.dtype)
         unit = torch.nn.functional.normalize
-        per_class = self.W.to(dtype).t().unflatten(0, (self.num_classes, self.sub_centers))  # [C, r, D]
+        per_class = (
+            gathered(self.W).to(dtype).t().unflatten(0, (self.num_classes, self.sub_centers))
+        )  # [C, r, D]
         own = unit(per_class[targets], dim=2)
         cosines = torch.einsum("nd,nrd->nr", unit(embeddings.to(dtype), dim=1), own)
         votes = torch.zeros(self.num_classes * self.sub_centers, dtype=torch.int64, device=targets.device)
