@@ -92,12 +92,13 @@ def of_pml(group: dist.ProcessGroup) -> None:
 
 def refused(group: dist.ProcessGroup, folder: str) -> None:
     """Checkpoints and growth, gathered or not; and the ways that the messages name work."""
-    rank = dist.get_rank(group)
-    own = Path(folder) / str(rank)
+    rank, own = dist.get_rank(group), Path(folder)
     net = sharded(group)
     head, optimizer = net.head, torch.optim.SGD(net.parameters(), lr=0.1)
     plain = bs.ArcFaceLoss(CLASSES, WIDTH)
-    bs.checkpoint.save(own / "plain", plain)
+    if rank == 0:
+        bs.checkpoint.save(own / "plain", plain)
+    dist.barrier(group)
     before = centres(head)
     for forward in (False, True):
         if forward:
@@ -118,7 +119,9 @@ def refused(group: dist.ProcessGroup, folder: str) -> None:
     assert head.baskets == bs.Baskets([CLASSES])
 
     plain.load_full_weight(head.full_weight())
-    bs.checkpoint.save(own / "yes", plain)
+    if rank == 0:
+        bs.checkpoint.save(own / "yes", plain)
+    dist.barrier(group)
     again, other = bs.ArcFaceLoss(CLASSES, WIDTH), sharded(group)
     bs.checkpoint.load(own / "yes", again)
     other.head.load_full_weight(again.weight)

@@ -53,8 +53,8 @@ def save(
             without a process group on another rank than 0; another process kept writing to the folder for 300 s.
         ValueError: `optimizer` does not train `loss.weight`.
     """
-    refuse_other_ranks(loss)
     place, optimizer = place_of(loss), optimizer_of(loss, optimizer)
+    refuse_other_ranks(loss)
     rows, objects = {"weight": loss.weight.detach()}, {"head": small_state(loss), "extra": extra}
     if optimizer is not None:
         state, objects["optimizer"] = split(optimizer, loss.weight, place)

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from bbs_kernels.sharding import Sharding
 
@@ -36,14 +35,11 @@ def place_of(loss: BasketSoftmaxLoss) -> Place:
 
 
 def refuse_other_ranks(loss: BasketSoftmaxLoss) -> None:
-    """Raise CheckpointError on every rank but 0 of torch.distributed when `loss` is whole on each of them.
-
-    A head whose rows are spread as a DTensor is no rank's own.
-    """
+    """Raise CheckpointError on every rank but 0 of torch.distributed when `loss` is whole on each of them."""
     if loss._parallel is not None or not dist.is_available() or not dist.is_initialized():
         return
     rank, world = dist.get_rank(), dist.get_world_size()
-    if rank > 0 and not isinstance(loss.weight, DTensor):
+    if rank > 0:
         raise CheckpointError(
             f"save was called on rank {rank} of {world} for a head without a process group, of which every rank has "
             "its own: expected is rank 0 alone (if torch.distributed.get_rank() == 0). Where ranks train heads that "
