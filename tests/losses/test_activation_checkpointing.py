@@ -29,7 +29,7 @@ HEADS: dict[str, Callable[[], Head]] = {
     "AdaFace and an Ema guard": lambda: Head(
         [12, 8], SIZE, margin=bs.AdaFace(momentum=0.5), mining=bs.Below(bs.Ema(1.0))
     ),
-    "sample_rate": lambda: bs.ArcFaceLoss(CLASSES, SIZE, sample_rate=0.5),
+    "sample_rate": lambda: bs.ArcFaceLoss(CLASSES, SIZE, sample_rate=0.5, sparse_grad=True),
     "CircleSoftmax": lambda: Head([CLASSES], SIZE, bs.compat.fastreid.CircleSoftmax(0.3)),
 }
 WAYS: dict[str, Run] = {

@@ -90,7 +90,9 @@ def allowed_in(node: torch.fx.Node) -> bool | None:
     """Return the argument `allow_tf32` of a call, None where it has none."""
     if node.op != "call_function" or not str(node.target).startswith("bbs_kernels."):
         return None
-    op = getattr(node.target, "default", node.target)
+    op = node.target
+    if isinstance(op, torch._ops.OpOverloadPacket):  # a head hands its numbers over in a tensor where it is compiled
+        op = getattr(op, "numbers" if "numbers" in op.overloads() else "default")
     names = [argument.name for argument in op._schema.arguments]
     return {**dict(zip(names, node.args, strict=False)), **node.kwargs}.get("allow_tf32")
 
