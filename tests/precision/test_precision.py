@@ -91,7 +91,9 @@ def allowed_in(node: torch.fx.Node) -> bool | None:
     if node.op != "call_function" or not str(node.target).startswith("bbs_kernels."):
         return None
     op = node.target
-    if isinstance(op, torch._ops.OpOverloadPacket):  # a head hands its numbers over in a tensor where it is compiled
+    if isinstance(
+        op, torch._ops.OpOverloadPacket
+    ):  # a head hands its numbers over in a tensor where it is compiled
         op = getattr(op, "numbers" if "numbers" in op.overloads() else "default")
     names = [argument.name for argument in op._schema.arguments]
     return {**dict(zip(names, node.args, strict=False)), **node.kwargs}.get("allow_tf32")
