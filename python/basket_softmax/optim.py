@@ -61,6 +61,12 @@ class FusedSGD(torch.optim.Optimizer):
                 raise ValueError(f"{name} is {value}, allowed are values from 0")
         if nesterov and (momentum == 0 or dampening != 0):
             raise ValueError("nesterov needs momentum above 0 and dampening = 0")
+        if loss._sharded_by_fsdp:
+            raise RuntimeError(
+                "FusedSGD moves all centres in backward, expected a head that FSDP does not hold, got one under "
+                "fully_shard: give the head process_group=torch.distributed.group.WORLD and apply fully_shard to the "
+                "backbone alone, or use torch.optim.SGD"
+            )
         if loss._fused is not None:
             raise ValueError("loss has a FusedSGD already, allowed is one")
         defaults = {

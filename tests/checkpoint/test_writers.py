@@ -175,7 +175,7 @@ def test_without_locks_a_writer_removes_what_it_replaces_and_no_more(
         raise OSError(errno.ENOLCK, "No locks available")
 
     old = bs.checkpoint.inspect(saved).data
-    shutil.copytree(saved / old, saved / "data-unfinished")
+    shutil.copytree(saved / old, saved / "data-000000000000")
     run = Run()
     run.step(2)
     with monkeypatch.context() as patch:
@@ -186,9 +186,9 @@ def test_without_locks_a_writer_removes_what_it_replaces_and_no_more(
         resumed.load(saved)
     assert resumed.done == 2
     assert not (saved / old).exists()
-    assert (saved / "data-unfinished").exists()
+    assert (saved / "data-000000000000").exists()
     run.save(saved)
-    assert not (saved / "data-unfinished").exists()
+    assert not (saved / "data-000000000000").exists()
 
 
 def test_manifests_that_crashed_attempts_left_are_removed(saved: Path) -> None:

@@ -112,6 +112,8 @@ def refused(group: dist.ProcessGroup, folder: str) -> None:
             message = refusal(bs.checkpoint.CheckpointError, call)
             assert "got a head that fully_shard holds" in message
         assert not (own / "no").exists()
+        fused = refusal(RuntimeError, lambda: bs.optim.FusedSGD(head, lr=0.1))
+        assert "expected a head that FSDP does not hold" in fused
         for grow in (lambda: head.add_basket("new", 5), lambda: bs.ClassMeans(head, 5)):
             assert "add the basket first, then apply FSDP" in refusal(RuntimeError, grow)
     net.reshard()

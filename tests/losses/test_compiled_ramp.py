@@ -94,3 +94,12 @@ def test_the_overload_with_numbers_is_an_op(op: str) -> None:
     torch.library.opcheck(
         getattr(OPS, op).numbers, (x, w, labels, offsets, None, None, numbers, *rule, -1, *codes)
     )
+
+
+def test_a_scale_that_was_set_in_inference_mode_trains() -> None:
+    head = bs.ArcFaceLoss(50, 16)
+    compiled = Counted(head, "eager")
+    with torch.inference_mode():
+        head.scale, head.margin = 10.0, bs.ArcFace(0.3)
+    got = gradients(head, compiled.call)
+    assert all(torch.equal(a, b) for a, b in zip(got, gradients(head, head), strict=True))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -48,7 +49,10 @@ def writing(folder: Path) -> Iterator[bool]:
     Raises:
         CheckpointError: another process has been writing there for `WAIT` seconds.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise CheckpointError(f"a checkpoint is a folder, got the path of a file: {folder}") from None
     with ExitStack() as stack:
         try:
             alone = stack.enter_context(file_lock(folder / LOCK, WAIT))
@@ -83,7 +87,7 @@ def commit(folder: Path, manifest: Manifest, alone: bool) -> None:
             of the manifest that this one replaces.
     """
     _sync_folder(folder / manifest.data)
-    others = set(folder.glob(f"{DATA}*")) if alone else _current(folder)
+    others = set(filter(_is_data, folder.glob(f"{DATA}*"))) if alone else _current(folder)
     with replacing(folder / NAME) as file:
         file.write(manifest.to_json())
     _sync_folder(folder)
@@ -103,6 +107,13 @@ def being_read(folder: Path) -> bool:
             if not unread:
                 return True
     return False
+
+
+def _is_data(folder: Path) -> bool:
+    """Whether a save made this folder: by its name, and by what is in it. Others are none of ours."""
+    if re.fullmatch(rf"{DATA}[0-9a-f]{{12}}", folder.name) is None or not folder.is_dir():
+        return False
+    return all(file.name == METADATA or file.suffix in (".distcp", ".tmp") for file in folder.iterdir())
 
 
 def _current(folder: Path) -> set[Path]:

@@ -20,8 +20,14 @@ def place_of(loss: BasketSoftmaxLoss) -> Place:
     """Where the classes of `loss` belong.
 
     Raises:
+        TypeError: `loss` is none of this library's own heads.
         CheckpointError: FSDP holds a part of them on each rank.
     """
+    if not isinstance(loss, BasketSoftmaxLoss):
+        raise TypeError(
+            f"a checkpoint is of a BasketSoftmaxLoss or one of its kind, got {type(loss).__name__}: save the "
+            "state_dict() of other modules with torch.save, on every rank to a file of its own where each has a part"
+        )
     if loss._parallel is None:
         found = part_held(loss)
         if found is not None:

@@ -212,6 +212,9 @@ class BasketSoftmaxLoss(ReplicatedHead):
         self._numbers = graph_numbers(self._scale, self.margin)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("mining", "scale"):  # nn.Module would register a parameter or a module instead
+            object.__setattr__(self, name, value)
+            return
         if name == "margin":
             with_context = takes_context(value)
             if negatives_of(value) is not None and self._parallel is not None:

@@ -17,4 +17,7 @@ def graph_numbers(scale: float, margin: Any) -> Tensor:
     """
     family = family_arguments(margin)
     values = (scale, *((0.0, 0.0, 0.0) if family is None else family[:3]))
+    if torch.is_inference_mode_enabled():  # a tensor made there cannot be saved for a backward pass
+        with torch.inference_mode(False):
+            return torch.tensor(values, dtype=torch.float64, device="cpu")
     return torch.tensor(values, dtype=torch.float64, device="cpu")

@@ -80,14 +80,14 @@ class ReplicatedHead(nn.Module):
 
     @torch.compiler.assume_constant_result  # looked at once, while a graph is traced
     def _check_averaged(self) -> None:
-        """Warn if this is one of several ranks, a gradient will come, and nobody is there to average it.
+        """Warn if this is one of several ranks, in training, and nobody is there to average the gradient that comes.
 
         Raises:
             RuntimeError: the DistributedDataParallel around it was made for fewer rows and would leave them out.
         """
         if self._outgrown:
             self._refuse_outgrown()
-        if self._gradient_is_known or world_size() == 1 or not torch.is_grad_enabled():
+        if self._gradient_is_known or world_size() == 1 or not (self.training and torch.is_grad_enabled()):
             return
         parameter = getattr(self, self._centres)
         if not parameter.requires_grad:
