@@ -24,9 +24,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def gpu():
-    """An emulated device of sm_80 with two multiprocessors."""
+    """An emulated device with two multiprocessors, of an architecture whose kernels the build has, if there is one."""
     if WHY_NOT:
         pytest.skip(WHY_NOT)
     from support.emulated_gpu import EmulatedGpu
+    from support.emulated_gpu.images import BUILT_ARCH
 
-    return EmulatedGpu(80)
+    return EmulatedGpu(BUILT_ARCH)

@@ -276,15 +276,15 @@ def test_the_default_stream_is_zero(gpu) -> None:
         gpu.driver.capturing.clear()
 
 
-def test_a_first_call_under_capture_is_refused_and_a_later_one_works() -> None:
+def test_a_first_call_under_capture_is_refused_and_a_later_one_works(gpu) -> None:
     from support.emulated_gpu import EmulatedGpu
 
-    gpu = EmulatedGpu.fresh(80)
+    first, gpu = gpu, EmulatedGpu.fresh(gpu.arch)
     one = plain(sizes=(29, 17, 1, 0, 50))
     with gpu.whole_stack(), capturing(gpu), pytest.raises(RuntimeError, match="no call with these offsets"):
         one.head(*one.batch)
     known = plain()
-    known.run(EmulatedGpu(80))  # the tables are there now, the kernels of this device are not
+    known.run(first)  # the tables are there now, the kernels of this device are not
     with (
         gpu.whole_stack(),
         capturing(gpu),

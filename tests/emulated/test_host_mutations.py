@@ -294,8 +294,9 @@ def mutated_library(mutation: Mutation, folder: Path) -> Any:
 @pytest.fixture
 def mutants(tmp_path: Path) -> Callable[[Mutation], Any]:
     from support.emulated_gpu import EmulatedGpu
+    from support.emulated_gpu.images import BUILT_ARCH
 
-    return lambda mutation: EmulatedGpu(80, library=mutated_library(mutation, tmp_path))
+    return lambda mutation: EmulatedGpu(BUILT_ARCH, library=mutated_library(mutation, tmp_path))
 
 
 def is_noticed(mutation: Mutation, gpu: Any) -> None:

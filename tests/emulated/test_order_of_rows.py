@@ -7,7 +7,6 @@ import torch
 
 from bbs_kernels import _core
 from bbs_kernels.rules import RULE_OWN
-from support.emulated_gpu import EmulatedGpu
 
 pytestmark = pytest.mark.emulated
 
@@ -15,10 +14,10 @@ SORT = ["bbs_count_digits", "bbs_scan_digits", "bbs_scatter_digits"]
 
 
 @pytest.mark.parametrize(("baskets", "passes"), [(3, 1), (260, 2)])
-def test_a_sorted_batch_has_the_bits_of_a_counted_one(baskets: int, passes: int) -> None:
+def test_a_sorted_batch_has_the_bits_of_a_counted_one(baskets: int, passes: int, gpu) -> None:
     """With an ignored row and one of a label out of range, whose codes sort last; two passes from 255 baskets on."""
     generator = torch.Generator().manual_seed(0)
-    rows, gpu = 24, EmulatedGpu()
+    rows = 24
     x, w = (torch.randn(n, 8, generator=generator) for n in (rows, 2 * baskets))
     labels = torch.randint(0, 2 * baskets, (rows,), generator=generator)
     labels[5], labels[7], labels[8] = -1, 2 * baskets, -1

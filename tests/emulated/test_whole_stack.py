@@ -113,7 +113,7 @@ def test_a_resident_x_of_several_tiles(rows: int, gpu) -> None:
     assert any("resident" in launch.symbol for launch in gpu.launches)
 
 
-@pytest.mark.parametrize("arch", [90, 120])
+@pytest.mark.parametrize("arch", [80, 90, 120])
 def test_other_architectures(arch: int) -> None:
     from support.emulated_gpu import EmulatedGpu
 

@@ -14,13 +14,12 @@ import torch
 from oracle import GUARDS, RULES, Problem, Result
 
 from bbs_kernels import _core
-from bbs_kernels.ops.images import shipped
 from support.emulated_gpu import EmulatedGpu, RealGpu
 from support.emulated_gpu.driver import Launch
+from support.emulated_gpu.images import BUILT_ARCH
 
 ON_DEVICE = os.environ.get("BBS_EXECUTOR") == "device"
-# Kernels that the build has compiled need no compiler here.
-ARCH = 90 if any(image.is_ptx and image.arch == 90 for image in shipped()) else 80
+ARCH = BUILT_ARCH
 KERNELS = {kernel["symbol"]: kernel for kernel in _core.cuda_kernels()}
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "tf32": torch.float32, "fp32": torch.float32}
 

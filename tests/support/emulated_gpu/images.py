@@ -12,6 +12,9 @@ from bbs_kernels.ops import images
 
 from .library import CACHE, CSRC
 
+# Of a device whose kernels the build has compiled to PTX, or that of the oldest one: nvcc then makes each of them here.
+BUILT_ARCH = 90 if any(image.is_ptx and image.arch == 90 for image in images.shipped()) else 80
+
 
 @functools.cache
 def kernel_digest() -> str:
