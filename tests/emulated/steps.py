@@ -103,11 +103,8 @@ class Step(NamedTuple):
             loss.sum().backward()
         return loss.detach()
 
-    def check(self, gpu: Any, *, gradients: bool = True, **how: Any) -> None:
-        """Loss and gradients against the reference; the reference comes first, since a step may move running means.
-
-        gradients: whether their values are compared; where NaN stands always is.
-        """
+    def check(self, gpu: Any, **how: Any) -> None:
+        """Loss and gradients against the reference; the reference comes first, since a step may move running means."""
         want, dx, dw = self.dense(torch.float64)
         _, *yardstick = self.dense(torch.float32, self._as_eager)
         loss = self.run(gpu, **how)
@@ -120,8 +117,7 @@ class Step(NamedTuple):
                 continue
             bad = exactly.isnan()
             assert torch.equal(got.isnan(), bad), f"{name}: NaN in other places"
-            if gradients:
-                self._check_gradient(name, got[~bad], exactly[~bad], other[~bad])
+            self._check_gradient(name, got[~bad], exactly[~bad], other[~bad])
 
     def _as_eager(self, t: Tensor) -> Tensor:
         """As `F.linear(F.normalize(x), F.normalize(w))` sees an operand: rounded once it is normalised."""

@@ -81,9 +81,7 @@ def test_against_the_reference(case: dict[str, Any], gpu) -> None:
         ignored=0.0 if case["rows"] == 1 else 0.16,
         sizes=(300, 17, 1, 0, 48) if case["runs"] == "several" and case["subcenters"] == 1 else (31, 17, 1, 0, 48),
     )  # fmt: skip
-    # Alone, a 16-bit row ties with its own guard, an Ema of one row, and nothing averages its rounding.
-    compared = case["rows"] > 1 or precision in ("fp32", "tf32")
-    one.check(gpu, gradients=compared, seed=case["seed"], streaming=case["streaming"])
+    one.check(gpu, seed=case["seed"], streaming=case["streaming"])
     symbols = [launch.symbol for launch in gpu.launches]
     products = [symbol for symbol in symbols if symbol.startswith("bbs_gradient_classes")]
     assert (len(products) > 1) == (case["runs"] == "several")
