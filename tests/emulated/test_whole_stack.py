@@ -74,11 +74,13 @@ def name_of(case: dict[str, Any]) -> str:
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_against_the_reference(case: dict[str, Any], gpu) -> None:
     precision, wide_w = TYPES[case["types"]]
+    # A single row ties with an Ema guard, which is then its own cosine: 16 bits decide that otherwise than fp64.
+    rows = case["rows"] if precision in ("fp32", "tf32") else max(case["rows"], 3)
     one = step(
-        RULES[case["mining"]], precision=precision, wide_w=wide_w, layout=case["layout"], rows=case["rows"],
+        RULES[case["mining"]], precision=precision, wide_w=wide_w, layout=case["layout"], rows=rows,
         subcenters=case["subcenters"], mates=case["mates"], margin=MARGINS[case["margin"]],
         workspace_bytes=0 if case["runs"] == "several" else 1 << 20, seed=case["seed"],
-        ignored=0.0 if case["rows"] == 1 else 0.16,
+        ignored=0.0 if rows <= 3 else 0.16,
         sizes=(300, 17, 1, 0, 48) if case["runs"] == "several" and case["subcenters"] == 1 else (31, 17, 1, 0, 48),
     )  # fmt: skip
     one.check(gpu, seed=case["seed"], streaming=case["streaming"])
