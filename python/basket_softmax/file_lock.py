@@ -133,7 +133,7 @@ def _acquire(handle: int, path: Path, wait: float) -> bool:
 
 
 def _take(handle: int, kind: int) -> bool | None:
-    """Whether the lock is ours now; None where there are no locks."""
+    """Return whether this process has the lock now; None where there are no locks."""
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except OSError as error:

@@ -101,7 +101,7 @@ def commit(folder: Path, manifest: Manifest, alone: bool) -> None:
 
 
 def being_read(folder: Path) -> bool:
-    """Whether somebody is in `reading(folder)`, whichever of its data it is."""
+    """Return whether somebody is in `reading(folder)`, with whichever of its data."""
     for metadata in folder.glob(f"{DATA}*/{METADATA}"):
         with unless_shared(metadata) as unread:
             if not unread:
@@ -110,7 +110,7 @@ def being_read(folder: Path) -> bool:
 
 
 def _is_data(folder: Path) -> bool:
-    """Whether a save made this folder: by its name, and by what is in it. Others are none of ours."""
+    """Return whether a save made this folder, by its name and by what is in it."""
     if re.fullmatch(rf"{DATA}[0-9a-f]{{12}}", folder.name) is None or not folder.is_dir():
         return False
     return all(file.name == METADATA or file.suffix in (".distcp", ".tmp") for file in folder.iterdir())

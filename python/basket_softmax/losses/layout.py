@@ -119,7 +119,7 @@ def _problem(
 
 
 def _same_baskets(saved: dict[str, Any], baskets: Baskets) -> bool:
-    """Whether as many baskets have the same names; those given as plain sizes have no names to compare."""
+    """Return whether the baskets have the same names; those given as plain sizes have none to compare."""
     names = tuple(saved["names"])
     unnamed = tuple(map(str, range(len(baskets))))
     return len(names) == len(baskets) and (names == baskets.names or unnamed in (names, baskets.names))

@@ -30,7 +30,7 @@ def running_ddp(parameter: Tensor) -> DistributedDataParallel | None:
 
 
 def is_sharded(parameter: Any) -> bool:
-    """Whether `parameter` is what fully_shard puts in the place of one: a DTensor, whose class is slow to import."""
+    """Return whether `parameter` is a DTensor, as fully_shard puts there; its class is slow to import."""
     return hasattr(parameter, "full_tensor")
 
 

@@ -32,7 +32,7 @@ def default_hook(function: Hook) -> Hook:
 
 
 def is_default(holder: type | nn.Module, name: str) -> bool:
-    """Whether the class, or this very object, still has the hook's own method."""
+    """Return whether the class, or this very object, still has the hook's own method."""
     method = getattr(holder, name)
     return getattr(method, "__func__", method) is _DEFAULTS[name]
 
