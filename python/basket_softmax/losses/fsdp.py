@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from .replicated import is_sharded
+
 if TYPE_CHECKING:
     from .basket import BasketSoftmaxLoss
 
@@ -44,7 +46,7 @@ def refuse_part(head: BasketSoftmaxLoss, call: str, instead: str) -> None:
 
 def gathered(weight: Tensor) -> Tensor:
     """Return `weight` as a plain tensor: all of it when fully_shard holds it, where every rank must ask for it."""
-    return weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+    return weight.full_tensor() if is_sharded(weight) else weight
 
 
 def all_centres(head: BasketSoftmaxLoss, call: str) -> Tensor:
@@ -69,7 +71,7 @@ def write_centres(head: BasketSoftmaxLoss, full: Tensor) -> None:
         RuntimeError: FSDP would lose it.
     """
     weight: Any = head.weight  # a Parameter, or a DTensor
-    if hasattr(weight, "full_tensor"):
+    if is_sharded(weight):
         from torch.distributed.tensor import distribute_tensor  # slow to import
 
         full = full.to(weight.device, weight.dtype)
