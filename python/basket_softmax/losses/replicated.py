@@ -10,12 +10,15 @@ from __future__ import annotations
 import gc
 import warnings
 import weakref
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor  # slow to import
 
 
 def world_size() -> int:
@@ -29,7 +32,7 @@ def running_ddp(parameter: Tensor) -> DistributedDataParallel | None:
     return wrapper if wrapper is not None and _averages(wrapper, parameter) else None
 
 
-def is_sharded(parameter: Any) -> bool:
+def is_sharded(parameter: Any) -> TypeGuard[DTensor]:
     """Return whether `parameter` is a DTensor, as fully_shard puts there; its class is slow to import."""
     return hasattr(parameter, "full_tensor")
 
