@@ -6,13 +6,14 @@ torch.distributed wants equal pieces, so ragged ones are padded here and cut aga
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .agreement import disagreement, fingerprint
 from .lost_rank import explained
 
 # torch 2.13 has new names for these two and warns at the old ones.
@@ -84,21 +85,47 @@ class Ranks:
         )
 
     def row_counts(
-        self, rows: int, wanted: bool, device: torch.device, problem: Exception | None = None
+        self,
+        rows: int,
+        wanted: bool,
+        device: torch.device,
+        problem: Exception | None = None,
+        *,
+        common: Mapping[str, Any],
     ) -> RowCounts:
         """What every rank brings. Reading it waits for the device: the one host synchronisation of a step.
 
         Args:
             problem: what is wrong with this rank's arguments. It is then raised on every rank, or the others would go
                 on to a collective that this one never joins.
+            common: what must be the same on every rank, by name.
+
+        Raises:
+            RuntimeError: `common` is not the same on every rank; raised on all of them.
         """
         flags = int(wanted) + _PROBLEM * (problem is not None)
-        found = self._exchanged(torch.tensor([rows, flags], device=device))
-        source = next((rank for rank, (_, flags) in enumerate(found) if flags & _PROBLEM), None)
+        found = self._exchanged(torch.tensor([rows, flags, fingerprint(common)], device=device))
+        source = next((rank for rank, (_, flags, _) in enumerate(found) if flags & _PROBLEM), None)
         if source is not None:
             kind, text = self._told(problem, source)
             raise kind(f"rank {source} of {self.world}: {text}") from problem
-        return RowCounts(tuple(n for n, _ in found), any(flags for _, flags in found))
+        self._refuse_different(common, [number for *_, number in found])
+        return RowCounts(tuple(n for n, *_ in found), any(flags for _, flags, _ in found))
+
+    def compare(self, common: Mapping[str, Any], device: torch.device) -> None:
+        """Raise RuntimeError, on every rank, when `common` is not the same on all of them; waits for the device."""
+        found = self._exchanged(torch.tensor([fingerprint(common)], device=device))
+        self._refuse_different(common, [number for (number,) in found])
+
+    def _refuse_different(self, common: Mapping[str, Any], fingerprints: Sequence[int]) -> None:
+        if len(set(fingerprints)) > 1:
+            raise RuntimeError(disagreement(self._all_words({n: repr(value) for n, value in common.items()})))
+
+    @explained("the exchange of an error")
+    def _all_words(self, words: dict[str, str]) -> list[dict[str, str]]:
+        every: list[dict[str, str]] = [{}] * self.world
+        dist.all_gather_object(every, words, group=self.group)
+        return every
 
     @explained("the exchange of batch sizes")
     def _exchanged(self, mine: Tensor) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -32,21 +33,23 @@ class Batch(NamedTuple):
 
 def gather_batch(
     x: Tensor, labels: Tensor, shard: ClassShard, ranks: Ranks, *, ignore_index: int, equal_batches: bool,
-    problem: Exception | None = None,
+    common: Mapping[str, Any], problem: Exception | None = None,
 ) -> Batch:  # fmt: skip
-    """Labels of all ranks. With `equal_batches`, a promise, nothing waits for the device.
+    """Labels of all ranks. With `equal_batches`, a promise, nothing waits for the device, and nothing is compared.
 
     Args:
+        common: what every rank must bring alike, by name (see `Ranks.row_counts`).
         problem: what is wrong with this rank's arguments, raised on every rank (see `Ranks.row_counts`); `x` and
             `labels` may then be anything on the right device.
 
     Raises:
         Exception: `problem` of some rank.
-        RuntimeError: on every rank alike, when a label on any rank is out of range (on the CPU; CUDA reports later).
+        RuntimeError: on every rank alike, when `common` differs between ranks, or a label on any rank is out of range
+            (on the CPU; CUDA reports later).
     """
     rows, wanted = x.shape[0], torch.is_grad_enabled() and x.requires_grad
     promised = RowCounts((rows,) * ranks.world, wanted)
-    counts = promised if equal_batches else ranks.row_counts(rows, wanted, x.device, problem)
+    counts = promised if equal_batches else ranks.row_counts(rows, wanted, x.device, problem, common=common)
     every = ranks.gather_rows(labels, counts.counts)
     valid = every != ignore_index
     batch = Batch(counts.counts, counts.wanted, every, torch.where(valid, shard.basket_of(every), -1), valid)

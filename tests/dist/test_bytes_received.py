@@ -20,7 +20,7 @@ def in_the_table(ranks: int, rows: int, baskets: int, listed: int, width: int, e
     batch = ranks * rows
     edges = 2 * baskets if listed else 0
     per_row = 8 + element * width + 8 * baskets * listed + 8 + 8 * (edges + baskets + 3) + 4 * width
-    return (16 * ranks + batch * per_row) * (ranks - 1) / ranks
+    return (24 * ranks + batch * per_row) * (ranks - 1) / ranks
 
 
 @pytest.mark.parametrize("world", [2, 4])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bbs_kernels.scalars import is_integer
 
 from ..losses import BasketSoftmaxLoss
+from ..losses.agreement import of_baskets
 from ..losses.grow import growth_here, growth_of_shards
 from ..losses.layout import Layout, layout_of, load_rows, note_layout
 from ..losses.parallel import ClassParallel
@@ -181,12 +182,19 @@ class IdentityLinker(nn.Module):
         """Every rank's rows to the ranks that keep their classes; this rank's labels as global classes."""
         x, own, problem = parallel.checked(self._loss[0], embeddings, labels, basket, for_loss=False)
         ranks, shard = parallel.ranks, parallel.shard
-        counts = ranks.row_counts(len(own), False, own.device, problem).counts
+        counts = ranks.row_counts(len(own), False, own.device, problem, common=self._common()).counts
         every, classes = ranks.gather_rows(x.detach(), counts), ranks.gather_rows(own, counts)
         real = (classes >= 0) & (classes < shard.num_classes)
         rows = shard.local_labels(classes, torch.where(real, shard.basket_of(classes), -1))
         prototypes.update(self.prototypes, every, rows, self.momentum)
         return own
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            **of_baskets(self._loss[0].baskets), "exclude": self.exclude, "share": self.share,
+            "probability": self.probability, "every": self.every, "start": self.start, "momentum": self.momentum,
+            "centred": self.centred, "seed": self.seed, "step": self.step,
+        }  # fmt: skip
 
     def _generator(self) -> torch.Generator:
         parallel = self._loss[0]._parallel

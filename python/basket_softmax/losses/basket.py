@@ -21,6 +21,7 @@ from bbs_kernels.unit import ZERO_NORM
 
 from ..baskets import Baskets
 from ..functional import row_results
+from .agreement import of_baskets
 from .arguments import (
     check_aliases,
     check_centres,
@@ -399,7 +400,8 @@ class BasketSoftmaxLoss(ReplicatedHead):
         Raises:
             ValueError: the name is taken, `init` is something else, `mining` would list too many classes, or
                 `ignore_index` would become a class.
-            RuntimeError: FSDP holds the head. In DistributedDataParallel the next forward raises it: wrap again.
+            RuntimeError: FSDP holds the head, or another rank adds another basket. In DistributedDataParallel the next
+                forward raises it: wrap again.
         """
         if name in self.baskets.names:
             raise ValueError(f"basket {name!r} exists already: {', '.join(map(repr, self.baskets.names))}")
@@ -408,6 +410,7 @@ class BasketSoftmaxLoss(ReplicatedHead):
         check_listed(self.mining, grown.sizes)
         parallel = None if self._parallel is None else self._parallel.grown(grown)
         if parallel is not None:
+            parallel.ranks.compare(of_baskets(grown), self.weight.device)
             parallel.check_listed(self.mining)
         growth = self._growth(size)
         of_centres = growth.of_centres(self.subcenters)
@@ -488,7 +491,7 @@ class BasketSoftmaxLoss(ReplicatedHead):
                 "after to_empty()"
             )
         if self._parallel is not None:
-            aliases = self._parallel.own_part(aliases)
+            aliases = self._parallel.own_aliases(aliases)
         return aliases.detach().clone().to(self.weight.device)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:

@@ -13,6 +13,7 @@ from bbs_kernels.operands import class_indices
 from bbs_kernels.ops.placement import on_device
 from bbs_kernels.unit import ZERO_NORM
 
+from .agreement import of_baskets
 from .arguments import checked_size
 from .grow import Growth
 
@@ -46,6 +47,7 @@ class ClassMeans:
                 f"loss has subcenters = {loss.subcenters}, allowed is 1: sub-centres that start at one mean stay alike"
             )
         self._ranks = None if loss._parallel is None else loss._parallel.ranks
+        self._common = {**of_baskets(loss.baskets), "size": size}
         growth = loss._growth(size)
         self.first, rows = growth.first, growth.new.stop - growth.new.start
         self.num_classes = loss.num_classes
@@ -70,11 +72,11 @@ class ClassMeans:
             labels = self._checked(embeddings, labels)
         except (TypeError, ValueError) as problem:
             if self._ranks is not None:
-                self._ranks.row_counts(0, False, self._counts.device, problem)
+                self._ranks.row_counts(0, False, self._counts.device, problem, common=self._common)
             raise
         x = embeddings.detach().to(self._sums.dtype)
         if self._ranks is not None:
-            counts = self._ranks.row_counts(len(x), False, x.device).counts
+            counts = self._ranks.row_counts(len(x), False, x.device, common=self._common).counts
             x, labels = self._ranks.gather_rows(x, counts), self._ranks.gather_rows(labels, counts)
         # After the gathering, so that every rank raises or none.
         outside = (labels != ignore_index) & ((labels < 0) | (labels >= self.size))

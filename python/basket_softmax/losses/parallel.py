@@ -18,6 +18,7 @@ from bbs_kernels.sharding import Sharding
 
 from ..baskets import Baskets
 from ..functional import NAMES
+from . import agreement
 from .fsdp import is_view
 from .replicated import is_sharded, overwritten_by_ddp, running_ddp
 from .sampled_gradient import weight_of_sample
@@ -49,6 +50,7 @@ class ClassParallel:
         ranks, shard: the process group and this rank's part.
         grad_factor: of the embeddings' gradients.
         equal_batches: the promise that every rank brings equally many rows.
+        aliases: a text that stands for those of all classes that this rank was given last.
     """
 
     def __init__(
@@ -60,10 +62,26 @@ class ClassParallel:
         )
         self.grad_factor = float(self.ranks.world) if grad_average else 1.0
         self.equal_batches = equal_batches
+        self.aliases = ""
+        self._compared = False
+
+    def common(
+        self, head: BasketSoftmaxLoss, embeddings: Any, sample_weight: Tensor | None
+    ) -> dict[str, Any]:
+        """What every rank must bring alike to a step, for `gather_batch` to compare. With `equal_batches` the first
+        step alone compares, here."""
+        if self.equal_batches and (self._compared or not agreement.can_compare(embeddings)):
+            return {}
+        common = agreement.of_head(head, embeddings, sample_weight)
+        if self.equal_batches:
+            self.ranks.compare(common, head.weight.device)
+            self._compared = True
+        return common
 
     def grown(self, baskets: Baskets) -> ClassParallel:
         """The same ranks and settings for other baskets."""
         twin = copy.copy(self)
+        twin._compared = False
         twin.shard = core_parallel.ClassShard(
             Sharding(baskets.sizes, self.ranks.world, self.shard.sharding.kind), self.ranks.rank
         )
@@ -112,6 +130,11 @@ class ClassParallel:
         """[C, …] on every rank, from every rank's rows."""
         return core_parallel.full_rows(own, self.shard, self.ranks)
 
+    def own_aliases(self, aliases: Tensor) -> Tensor:
+        """This rank's part of the aliases [C], which the next step compares with what the other ranks were given."""
+        self.aliases, self._compared = agreement.of_aliases(aliases), False
+        return self.own_part(aliases)
+
     def own_part(self, full: Tensor) -> Tensor:
         """This rank's rows of [C, …]."""
         return core_parallel.own_part(full, self.shard)
@@ -153,12 +176,13 @@ def parallel_loss(
     if head.aliases is not None and overwritten_by_ddp(head.aliases):
         raise RuntimeError(BUFFERS_IN_DDP)
     ranks, shard = parallel.ranks, parallel.shard
+    common = parallel.common(head, embeddings, sample_weight)
     embeddings, labels, problem = parallel.checked(
         head, embeddings, labels, basket, sample_weight, for_loss=True
     )
     batch = core_parallel.gather_batch(
         embeddings, labels, shard, ranks, ignore_index=head.ignore_index, equal_batches=parallel.equal_batches,
-        problem=problem,
+        common=common, problem=problem,
     )  # fmt: skip
     sample = _sampler(head, shard.num_local)
     weight = head.weight if sample is None else weight_of_sample(head)

@@ -149,7 +149,14 @@ class PartialFC_V2(nn.Module):
                 losses, _ = row_losses(x, weight, labels, class_index=index, **options)
                 return reduce_rows(losses, labels != IGNORED)
             sample = None if self.sample_rate == 1.0 else self._sample
-            return reduce_rows(*global_losses(x, weight, labels, self._parallel, sample=sample, **options))
+            common = {
+                "num_classes": self._classes.num_classes, "embedding_size": self.embedding_size,
+                "sample_rate": self.sample_rate, "fp16": self.fp16, "weight": weight.dtype,
+                "training": self.training, "margin_loss": (options["margin"], options["scale"]),
+            }  # fmt: skip
+            return reduce_rows(
+                *global_losses(x, weight, labels, self._parallel, sample=sample, common=common, **options)
+            )
 
     def _sample(self, labels: Tensor) -> Tensor:
         return sample_classes(labels, self.num_local, self.sample_rate, IGNORED)

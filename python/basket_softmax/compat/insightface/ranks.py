@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -60,6 +60,7 @@ def global_losses(
     scale: float,
     ignore_index: int,
     sample: Callable[[Tensor], Tensor] | None,
+    common: Mapping[str, Any],
 ) -> tuple[Tensor, Tensor]:
     """(losses, valid), each [B], the rows of all ranks, the same bits on every rank.
 
@@ -70,10 +71,14 @@ def global_losses(
         x: [b, D] this rank's embeddings; w: [num_local, D] its centres; labels: [b] global classes or `ignore_index`.
         margin: psi = margin(cos_t).
         sample: from labels [B], rows of `w` or -1, to the ascending rows that take part; None: all.
+        common: what every rank must have alike, by name.
+
+    Raises:
+        RuntimeError: `common` differs between ranks.
     """
     ranks, shard = parallel.ranks, parallel.shard
     batch = class_parallel.gather_batch(
-        x, labels, shard, ranks, ignore_index=ignore_index, equal_batches=False
+        x, labels, shard, ranks, ignore_index=ignore_index, equal_batches=False, common=common
     )
     rows = class_parallel.cos_lse(
         x, w, batch, shard, ranks, scale=scale, mining=Own(), sample=sample, grad_factor=float(ranks.world)
