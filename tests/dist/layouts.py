@@ -111,6 +111,20 @@ def errors_are_shared(group: dist.ProcessGroup, folder: str) -> None:
     expect(place, lambda: opened(folder, place), "__3_0.distcp has .* bytes")
 
 
+def a_folder_for_each(group: dist.ProcessGroup, folder: str) -> None:
+    """Ranks that save to different paths are refused; what rank 0's folder held stays."""
+    place = places(group)[0]
+    contents = Contents(BASKETS, {"weight": mine(place, full_rows()["weight"])}, {"extra": 1})
+    common, own = Path(folder) / "0", Path(folder) / str(place.rank)
+    write(common, place, contents)
+    before = opened(common, place).data
+    expect(place, lambda: write(own, place, contents), "rank 1: folder: expected one that all ranks share")
+    assert opened(common, place).data == before
+    assert place.rank == 0 or not own.exists()
+    write(common, place, contents)
+    assert opened(common, place).data != before
+
+
 def opened(folder: str, place: Place) -> Manifest:
     with open_checkpoint(Path(folder), place, lambda _: None) as manifest:
         return manifest

@@ -60,6 +60,7 @@ def write(folder: Path, place: Place, contents: Contents) -> None:
 def _write(folder: Path, place: Place, contents: Contents, alone: bool) -> None:
     data = place.once(lambda: new_data_folder(folder))
     path = folder / data
+    place.together(lambda: _refuse_other_folder(path))
     state = {**place.together(lambda: _sharded(place, contents.baskets, contents.rows)), **contents.objects}
     writer = dcp.FileSystemWriter(path, overwrite=False)
     with _dcp_errors(f"saving to {folder}"):
@@ -123,6 +124,15 @@ def _load(folder: Path, place: Place, manifest: Manifest, state: dict[str, Any])
             planner=RowLoadPlanner(),
             process_group=place.group,
             no_dist=place.group is None,
+        )
+
+
+def _refuse_other_folder(path: Path) -> None:
+    """Raise CheckpointError where the data folder that rank 0 has just made is not to be seen."""
+    if not path.is_dir():
+        raise CheckpointError(
+            f"folder: expected one that all ranks share, got {path.parent}, where {path.name}, which rank 0 has just "
+            "made, is not to be seen: give every rank the same path, absolute, on a file system that all of them share"
         )
 
 
