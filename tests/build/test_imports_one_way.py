@@ -5,10 +5,15 @@ csrc/common <- csrc/cpu, csrc/cuda <- csrc/torch <- bbs_kernels <- basket_softma
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+from support.import_rules import CUDA, CUDA_FILES, KERNELS, SOFTMAX
+
+COMPILED = {"bbs_kernels._core"}  # plans and constants from C++: below every Python module
+EXCEPTIONS = Path(__file__).with_name("import_exceptions.txt")
 ROOT = Path(__file__).resolve().parents[2]
 
 PYTHON_LAYERS = {  # package: (folder, packages of this repository that it may import)
@@ -114,6 +119,142 @@ def test_cpp_includes_point_one_way(layer):
             if layer == "torch" and name.startswith("torch/") and not stable_header(name):
                 wrong.append(f"{path.relative_to(ROOT)} includes <{name}>, outside torch's stable ABI")
     assert not wrong, "\n".join(wrong)
+
+
+def imports_of(path, package_root):
+    """Modules and packages of this repository that a file imports, each name of `from x import y` by itself."""
+    own = path.relative_to(package_root.parent).with_suffix("").parts
+    package = own[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *([node.module] if node.module else [])))
+            for alias in node.names:
+                name = f"{module}.{alias.name}"
+                yield name if name in COMPILED or source_of(name, package_root) else module
+
+
+def source_of(module, package_root):
+    """The file of a module of the package; None when there is none."""
+    path = package_root.parent.joinpath(*module.split("."))
+    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
+
+
+def place_of(module, places):
+    """The place of a module, named without its package: the one that names it, or the nearest folder above it."""
+    parents = module.split(".")
+    names = [module, *(".".join(parents[:n]) + ".*" for n in range(len(parents) - 1, 0, -1))]
+    found = [place for name in names for place, rule in places.items() if name in rule.modules]
+    assert found, f"{module or '__init__'} has no place in import_rules.py"
+    return found[0]
+
+
+def inner_imports(package, folder):
+    """(importer, imported) for every import inside the package, without the package's name; "" is its __init__."""
+    for path in sorted(folder.rglob("*.py")):
+        own = path.relative_to(folder).with_suffix("").parts
+        module = ".".join(own[:-1] if own[-1] == "__init__" else own)
+        for target in set(imports_of(path, folder)):
+            if target.split(".")[0] == package and source_of(target, folder) is not None:
+                yield module, target.partition(".")[2]
+
+
+def spoken(package, module, target):
+    return f"{package}.{module} imports {package}.{target}".replace(". ", " ").removesuffix(".")
+
+
+def broken_inside(package, folder, places):
+    """ "a imports b" for every import inside the package that no rule allows."""
+    for module, target in inner_imports(package, folder):
+        here, there = place_of(module, places), place_of(target, places)
+        if here != there and there not in places[here].imports:
+            yield spoken(package, module, target)
+
+
+def exceptions():
+    lines = EXCEPTIONS.read_text(encoding="utf-8").splitlines()
+    return {line for line in lines if line and not line.startswith("#")}
+
+
+def cuda_folder(path):
+    """Where a file of csrc/cuda belongs: its folder, or the one that import_rules.py names."""
+    inside = path.relative_to(ROOT / "csrc" / "cuda").parts
+    if len(inside) > 1:
+        return inside[0]
+    found = [folder for folder, files in CUDA_FILES.items() if inside[0] in files]
+    assert found, f"csrc/cuda/{inside[0]} has no folder in import_rules.py"
+    return found[0]
+
+
+def broken_in_cuda():
+    """ "a includes b" for every include inside csrc/cuda that no rule allows."""
+    folder = ROOT / "csrc" / "cuda"
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in SUFFIXES):
+        here = cuda_folder(path)
+        for name in re.findall(
+            r'^\s*#\s*include\s+"([^"]+)"', path.read_text(encoding="utf-8"), re.MULTILINE
+        ):
+            target = (path.parent / name).resolve()
+            if not target.is_relative_to(folder):
+                continue
+            there = cuda_folder(target)
+            if here != there and there not in CUDA[here]:
+                yield f"csrc/cuda/{path.relative_to(folder)} includes {target.relative_to(folder)}"
+
+
+def test_parts_of_a_package_import_one_way():
+    """Exactly the listed exceptions are left: a new one fails, and so does one that is gone and still listed."""
+    found = {
+        *broken_inside("bbs_kernels", ROOT / "bbs_kernels", KERNELS),
+        *broken_inside("basket_softmax", ROOT / "python" / "basket_softmax", SOFTMAX),
+        *broken_in_cuda(),
+    }
+    listed = exceptions()
+    assert not found - listed, "new:\n" + "\n".join(sorted(found - listed))
+    assert not listed - found, "gone, take them off the list:\n" + "\n".join(sorted(listed - found))
+
+
+@pytest.mark.parametrize("rules", [KERNELS, SOFTMAX], ids=["bbs_kernels", "basket_softmax"])
+def test_rules_between_places_have_no_circle(rules):
+    seen = {}
+
+    def below(place):
+        assert seen.get(place) != "open", f"{place} may import what imports it"
+        if place not in seen:
+            seen[place] = "open"
+            for other in rules[place].imports:
+                below(other)
+            seen[place] = "done"
+
+    for place in rules:
+        below(place)
+
+
+@pytest.mark.parametrize(
+    ("package", "folder"),
+    [("bbs_kernels", ROOT / "bbs_kernels"), ("basket_softmax", ROOT / "python" / "basket_softmax")],
+)
+def test_modules_import_without_a_circle(package, folder):
+    """But for the listed exceptions; imports for types alone count."""
+    listed = exceptions()
+    graph = TopologicalSorter()
+    for module, target in inner_imports(package, folder):
+        if module != target and spoken(package, module, target) not in listed:
+            graph.add(module, target)
+    graph.prepare()  # raises CycleError, which names the circle
+
+
+def test_a_broken_rule_is_found(tmp_path):
+    package = tmp_path / "bbs_kernels"
+    (package / "ops").mkdir(parents=True)
+    (package / "rules.py").write_text("if TYPE_CHECKING:\n    from .ops import call\n")
+    (package / "ops" / "__init__.py").write_text("from ..rules import Own\n")
+    (package / "ops" / "call.py").write_text("")
+    assert list(broken_inside("bbs_kernels", package, KERNELS)) == [
+        "bbs_kernels.rules imports bbs_kernels.ops.call"
+    ]
 
 
 HOST_ONLY = ("plan", "runtime")  # folders of csrc/cuda that no kernel may see
