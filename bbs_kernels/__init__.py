@@ -4,8 +4,6 @@
 frozen objects. Losses as modules are in `basket_softmax`, which imports this package, never the other way.
 """
 
-from . import _autograd as _autograd  # registers shapes and gradients of the ops
-from . import _offsets as _offsets  # the bodies of basket_of and first_class
 from . import ema, functional, reference
 from .a_softmax import ASoftmax
 from .checks import check
@@ -14,6 +12,7 @@ from .magface import MagFace
 from .margin_call import MarginContext
 from .margins import ArcFace, CombinedMargin, CosFace, SphereFace, arccos
 from .negative_map import NegativeMap
+from .ops import register as register
 from .rules import Absolute, All, Below, Ema, Own, Relative, TopK
 from .workspace import release_workspace
 

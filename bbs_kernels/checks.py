@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._load import OPS
+from .ops.load import OPS
 
 
 def check() -> None:

@@ -7,43 +7,20 @@ reduction act on [B] numbers and are here too, so that the module, the functiona
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import ema as running_mean
-from ._load import OPS
 from .margins import FamilyArguments, FamilyCodes, family_arguments, family_codes
-from .operands import (
-    CORE_NAMES,
-    OperandNames,
-    check_is_tensor,
-    check_operands,
-    check_optional,
-    check_rule_size,
-    check_sample_weight,
-    check_scale,
-    check_subcenters,
-)
-from .ops.placement import on_device
-from .precision import allow_tf32
-from .recompute import moved_once
-from .rules import (
-    GUARD_NONE,
-    GUARD_RELATIVE,
-    GUARD_ROWS,
-    OpArguments,
-    Rule,
-    check_rule,
-    ema_guard,
-)
-from .transforms import refuse_transforms
+from .operands import CORE_NAMES, OperandNames, check_sample_weight
+from .ops.call import DEFAULT_WORKSPACE_BYTES
+from .ops.load import OPS
+from .ops.prepare import DEFAULT_STASH_BYTES, prepare
+from .rules import Rule
 
 REDUCTIONS = ("mean", "sum", "none")
-DEFAULT_STASH_BYTES = 32 << 20
-DEFAULT_WORKSPACE_BYTES = 64 << 20  # kDenseWorkspace of csrc/cuda/backward_plan.h
 
 
 def cos_lse(
@@ -122,7 +99,7 @@ def cos_lse(
         row_alias=row_alias, row_guard=row_guard, mined_in_lse=mined_in_lse, workspace_bytes=workspace_bytes,
         subcenters=subcenters, names=names,
     )  # fmt: skip
-    lse, cos_t, mined_idx, mined_cos, _ = call.run(call.x, w)
+    lse, cos_t, mined_idx, mined_cos, _ = call.forward(call.x, w)
     return lse, cos_t, call.classes_of(mined_idx), mined_cos
 
 
@@ -146,123 +123,8 @@ def margin_softmax(
     """
     family = checked_family(margin, in_tensor=isinstance(arguments.get("scale"), Tensor))
     call = prepare(x, w, labels, offsets, **arguments)
-    losses, _, _, _, cos_t, mined_idx, mined_cos, _ = call.run_margin(call.x, w, family)
-    return losses, cos_t, call.classes_of(mined_idx), mined_cos
-
-
-class CoreCall(NamedTuple):
-    """A checked call of the op: `x` after autocast, the guard per row resolved."""
-
-    x: Tensor
-    labels: Tensor
-    offsets: Tensor
-    guard: Tensor | None
-    aliases: Tensor | None
-    scale: float | Tensor  # a tensor where m1, m2 and m3 are in it as well
-    rule: OpArguments
-    ignore_index: int
-    class_index: Tensor | None
-    stash_bytes: int
-    allow_tf32: bool
-    row_basket: Tensor | None = None
-    row_alias: Tensor | None = None
-    mined_in_lse: bool = True
-    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES
-    subcenters: int = 1
-
-    def run(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """lse, cos_t, mined_idx (rows of w, see `classes_of`), mined_cos, stash."""
-        with torch.autocast(x.device.type, enabled=False):
-            return OPS.cos_lse(
-                x, w, *self._inputs(), *self._options(), self.row_basket, self.row_alias, self.mined_in_lse,
-                self.workspace_bytes, self.subcenters,
-            )  # fmt: skip
-
-    def run_margin(self, x: Tensor, w: Tensor, margin: FamilyArguments | FamilyCodes) -> tuple[Tensor, ...]:
-        """losses, their gradients grad_lse and grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash."""
-        if self.row_basket is not None or self.row_alias is not None or not self.mined_in_lse:
-            raise ValueError(
-                "row_basket, row_alias and mined_in_lse=False belong to cos_lse of a shard: a loss needs the lse of all"
-            )
-        with torch.autocast(x.device.type, enabled=False):
-            return OPS.margin_softmax(
-                x, w, *self._inputs(), *margin, *self._options(), self.workspace_bytes, self.subcenters
-            )
-
-    def classes_of(self, mined_idx: Tensor) -> Tensor:
-        """The op's mined_idx, rows of w (the nearest sub-centre of each mined class), as classes; -1 stays."""
-        if self.subcenters == 1:
-            return mined_idx
-        return torch.div(mined_idx, self.subcenters, rounding_mode="floor")
-
-    def _inputs(self) -> tuple[Any, ...]:
-        rule = self.rule
-        return (
-            self.labels, self.offsets, self.guard, self.aliases, self.scale, rule.rule, rule.k, rule.skip,
-            rule.guard_kind, rule.guard_value, self.ignore_index,
-        )  # fmt: skip
-
-    def _options(self) -> tuple[Any, ...]:
-        return self.class_index, self.stash_bytes, self.allow_tf32
-
-
-def prepare(
-    x: Tensor,
-    w: Tensor,
-    labels: Tensor,
-    offsets: Tensor,
-    *,
-    scale: float | Tensor,
-    mining: Rule,
-    aliases: Tensor | None = None,
-    ignore_index: int = -1,
-    ema: Tensor | None = None,
-    training: bool = False,
-    class_index: Tensor | None = None,
-    stash_bytes: int = DEFAULT_STASH_BYTES,
-    row_basket: Tensor | None = None,
-    row_alias: Tensor | None = None,
-    row_guard: Tensor | None = None,
-    mined_in_lse: bool = True,
-    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
-    subcenters: int = 1,
-    names: OperandNames = CORE_NAMES,
-) -> CoreCall:
-    """Everything of `cos_lse` before the op itself: checks, autocast, the `Ema` guard and its update."""
-    check_rule(mining)
-    x = autocast(x, names.x)
-    check_operands(x, w, labels, offsets, names)
-    classes = check_subcenters(subcenters, w)
-    if not isinstance(scale, Tensor):
-        check_scale(scale)
-        scale = float(scale)
-    check_rule_size(mining, offsets)
-    refuse_transforms(**{names.x: x, names.w: w})
-    check_optional("aliases", aliases, (classes,), torch.int64, w.device)
-    with torch.autocast(x.device.type, enabled=False):
-        if row_guard is None and row_basket is None:
-            guard = _ema_rows(
-                x, w, labels, offsets, mining, ignore_index, ema, training, class_index, subcenters
-            )
-        else:
-            guard = row_guard
-    return CoreCall(
-        x, labels, offsets, guard, aliases, scale, _op_arguments(mining, guard, row_basket), ignore_index,
-        class_index, stash_bytes if torch.is_grad_enabled() and not on_device(x) else 0, allow_tf32(x),
-        row_basket, row_alias, mined_in_lse, workspace_bytes, subcenters,
-    )  # fmt: skip
-
-
-def _op_arguments(mining: Rule, guard: Tensor | None, row_basket: Tensor | None) -> OpArguments:
-    """The rule's arguments; with guards per row these count, and a shard needs them where a guard hangs on c_t."""
-    arguments = mining.op_arguments()
-    if guard is not None:
-        if arguments.guard_kind == GUARD_NONE:
-            raise ValueError(f"row_guard came with {mining}, allowed is None: the rule has no guard")
-        return arguments._replace(guard_kind=GUARD_ROWS, guard_value=0.0)
-    if row_basket is not None and arguments.guard_kind in (GUARD_RELATIVE, GUARD_ROWS):
-        raise ValueError(f"row_guard is None with row_basket and {mining}, allowed is a tensor [B]")
-    return arguments
+    losses, _, _, core = call.forward_margin(call.x, w, family)
+    return losses, core.cos_t, call.classes_of(core.mined_idx), core.mined_cos
 
 
 def basket_of(labels: Tensor, offsets: Tensor) -> Tensor:
@@ -334,41 +196,3 @@ def check_reduction(reduction: str) -> str:
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}, allowed are {', '.join(map(repr, REDUCTIONS))}")
     return reduction
-
-
-def _ema_rows(
-    x: Tensor, w: Tensor, labels: Tensor, offsets: Tensor, mining: Rule, ignore_index: int,
-    ema: Tensor | None, training: bool, class_index: Tensor | None, subcenters: int,
-) -> Tensor | None:  # fmt: skip
-    """The guard per row for an `Ema` guard, after its update; None for every other guard."""
-    guard = ema_guard(mining)
-    if guard is None:
-        return None
-    check_optional("ema", ema, (offsets.shape[0] - 1,), None, x.device)
-    if ema is not None and not ema.is_floating_point():
-        raise TypeError(f"ema is {ema.dtype}, allowed is a floating-point dtype")
-    if ema is None:
-        raise ValueError("ema is None, allowed is a tensor [K] of running means: the rule has an Ema guard")
-    valid = labels != ignore_index
-    basket = basket_of(labels, offsets)
-    if training:
-        with torch.no_grad():
-            cos_t = OPS.target_cos(
-                x.detach(), w.detach(), labels, offsets, ignore_index, class_index, allow_tf32(x), subcenters
-            )
-            (ema,) = moved_once((ema,), (running_mean.updated(ema, cos_t, basket, valid),), cos_t)
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return running_mean.row_guards(ema.detach(), guard.r, basket, valid).to(dtype)
-
-
-def autocast(x: Tensor, name: str = "x") -> Tensor:
-    """`x` in the dtype that `F.linear` would use: fp64 stays, the rest follows autocast where it is on.
-
-    Raises:
-        TypeError: no tensor; the message calls it `name`.
-    """
-    check_is_tensor(name, x)
-    device_type = x.device.type
-    if torch.is_autocast_enabled(device_type) and x.dtype in (torch.float32, torch.float16, torch.bfloat16):
-        return x.to(torch.get_autocast_dtype(device_type))
-    return x

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import functional
-from ._load import OPS
+from .functional import checked_family
 from .margins import FamilyArguments, FamilyCodes
 from .operands import CORE_NAMES, OperandNames
+from .ops.call import CoreCall, CoreOutputs, SgdSettings
 from .ops.placement import on_device
-
-
-class SgdSettings(NamedTuple):
-    """One step of torch.optim.SGD. momentum_buffer: like w, changed in place; None without momentum.
-
-    first_step: the buffer is not filled yet and becomes a copy of the first gradient.
-    """
-
-    momentum_buffer: Tensor | None
-    first_step: bool
-    lr: float
-    momentum: float
-    dampening: float
-    weight_decay: float
-    nesterov: bool
+from .ops.prepare import prepare
 
 
 def cos_lse_with_sgd(
@@ -49,38 +35,33 @@ def margin_softmax_with_sgd(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`functional.margin_softmax` in the same way."""
     call = _prepare(x, w, *args, **kwargs)
-    return _MarginSoftmaxWithSgd.apply(call.x, w, call, functional.checked_family(margin), step)
+    return _MarginSoftmaxWithSgd.apply(call.x, w, call, checked_family(margin), step)
 
 
-def _prepare(
-    x: Tensor, w: Tensor, *args: Any, names: OperandNames = CORE_NAMES, **kwargs: Any
-) -> functional.CoreCall:
+def _prepare(x: Tensor, w: Tensor, *args: Any, names: OperandNames = CORE_NAMES, **kwargs: Any) -> CoreCall:
     if on_device(w):
         raise ValueError(
             f"FusedSGD came with {names.w} on {w.device}, allowed is the CPU: use torch.optim.SGD there"
         )
-    return functional.prepare(x, w, *args, names=names, **kwargs)
+    return prepare(x, w, *args, names=names, **kwargs)
 
 
 class _CosLseWithSgd(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, w: Tensor, call: functional.CoreCall, step: Callable[[], SgdSettings]
+        ctx: Any, x: Tensor, w: Tensor, call: CoreCall, step: Callable[[], SgdSettings]
     ) -> tuple[Tensor, ...]:
-        outputs = call.run(x, w)
-        ctx.save_for_backward(x, w, *outputs, call.aliases)  # aliases: torch then sees a change in place
+        outputs = call.forward(x, w)
+        ctx.save_for_backward(w, *outputs, call.aliases)  # aliases: torch then sees a change in place
         ctx.call, ctx.step = call, step
-        lse, cos_t, mined_idx, mined_cos, _ = outputs
-        classes = call.classes_of(mined_idx)
-        ctx.mark_non_differentiable(classes, mined_cos)
-        return lse, cos_t, classes, mined_cos
+        classes = call.classes_of(outputs.mined_idx)
+        ctx.mark_non_differentiable(classes, outputs.mined_cos)
+        return outputs.lse, outputs.cos_t, classes, outputs.mined_cos
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        *saved, mined_idx, mined_cos, stash, _ = ctx.saved_tensors
-        if not ctx.call.mined_in_lse:
-            mined_idx = torch.full_like(mined_idx, -1)
-        return _update(ctx, grads[0], grads[1], *saved, mined_idx, mined_cos, stash), None, None, None
+        w, *outputs, _ = ctx.saved_tensors
+        return _update(ctx, grads[0], grads[1], w, CoreOutputs(*outputs)), None, None, None
 
 
 class _MarginSoftmaxWithSgd(torch.autograd.Function):
@@ -89,47 +70,39 @@ class _MarginSoftmaxWithSgd(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         w: Tensor,
-        call: functional.CoreCall,
+        call: CoreCall,
         margin: FamilyArguments | FamilyCodes,
         step: Callable[[], SgdSettings],
     ) -> tuple[Tensor, ...]:
-        losses, grad_lse, grad_cos_t, *outputs = call.run_margin(x, w, margin)
-        ctx.save_for_backward(grad_lse, grad_cos_t, x, w, *outputs, call.aliases)
+        losses, grad_lse, grad_cos_t, outputs = call.forward_margin(x, w, margin)
+        ctx.save_for_backward(grad_lse, grad_cos_t, w, *outputs, call.aliases)
         ctx.call, ctx.step = call, step
-        _, cos_t, mined_idx, mined_cos, _ = outputs
-        classes = call.classes_of(mined_idx)
-        ctx.mark_non_differentiable(cos_t, classes, mined_cos)
-        return losses, cos_t, classes, mined_cos
+        classes = call.classes_of(outputs.mined_idx)
+        ctx.mark_non_differentiable(outputs.cos_t, classes, outputs.mined_cos)
+        return losses, outputs.cos_t, classes, outputs.mined_cos
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_lse, grad_cos_t, *saved, _ = ctx.saved_tensors
-        return _update(ctx, grads[0] * grad_lse, grads[0] * grad_cos_t, *saved), None, None, None, None
+        grad_lse, grad_cos_t, w, *outputs, _ = ctx.saved_tensors
+        dx = _update(ctx, grads[0] * grad_lse, grads[0] * grad_cos_t, w, CoreOutputs(*outputs))
+        return dx, None, None, None, None
 
 
-def _update(
-    ctx: Any, grad_lse: Tensor, grad_cos_t: Tensor, x: Tensor, w: Tensor, *outputs: Tensor
-) -> Tensor | None:
-    """One step on w; `outputs` are those of the op `cos_lse`. Returns dx where it is wanted."""
+def _update(ctx: Any, grad_lse: Tensor, grad_cos_t: Tensor, w: Tensor, outputs: CoreOutputs) -> Tensor | None:
+    """One step on w. Returns dx where it is wanted."""
     if torch.is_grad_enabled():
         raise RuntimeError("the fused step has no second derivative: call backward without create_graph=True")
-    need_dx = ctx.needs_input_grad[0]
-    dx = step_on_centres(ctx.call, ctx.step(), grad_lse, grad_cos_t, x, w, *outputs, need_dx=need_dx)
+    call, need_dx = ctx.call, ctx.needs_input_grad[0]
+    dx = step_on_centres(call, ctx.step(), grad_lse, grad_cos_t, w, call.in_lse(outputs), need_dx)
     return dx if need_dx else None
 
 
 def step_on_centres(
-    call: functional.CoreCall, settings: SgdSettings, grad_lse: Tensor, grad_cos_t: Tensor, x: Tensor, w: Tensor,
-    *outputs: Tensor, need_dx: bool,
+    call: CoreCall, settings: SgdSettings, grad_lse: Tensor, grad_cos_t: Tensor, w: Tensor, outputs: CoreOutputs,
+    need_dx: bool,
 ) -> Tensor:  # fmt: skip
-    """The op `cos_lse_backward_sgd` for `call`: w moves, dx comes back, [0] unless `need_dx`."""
-    dx: Tensor = OPS.cos_lse_backward_sgd(
-        grad_lse, grad_cos_t, x, w.detach(), call.labels, call.offsets, *outputs, call.guard, call.aliases,
-        call.scale, call.rule.rule, call.rule.guard_kind, call.rule.guard_value, call.ignore_index,
-        call.class_index, need_dx, settings.momentum_buffer, settings.first_step, settings.lr,
-        settings.momentum, settings.dampening, settings.weight_decay, settings.nesterov, call.row_basket,
-        call.row_alias, call.subcenters,
-    )  # fmt: skip
+    """Move w by one step; return dx, [0] unless `need_dx`."""
+    dx = call.backward_sgd(grad_lse, grad_cos_t, w.detach(), outputs, need_dx, settings)
     # Another graph that was built on the old centres must not run its backward on the new ones.
     torch.autograd.graph.increment_version(w)
     return dx

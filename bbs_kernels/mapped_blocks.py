@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import functional
 from .mapped_pairs import MinedPairs
+from .ops.call import CoreCall
 from .ops.placement import on_device
 from .rules import GUARD_ABSOLUTE, GUARD_RELATIVE, GUARD_ROWS, RULE_ALL, RULE_BELOW
 
@@ -21,7 +22,7 @@ class Blocks:
 
     def __init__(
         self,
-        call: functional.CoreCall,
+        call: CoreCall,
         function: Callable[..., Tensor],
         cos_t: Tensor,
         broken: Tensor,
@@ -128,7 +129,7 @@ class Blocks:
         place = torch.searchsorted(self.class_index, classes).clamp_max(len(self.class_index) - 1)
         return torch.where(self.class_index[place] == classes, place, -1)
 
-    def _guards(self, call: functional.CoreCall) -> Tensor | None:
+    def _guards(self, call: CoreCall) -> Tensor | None:
         if self.rule.guard_kind == GUARD_ABSOLUTE:
             return torch.full_like(self.cos_t, self.rule.guard_value)
         if self.rule.guard_kind == GUARD_RELATIVE:

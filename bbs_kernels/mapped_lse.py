@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from . import functional
-from ._layout import sampled_gradient
 from .mapped_blocks import Blocks
 from .negative_map import NegativeMap, checked_map
+from .ops.layout import sampled_gradient
+from .ops.prepare import prepare
 from .unit import through_norm, unit
 
 
@@ -54,9 +54,11 @@ def cos_lse(
     scale = arguments.pop("scale")
     if isinstance(scale, Tensor):
         scale = float(scale[0])
-    call = functional.prepare(x, w, labels, offsets, scale=scale, **arguments)
+    call = prepare(x, w, labels, offsets, scale=scale, **arguments)
     with torch.no_grad():
-        found, cos_t, mined_idx, mined_cos, _ = call._replace(stash_bytes=0).run(call.x.detach(), w.detach())
+        found, cos_t, mined_idx, mined_cos, _ = call._replace(stash_bytes=0).forward(
+            call.x.detach(), w.detach()
+        )
     with torch.autocast(x.device.type, enabled=False):
         mapping = checked_map(negatives(cos_t), cos_t)
         blocks = Blocks(call, mapping.function, cos_t, found.isnan(), mined_idx)

@@ -7,7 +7,7 @@ page by page in every step. `BBS_KEEP_BLOCKS=0` in the environment keeps nothing
 
 from __future__ import annotations
 
-from ._load import OPS
+from .ops.load import OPS
 
 
 def release_workspace() -> int:

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import functional
-from .._layout import sampled_gradient
-from .._load import OPS
-from ..fused_sgd import SgdSettings, step_on_centres
+from ..fused_sgd import step_on_centres
 from ..operands import CORE_NAMES, OperandNames
+from ..ops.call import DEFAULT_WORKSPACE_BYTES, CoreCall, CoreOutputs, SgdSettings
+from ..ops.layout import sampled_gradient
+from ..ops.prepare import DEFAULT_STASH_BYTES, autocast, prepare
 from ..rules import Rule, TopK
 from .aliases import mate_counts, row_aliases
 from .guards import row_guards
@@ -53,8 +53,8 @@ def cos_lse(
     ema: Tensor | None = None,
     training: bool = False,
     sample: Callable[[Tensor], Tensor] | None = None,
-    stash_bytes: int = functional.DEFAULT_STASH_BYTES,
-    workspace_bytes: int = functional.DEFAULT_WORKSPACE_BYTES,
+    stash_bytes: int = DEFAULT_STASH_BYTES,
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     grad_factor: float = 1.0,
     step: Callable[[], SgdSettings] | None = None,
     subcenters: int = 1,
@@ -72,7 +72,7 @@ def cos_lse(
         grad_factor: what the gradient of `x` is multiplied by.
         step: when given, backward spends the gradient of `w` as one SGD step (see `FusedSGD`).
     """
-    x = functional.autocast(x, names.x)
+    x = autocast(x, names.x)
     with torch.no_grad():
         every = ranks.gather_rows(x.detach(), batch.counts)
     local = shard.local_labels(batch.labels, batch.basket)
@@ -85,7 +85,7 @@ def cos_lse(
     k, skip = (mining.k, mining.skip) if isinstance(mining, TopK) and mining.k > 0 else (0, 0)
     # What one process would skip may lie on another shard, so that each shard offers its k + skip best.
     listed = TopK(k + skip, 0, mining.guard) if isinstance(mining, TopK) else mining
-    call = functional.prepare(
+    call = prepare(
         every, w, local, shard.offsets, scale=scale, mining=listed, aliases=aliases, stash_bytes=stash_bytes,
         class_index=class_index, row_basket=batch.basket, row_alias=alias, row_guard=guard, mined_in_lse=False,
         workspace_bytes=workspace_bytes, subcenters=subcenters, names=names,
@@ -101,7 +101,7 @@ def cos_lse(
 
 
 class _Step(NamedTuple):
-    call: functional.CoreCall
+    call: CoreCall
     shard: ClassShard
     batch: Batch
     ranks: Ranks
@@ -115,7 +115,7 @@ class _Step(NamedTuple):
 class _CosLse(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, s: _Step) -> tuple[Tensor, ...]:
-        lse, cos_t, idx, cos, stash = s.call.run(s.call.x, w)
+        lse, cos_t, idx, cos, stash = s.call.forward(s.call.x, w)
         merged = merge(
             Found(lse, cos_t, idx, cos, s.mates, s.call.classes_of(idx)), s.shard, s.batch, s.ranks,
             scale=float(s.call.scale), k=s.k, skip=s.skip,
@@ -136,18 +136,13 @@ class _CosLse(torch.autograd.Function):
         w, lse, cos_t, kept, cos, stash, _ = ctx.saved_tensors
         s: _Step = ctx.step
         call, need_dx, need_dw = s.call, s.batch.wanted, ctx.needs_input_grad[1]
-        upstream = [torch.zeros_like(lse) if grad is None else grad for grad in grads[:2]]
-        outputs = (lse, cos_t, kept, cos, stash)
+        grad_lse, grad_cos_t = (torch.zeros_like(lse) if grad is None else grad for grad in grads[:2])
+        outputs = CoreOutputs(lse, cos_t, kept, cos, stash)
         dw = None
         if s.sgd is not None:
-            dx = step_on_centres(call, s.sgd(), *upstream, call.x, w, *outputs, need_dx=need_dx)
+            dx = step_on_centres(call, s.sgd(), grad_lse, grad_cos_t, w, outputs, need_dx)
         else:
-            dx, dw = OPS.cos_lse_backward(
-                *upstream, call.x, w.detach(), call.labels, call.offsets, *outputs, call.guard, call.aliases,
-                call.scale, call.rule.rule, call.rule.guard_kind, call.rule.guard_value, call.ignore_index,
-                call.class_index, need_dx, need_dw, call.allow_tf32, call.row_basket, call.row_alias,
-                call.workspace_bytes, call.subcenters,
-            )  # fmt: skip
+            dx, dw = call.backward(grad_lse, grad_cos_t, w.detach(), outputs, need_dx, need_dw)
             dw = sampled_gradient(dw, call.class_index, w, call.subcenters) if need_dw else None
         if need_dx:
             dx = (s.ranks.sum_own_rows(dx, s.batch.counts) * s.grad_factor).to(ctx.dtype)

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import ema as running_mean
-from .._load import OPS
-from ..precision import allow_tf32
+from ..ops.call import target_cos
 from ..recompute import moved_once
 from ..rules import Ema, Relative, Rule
 from .ranks import Ranks
@@ -31,7 +30,7 @@ def row_guards(
         cos_t = x.new_zeros(0)
         if training or isinstance(guard, Relative):
             # Exactly one rank has another number than 0, so the sum rounds nothing.
-            cos_t = OPS.target_cos(x, w.detach(), labels, offsets, -1, class_index, allow_tf32(x), subcenters)
+            cos_t = target_cos(x, w, labels, offsets, -1, class_index, subcenters)
             ranks.all_reduce(cos_t)
         if isinstance(guard, Relative):
             return cos_t - guard.d

@@ -14,7 +14,7 @@
 // mined_idx then holds those rows, not the classes. check_labels waits for every device that a CUDA op has run on and
 // raises the label out of range that a launch found, once. release_workspace gives the memory that the CPU ops keep
 // from step to step back and returns its bytes. basket_of and first_class look labels and baskets up in the offsets, on
-// the device of their first argument; their body is bbs_kernels/_offsets.py. An output that is not needed (need_dx,
+// the device of their first argument; their body is bbs_kernels/ops/offsets.py. An output that is not needed (need_dx,
 // need_dw) comes back with shape [0].
 #include <torch/csrc/stable/library.h>
 

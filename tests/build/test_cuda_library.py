@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from bbs_kernels._load import CPU_LIBRARY, CUDA_LIBRARY, CUDA_OPS
+from bbs_kernels.ops.load import CPU_LIBRARY, CUDA_LIBRARY, CUDA_OPS
 
 # In a process of its own, without the package's Python.
 LOAD = f"""

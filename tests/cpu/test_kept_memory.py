@@ -124,9 +124,8 @@ def faults():
     w.grad = None
     step()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-for _ in range(3):
-    step()
-    count = faults()
+step()
+count = min(faults() for _ in range(4))  # the system may take pages from a step that has to wait for its turn
 """
 
 

@@ -6,7 +6,7 @@ import torch
 
 from basket_softmax import Baskets
 from bbs_kernels import functional
-from bbs_kernels._offsets import offsets_beside
+from bbs_kernels.ops.offsets import offsets_beside
 
 OFFSETS = torch.tensor([0, 3, 3, 8])
 META = torch.device("meta")

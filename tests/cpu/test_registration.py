@@ -7,6 +7,7 @@ import torch
 from torch.library import opcheck
 
 from bbs_kernels import ArcFace, CombinedMargin, functional
+from bbs_kernels.ops.call import DEFAULT_WORKSPACE_BYTES
 from bbs_kernels.rules import Absolute, All, Below, Ema, Own, Relative, TopK
 from support.tolerances import TABLE, relative_l2
 
@@ -151,7 +152,7 @@ def test_opcheck_look_ups() -> None:
 @pytest.mark.parametrize("op", ["cos_lse", "margin_softmax", "cos_lse_backward"])
 def test_the_schema_has_the_default_workspace(op: str) -> None:
     (argument,) = (a for a in getattr(OPS, op).default._schema.arguments if a.name == "workspace_bytes")
-    assert argument.default_value == functional.DEFAULT_WORKSPACE_BYTES
+    assert argument.default_value == DEFAULT_WORKSPACE_BYTES
 
 
 @pytest.mark.parametrize("stash_bytes", [1000, 1 << 20])

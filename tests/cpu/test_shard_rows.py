@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bbs_kernels import functional, reference
+from bbs_kernels.ops.prepare import prepare
 from bbs_kernels.rules import Absolute, All, Below, Own, Relative, TopK
 from support.tolerances import TABLE, relative_l2
 
@@ -142,13 +143,9 @@ def test_own_basket_alone() -> None:
 def test_partial_gradients_of_the_embeddings_are_not_rounded() -> None:
     problem = make(rows=9, dtype=torch.bfloat16)
     shard = Shard(problem, torch.ones(240, dtype=torch.bool))
-    call = functional.prepare(shard.x, shard.w, shard.labels, shard.offsets, **shard.options)
-    out = call.run(shard.x, shard.w)
+    call = prepare(shard.x, shard.w, shard.labels, shard.offsets, **shard.options)
     u = torch.ones(9)
-    dx, dw = torch.ops.bbs_kernels.cos_lse_backward(
-        u, u, shard.x, shard.w, shard.labels, shard.offsets, *out, None, None, 64.0, 3, 0, 0.0, -1, None, True, True,
-        False, shard.options["row_basket"],
-    )  # fmt: skip
+    dx, dw = call.backward(u, u, shard.w, call.forward(shard.x, shard.w), True, True)
     assert dx.dtype == torch.float32
     assert dw.dtype == torch.bfloat16
     assert torch.equal(dx.bfloat16(), problem.kernel_gradients(u, u)[0])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bbs_kernels._layout import gradient_like
-from bbs_kernels._load import OPS
+from bbs_kernels.ops.layout import gradient_like
+from bbs_kernels.ops.load import OPS
 
 from .agree import check_backward, check_forward, settle
 from .problem import make, upstream

@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from bbs_kernels import functional
-from bbs_kernels._load import OPS
 from bbs_kernels.margins import ArcFace
+from bbs_kernels.ops.load import OPS
+from bbs_kernels.ops.prepare import prepare
 from bbs_kernels.rules import Absolute, All, Below, Own, TopK
 
 from .agree import check_backward, check_forward, settle, settle_centres
@@ -95,10 +96,10 @@ def test_nan_reaches_the_rows_that_touch_it(mining, dtype) -> None:
 def test_mined_rows_of_the_op_are_centres() -> None:
     """`mined_idx` of the op names the nearest centre, which backward needs; the function's, the class."""
     problem = make(rows=20, depth=16, sizes=(40, 60), mining=TopK(4, 1), subcenters=3, ignored=0.0)
-    call = functional.prepare(
+    call = prepare(
         problem.x, problem.w, problem.labels, problem.offsets, scale=8.0, mining=problem.mining, subcenters=3
     )
-    rows, cos = call.run(problem.x, problem.w)[2:4]
+    rows, cos = call.forward(problem.x, problem.w)[2:4]
     classes = problem.kernel()[2]
     assert torch.equal(torch.div(rows, 3, rounding_mode="floor"), classes)
     unit = torch.nn.functional.normalize
@@ -144,12 +145,11 @@ def test_fused_margin_is_the_formula() -> None:
 
 def test_opcheck() -> None:
     problem = make(rows=9, depth=8, sizes=(10, 12), mining=TopK(2, 1), subcenters=2)
-    call = functional.prepare(
+    call = prepare(
         problem.x, problem.w, problem.labels, problem.offsets, scale=8.0, mining=problem.mining, subcenters=2
     )
     w = problem.w.clone().requires_grad_()
-    arguments = (*call._inputs(), *call._options(), None, None, True, call.workspace_bytes, 2)
-    torch.library.opcheck(OPS.cos_lse.default, (call.x, w, *arguments))
+    torch.library.opcheck(OPS.cos_lse.default, call.forward_arguments(call.x, w))
 
 
 @pytest.mark.parametrize(

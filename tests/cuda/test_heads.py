@@ -9,8 +9,8 @@ from torch import Tensor
 import basket_softmax as bs
 from bbs_kernels import functional as core
 from bbs_kernels import reference
-from bbs_kernels._load import OPS
 from bbs_kernels.margins import BOUNDARIES, TARGET_GRADS, family_arguments
+from bbs_kernels.ops.load import OPS
 from support.row_losses import FAMILIES, assert_rows
 from support.tolerances import assert_gradient, assert_losses
 

@@ -13,7 +13,7 @@ import torch
 import basket_softmax as bs
 from basket_softmax.optim import FusedSGD
 from bbs_kernels import functional
-from bbs_kernels._load import OPS
+from bbs_kernels.ops.load import OPS
 from support.tolerances import GRADIENT_PER_SCALE, relative_l2
 
 from .steps import SIZES, Step, step

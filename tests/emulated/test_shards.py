@@ -12,7 +12,8 @@ from torch import Tensor
 
 import basket_softmax as bs
 from bbs_kernels import functional
-from bbs_kernels._load import OPS
+from bbs_kernels.ops.call import CoreCall, CoreOutputs
+from bbs_kernels.ops.prepare import prepare
 from cpu.problem import Problem, make, upstream
 from support.tolerances import TABLE, relative_l2
 
@@ -26,13 +27,13 @@ CUTS: dict[str, Callable[[Tensor], list[Tensor]]] = {
 }
 
 
-def shard_call(p: Problem, kept: Tensor, cos_t: Tensor) -> tuple[functional.CoreCall, Tensor, Tensor]:
+def shard_call(p: Problem, kept: Tensor, cos_t: Tensor) -> tuple[CoreCall, Tensor, Tensor]:
     """The call of one shard, its centres, and which classes these are."""
     index = kept.nonzero().flatten()
     labels = p.labels.clamp_min(0)
     here = p.valid & kept[labels]
     guard = getattr(p.mining, "guard", None)
-    call = functional.prepare(
+    call = prepare(
         p.x, p.w[index], torch.where(here, torch.searchsorted(index, labels), -3),
         torch.searchsorted(index, p.offsets), scale=p.scale, mining=p.mining, aliases=p.aliases[index],
         row_basket=torch.where(p.valid, functional.basket_of(labels, p.offsets), -1),
@@ -57,23 +58,17 @@ def test_the_shards_are_the_whole(dtype: torch.dtype, mining: str, cut: str, gpu
     with gpu.whole_stack():
         for kept in CUTS[cut](torch.arange(97)):
             call, w, index = shard_call(p, kept, cos_t)
-            part_lse, part_cos, idx, cos, stash = call.run(call.x, w)
+            part_lse, part_cos, idx, cos, stash = call.forward(call.x, w)
             parts.append(part_lse.double())
             found_cos += part_cos
             classes = torch.where(idx >= 0, torch.cat([index, index.new_zeros(1)])[idx], -1)
             offered.append(torch.where(classes >= 0, cos, -torch.inf))
             at = torch.searchsorted(index, mined.clamp_min(0))
             mine = (mined >= 0) & kept[mined.clamp_min(0)]
-            saved = (
-                lse.float(), cos_t.float(), torch.where(mine, at, -1), torch.where(mine, mined_cos, 0.0).float(), stash
-            )  # fmt: skip
-            part_dx, dw[index] = (
-                g.float() for g in OPS.cos_lse_backward(
-                    u.float(), t.float(), call.x, w, call.labels, call.offsets, *saved, call.guard, call.aliases,
-                    call.scale, call.rule.rule, call.rule.guard_kind, call.rule.guard_value, call.ignore_index, None,
-                    True, True, call.allow_tf32, call.row_basket, call.row_alias, call.workspace_bytes, 1,
-                )
-            )  # fmt: skip
+            kept_cos = torch.where(mine, mined_cos, 0.0).float()
+            saved = CoreOutputs(lse.float(), cos_t.float(), torch.where(mine, at, -1), kept_cos, stash)
+            gradients = call.backward(u.float(), t.float(), w, saved, True, True)
+            part_dx, dw[index] = (g.float() for g in gradients)
             dx += part_dx
     valid = p.valid
     torch.testing.assert_close(found_cos[valid].double(), cos_t[valid], rtol=0, atol=1e-6)

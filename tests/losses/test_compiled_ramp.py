@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import basket_softmax as bs
-from bbs_kernels._load import OPS
+from bbs_kernels.ops.load import OPS
 
 STEPS = 12  # more than torch compiles one function before it gives up, 8
 MARGINS: dict[str, Callable[[float], Any]] = {

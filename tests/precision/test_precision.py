@@ -8,7 +8,7 @@ from torch._dynamo import reset
 
 import basket_softmax as bs
 from basket_softmax.overlaps.cosines import Cosines
-from bbs_kernels.precision import allow_tf32, cpu_lowers_fp32
+from bbs_kernels.ops.precision import allow_tf32, cpu_lowers_fp32
 from support.fake_cuda import fake_cuda, outside
 
 MATMUL = torch.backends.cuda.matmul

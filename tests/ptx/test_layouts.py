@@ -14,7 +14,7 @@ from test_backward import upstream
 from test_forward import agree
 
 from bbs_kernels import _core
-from bbs_kernels._layout import gradient_like
+from bbs_kernels.ops.layout import gradient_like
 from support.cuda_call import MEMORY, OWN, call_of
 
 pytestmark = pytest.mark.ptx

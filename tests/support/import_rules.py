@@ -17,20 +17,21 @@ class Place(NamedTuple):
 
 
 KERNELS = {
-    "rules": Place(("rules", "ema", "sharding", "scalars", "operands", "validate")),
+    "rules": Place(
+        ("rules", "ema", "sharding", "scalars", "operands", "validate", "recompute", "transforms", "_not_built")
+    ),
     "margins": Place(
         ("margins", "margins.*", "a_softmax", "interclass", "magface", "margin_call", "negative_map"),
         ("rules",),
     ),
     "ops": Place(
         (
-            "ops", "ops.*", "_autograd", "_layout", "_load", "_not_built", "_offsets", "_tensor_scale", "checks",
-            "precision", "workspace",
+            "ops", "ops.*", "checks", "workspace",
         ),
         ("rules", "margins"),
     ),
     "functional": Place(
-        ("functional", "fused_sgd", "info", "recompute", "reference", "transforms"), ("rules", "margins", "ops")
+        ("functional", "fused_sgd", "info", "reference"), ("rules", "margins", "ops")
     ),
     "mapped": Place(
         ("mapped", "mapped.*", "mapped_blocks", "mapped_lse", "mapped_pairs", "unit"),

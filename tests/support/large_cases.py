@@ -16,6 +16,7 @@ from torch import Tensor
 
 import basket_softmax as bs
 from bbs_kernels import functional as core
+from bbs_kernels.ops.call import DEFAULT_WORKSPACE_BYTES
 from support.blocked_reference import Problem, Step, best_cosines, cosines_of, multiplied_in, step
 from support.tolerances import (
     assert_gradient,
@@ -137,7 +138,7 @@ def make_problem(case: Case, device: str, seed: int = 0) -> Problem:
 
 
 def losses_of(
-    p: Problem, rule: Any, workspace_bytes: int = core.DEFAULT_WORKSPACE_BYTES
+    p: Problem, rule: Any, workspace_bytes: int = DEFAULT_WORKSPACE_BYTES
 ) -> tuple[Callable[[], Tensor], tuple[Tensor, Tensor]]:
     """The losses [B] of the problem as a function, and the leaves x and w that they hang on.
 

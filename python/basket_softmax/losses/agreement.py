@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from bbs_kernels import functional as core
+from bbs_kernels.ops.prepare import autocast
 
 from ..baskets import Baskets
 
@@ -44,7 +44,7 @@ def of_head(head: BasketSoftmaxLoss, embeddings: Any, sample_weight: Tensor | No
     """Return what a forward pass must find alike on every rank; arguments as the user gave them."""
     parallel = head._parallel
     assert parallel is not None
-    fed = core.autocast(embeddings.new_empty(0)).dtype if isinstance(embeddings, Tensor) else None
+    fed = autocast(embeddings.new_empty(0)).dtype if isinstance(embeddings, Tensor) else None
     return {
         **of_baskets(head.baskets),
         "embedding_size": head.embedding_size,

@@ -15,6 +15,8 @@ from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.margin_call import takes_context
 from bbs_kernels.negative_map import NOT_FUSED, negatives_of
 from bbs_kernels.operands import check_labels, check_listed, check_sample_weight, check_scale
+from bbs_kernels.ops.call import DEFAULT_WORKSPACE_BYTES
+from bbs_kernels.ops.prepare import DEFAULT_STASH_BYTES
 from bbs_kernels.rules import Rule, check_rule, ema_guard
 from bbs_kernels.sharding import KINDS, Sharding
 from bbs_kernels.unit import ZERO_NORM
@@ -119,8 +121,8 @@ class BasketSoftmaxLoss(ReplicatedHead):
         ignore_index: int = -1,
         aliases: Tensor | None = None,
         sample_rate: float = 1.0,
-        stash_bytes: int = core.DEFAULT_STASH_BYTES,
-        workspace_bytes: int = core.DEFAULT_WORKSPACE_BYTES,
+        stash_bytes: int = DEFAULT_STASH_BYTES,
+        workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
         process_group: Any = None,
         shard: str = "basket",
         grad_average: bool = True,

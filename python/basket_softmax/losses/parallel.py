@@ -13,6 +13,7 @@ from bbs_kernels import class_parallel as core_parallel
 from bbs_kernels import functional as core
 from bbs_kernels.margin_call import call_margin, row_norms, with_penalty
 from bbs_kernels.operands import check_listed, check_operands
+from bbs_kernels.ops.prepare import autocast
 from bbs_kernels.rules import Rule, TopK
 from bbs_kernels.sharding import Sharding
 
@@ -109,7 +110,7 @@ class ClassParallel:
         try:
             labels = head._global_labels(embeddings, labels, basket, sample_weight, to_global)
             if for_loss:
-                x = core.autocast(embeddings)
+                x = autocast(embeddings)
                 check_operands(x, head.weight, labels, self.shard.offsets, NAMES)
         except (TypeError, ValueError, KeyError) as error:
             if promised:

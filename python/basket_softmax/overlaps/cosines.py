@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bbs_kernels.precision import cpu_lowers_fp32
+from bbs_kernels.ops.precision import cpu_lowers_fp32
 
 ROWS_AT_A_TIME = 1 << 14  # of fp64 work space: 16 MB at D = 128
 SMALLEST_NORM = 1e-12  # a shorter centre has no direction, as in the loss

@@ -12,8 +12,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from . import _load as _load  # defines the ops
-from .ops.placement import on_device
+from .load import OPS
+from .placement import on_device
 
 
 @cache
@@ -35,6 +35,6 @@ def _first_class(basket: Tensor, offsets: Tensor) -> Tensor:
     return offsets_beside(basket, offsets)[basket]
 
 
-for _name, _body in (("basket_of", _basket_of), ("first_class", _first_class)):
-    torch.library.impl(f"bbs_kernels::{_name}", "CompositeExplicitAutograd", _body)
-    torch.library.register_fake(f"bbs_kernels::{_name}", lambda index, offsets: torch.empty_like(index))
+for _op, _body in ((OPS.basket_of, _basket_of), (OPS.first_class, _first_class)):
+    torch.library.impl(_op.default.name(), "CompositeExplicitAutograd", _body)
+    torch.library.register_fake(_op.default.name(), lambda index, offsets: torch.empty_like(index))

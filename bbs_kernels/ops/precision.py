@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .ops.placement import on_device
+from .placement import on_device
 
 EXACT = ("none", "ieee")  # "none": never set, which is exact
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from ._not_built import not_built
+from .._not_built import not_built
 
-_HERE = Path(__file__).resolve().parent
+_HERE = Path(__file__).resolve().parents[1]
 CPU_LIBRARY = _HERE / "libbbs_cpu.so"
 CUDA_LIBRARY = _HERE / "libbbs_cuda.so"
 CUDA_OPS = ("cos_lse", "margin_softmax", "cos_lse_backward", "target_cos")
@@ -38,7 +38,7 @@ def _load() -> Any:
 
 def _connect_images() -> None:
     """Tell the CUDA library where the images of its kernels come from."""
-    from .ops.images import provider
+    from .images import provider
 
     ctypes.CDLL(str(CUDA_LIBRARY)).bbs_cuda_use_images(provider)
 

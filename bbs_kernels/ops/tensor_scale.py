@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from ._load import OPS
+from .load import OPS
 
 OVERLOAD = "numbers"
 MARGIN = ("m1", "m2", "m3")
 
 
 def _define(library: torch.library.Library, op: Any) -> None:
-    """Define the overload of one op, with what it does and its shapes; gradients are in `_autograd`."""
+    """Define the overload of one op, with what it does and its shapes; gradients are in autograd.py."""
     schema = op.default._schema
     names = [argument.name for argument in schema.arguments]
     text = str(schema).replace(f"{schema.name}(", f"{op.__name__}.{OVERLOAD}(", 1)
