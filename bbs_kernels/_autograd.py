@@ -24,7 +24,10 @@ def _result_dtype(x: Tensor) -> torch.dtype:
 
 
 def _fake_forward(x, w, labels, offsets, k, class_index, stash_bytes, subcenters):
-    torch._check(x.dim() == 2 and w.dim() == 2, lambda: "x and w must be [B, D] and [C, D]")
+    torch._check(
+        x.dim() == 2 and w.dim() == 2,
+        lambda: f"x, w: expected [B, D] and [C, D], got {list(x.shape)} and {list(w.shape)}",
+    )
     torch._check(x.shape[1] == w.shape[1], lambda: f"x is {tuple(x.shape)}, w is {tuple(w.shape)}: D differs")
     torch._check(
         labels.shape == x.shape[:1], lambda: f"labels is {tuple(labels.shape)}, x is {tuple(x.shape)}"

@@ -258,10 +258,12 @@ def _op_arguments(mining: Rule, guard: Tensor | None, row_basket: Tensor | None)
     arguments = mining.op_arguments()
     if guard is not None:
         if arguments.guard_kind == GUARD_NONE:
-            raise ValueError(f"row_guard came with {mining}, allowed is None: the rule has no guard")
+            raise ValueError(
+                f"row_guard: expected None with {mining}, which has no guard, got {type(guard).__name__}"
+            )
         return arguments._replace(guard_kind=GUARD_ROWS, guard_value=0.0)
     if row_basket is not None and arguments.guard_kind in (GUARD_RELATIVE, GUARD_ROWS):
-        raise ValueError(f"row_guard is None with row_basket and {mining}, allowed is a tensor [B]")
+        raise ValueError(f"row_guard: expected a tensor [B] with row_basket and {mining}, got None")
     return arguments
 
 
@@ -292,7 +294,7 @@ def checked_family(margin: Any, *, in_tensor: bool = False) -> FamilyArguments |
     family = family_codes(margin) if in_tensor else family_arguments(margin)
     if family is None:
         raise TypeError(
-            f"margin is {margin!r}, allowed are ArcFace, CosFace, CombinedMargin and SphereFace: take cos_lse and "
+            f"margin: expected ArcFace, CosFace, CombinedMargin or SphereFace, got {margin!r}: take cos_lse and "
             "row_losses for others"
         )
     return family
@@ -330,9 +332,9 @@ def reduce_rows(
 
 
 def check_reduction(reduction: str) -> str:
-    """`reduction` itself, or a ValueError that lists what is allowed."""
+    """`reduction` itself, or a ValueError that lists what is expected."""
     if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction is {reduction!r}, allowed are {', '.join(map(repr, REDUCTIONS))}")
+        raise ValueError(f"reduction: expected one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
     return reduction
 
 
@@ -346,9 +348,8 @@ def _ema_rows(
         return None
     check_optional("ema", ema, (offsets.shape[0] - 1,), None, x.device)
     if ema is not None and not ema.is_floating_point():
-        raise TypeError(f"ema is {ema.dtype}, allowed is a floating-point dtype")
-    if ema is None:
-        raise ValueError("ema is None, allowed is a tensor [K] of running means: the rule has an Ema guard")
+        raise TypeError(f"ema: expected a floating-point dtype, got {ema.dtype}")
+    ema = running_mean.given(ema)
     valid = labels != ignore_index
     basket = basket_of(labels, offsets)
     if training:

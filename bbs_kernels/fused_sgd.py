@@ -57,7 +57,7 @@ def _prepare(
 ) -> functional.CoreCall:
     if on_device(w):
         raise ValueError(
-            f"FusedSGD came with {names.w} on {w.device}, allowed is the CPU: use torch.optim.SGD there"
+            f"{names.w}: expected a tensor on the CPU with FusedSGD, got one on {w.device}: use torch.optim.SGD there"
         )
     return functional.prepare(x, w, *args, names=names, **kwargs)
 
