@@ -97,7 +97,7 @@ def test_check(simple, folders, tmp_path):
             "epoch: unknown key, expected one of baskets, ",
         ),
         (["--basket", "a=x", "--output", "o", "--set", "..=3"], 1, "Error: '..': expected the name of a key"),
-        (["--basket", "a=/nowhere", "--output", "o"], 1, "got /nowhere, which does not exist"),
+        (["--basket", "a=/nowhere", "--output", "o"], 1, "baskets.a.path: expected a folder with "),
         (
             ["--basket", "a=x", "--output", "o", "--device", "cuda"],
             1,

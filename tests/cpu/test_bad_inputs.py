@@ -1,4 +1,4 @@
-"""Every input that is refused, with an error that names the argument, what came and what is allowed."""
+"""Every input that is refused, with an error that names the argument, what was expected and what came."""
 
 from __future__ import annotations
 

@@ -246,7 +246,7 @@ def refused(group: dist.ProcessGroup) -> None:
     assert "process_group: expected a ProcessGroup" in refusal(
         TypeError, lambda: pair.head(True, process_group="world")
     )
-    assert "shard is 'rows'" in refusal(
+    assert "shard: expected 'basket' or 'contiguous', got 'rows'" in refusal(
         ValueError, lambda: bs.ArcFaceLoss(9, 4, process_group=group, shard="rows")
     )
     many = {"baskets": [1000] * 250, "embedding_size": 4, "process_group": group}
@@ -294,7 +294,7 @@ def refused_together(group: dist.ProcessGroup) -> None:
             "labels: expected a tensor of class indices (an integer dtype), got torch.float32",
             labels.float(),
         ),
-        (ValueError, "embeddings and labels have shapes (4, 24) and (3,)", labels[1:]),
+        (ValueError, "embeddings, labels: expected shapes [B, 24] and [B], got (4, 24) and (3,)", labels[1:]),
     ):
         brought = rows if pair.rank == last else labels
         message = refusal(kind, lambda brought=brought: means.update(x, brought))

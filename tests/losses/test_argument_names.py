@@ -1,4 +1,4 @@
-"""Arguments of a wrong kind: the message names the argument as the caller wrote it, what came and what is allowed."""
+"""Arguments of a wrong kind: the message names the argument as the caller wrote it, what was expected and what came."""
 
 from __future__ import annotations
 

@@ -236,9 +236,13 @@ def tiny(config):
         ({"batch_size": 64}, "batch_size: expected at most the 48 images there are, got 64"),
         (
             {"validation": {"fraction": 0.99}},
-            "validation.fraction 0.99 holds out 6 of 6 identities of basket 'one', of which 6 have two images",
+            "validation.fraction: expected a fraction that the 6 identities with two images of basket 'one' can give, "
+            "got 0.99, which holds out 6 of 6 identities",
         ),
-        ({"baskets__one": "/nowhere"}, "baskets.one: path is /nowhere, which does not exist"),
+        (
+            {"baskets__one": "/nowhere"},
+            "baskets.one.path: expected a folder with one sub-folder per identity, ",
+        ),
     ],
 )
 def test_data_that_do_not_fit(small, changes, message):

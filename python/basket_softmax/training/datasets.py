@@ -95,7 +95,9 @@ def _open(sources: Mapping[str, HeldOut], key: str) -> list[ImageBasket]:
                 warnings.simplefilter("ignore", UserWarning)
                 opened.append(open_basket(source.path, name, **columns))
         except (OSError, ValueError) as error:
-            raise DataError(f"{key}.{name}: {error}") from error
+            text = str(error)  # of open_basket, whose argument `path` is a key here
+            between = "." if text.startswith("path: expected ") else ": "
+            raise DataError(f"{key}.{name}{between}{text}") from error
     return opened
 
 
