@@ -41,7 +41,7 @@ class ASoftmax:
         object.__setattr__(self, "margin", self._psi.margin)
         object.__setattr__(self, "annealing", finite("ASoftmax", "annealing", self.annealing))
         if self.annealing < 0.0:
-            raise ValueError(f"ASoftmax: annealing is {self.annealing}, allowed is >= 0")
+            raise ValueError(f"ASoftmax: annealing: expected a number from 0, got {self.annealing}")
 
     def __call__(self, cos_t: Tensor, ctx: MarginContext) -> Tensor:
         """The target logit over s, [B], for cos_t [B]; differentiable in ctx.norms too."""

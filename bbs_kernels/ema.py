@@ -13,6 +13,15 @@ from torch import Tensor
 DECAY = 0.98
 
 
+def given(ema: Tensor | None) -> Tensor:
+    """Return `ema`; raise ValueError when it is None where a rule has an `Ema` guard."""
+    if ema is None:
+        raise ValueError(
+            "ema: expected a tensor [K] of running means, since the rule has an Ema guard, got None"
+        )
+    return ema
+
+
 def updated(ema: Tensor, cos_t: Tensor, basket: Tensor, valid: Tensor) -> Tensor:
     """The running means after one batch.
 

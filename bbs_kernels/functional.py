@@ -154,7 +154,7 @@ def checked_family(margin: Any, *, in_tensor: bool = False) -> FamilyArguments |
     family = family_codes(margin) if in_tensor else family_arguments(margin)
     if family is None:
         raise TypeError(
-            f"margin is {margin!r}, allowed are ArcFace, CosFace, CombinedMargin and SphereFace: take cos_lse and "
+            f"margin: expected ArcFace, CosFace, CombinedMargin or SphereFace, got {margin!r}: take cos_lse and "
             "row_losses for others"
         )
     return family
@@ -192,7 +192,7 @@ def reduce_rows(
 
 
 def check_reduction(reduction: str) -> str:
-    """`reduction` itself, or a ValueError that lists what is allowed."""
+    """`reduction` itself, or a ValueError that lists what is expected."""
     if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction is {reduction!r}, allowed are {', '.join(map(repr, REDUCTIONS))}")
+        raise ValueError(f"reduction: expected one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
     return reduction

@@ -41,7 +41,7 @@ def margin_softmax_with_sgd(
 def _prepare(x: Tensor, w: Tensor, *args: Any, names: OperandNames = CORE_NAMES, **kwargs: Any) -> CoreCall:
     if on_device(w):
         raise ValueError(
-            f"FusedSGD came with {names.w} on {w.device}, allowed is the CPU: use torch.optim.SGD there"
+            f"{names.w}: expected a tensor on the CPU with FusedSGD, got one on {w.device}: use torch.optim.SGD there"
         )
     return prepare(x, w, *args, names=names, **kwargs)
 

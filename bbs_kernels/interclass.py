@@ -37,10 +37,10 @@ class InterclassFilter:
     def __post_init__(self) -> None:
         object.__setattr__(self, "threshold", finite("InterclassFilter", "threshold", self.threshold))
         if self.threshold <= 0.0:
-            raise ValueError(f"InterclassFilter: threshold is {self.threshold}, allowed is > 0")
+            raise ValueError(f"InterclassFilter: threshold: expected a number above 0, got {self.threshold}")
         if not isinstance(self.margin, _CombinedFamily):
             raise TypeError(
-                "InterclassFilter: margin must be an ArcFace, CosFace, CombinedMargin or SphereFace, got "
+                "InterclassFilter: margin: expected an ArcFace, CosFace, CombinedMargin or SphereFace, got "
                 f"{self.margin!r}"
             )
 

@@ -51,14 +51,18 @@ class MagFace:
             value = getattr(self, name)
             if not 0.0 <= value < math.pi:
                 raise ValueError(
-                    f"MagFace: {name} is {value}, allowed is [0, pi), radians{radians_hint(value)}"
+                    f"MagFace: {name}: expected a number in [0, pi), in radians, got {value}{radians_hint(value)}"
                 )
         if not 0.0 < self.l_a < self.u_a:
-            raise ValueError(f"MagFace: l_a and u_a are {self.l_a} and {self.u_a}, allowed is 0 < l_a < u_a")
+            raise ValueError(
+                f"MagFace: l_a: expected 0 < l_a < u_a, got l_a = {self.l_a:g} and u_a = {self.u_a:g}"
+            )
         if self.lambda_g < 0.0:
-            raise ValueError(f"MagFace: lambda_g is {self.lambda_g}, allowed is >= 0")
+            raise ValueError(f"MagFace: lambda_g: expected a number from 0, got {self.lambda_g}")
         if self.boundary not in BOUNDARIES:
-            raise ValueError(f"MagFace: boundary must be one of {BOUNDARIES}, got {self.boundary!r}")
+            raise ValueError(
+                f"MagFace: boundary: expected one of {', '.join(map(repr, BOUNDARIES))}, got {self.boundary!r}"
+            )
 
     def __call__(self, cos_t: Tensor, ctx: MarginContext) -> Tensor:
         """psi [B] of cos_t [B] (fp32 or fp64, TypeError otherwise); differentiable in cos_t and in ctx.norms."""

@@ -48,9 +48,7 @@ def cos_lse(
     """
     subcenters = arguments.pop("subcenters", 1)
     if subcenters != 1:
-        raise ValueError(
-            f"subcenters is {subcenters} with a margin that changes the negatives, allowed is 1 there"
-        )
+        raise ValueError(f"subcenters: expected 1 with a margin that changes the negatives, got {subcenters}")
     scale = arguments.pop("scale")
     if isinstance(scale, Tensor):
         scale = float(scale[0])

@@ -40,9 +40,9 @@ def takes_context(margin: Callable[..., Any]) -> bool:
         TypeError: not callable, or neither of the two forms fits.
     """
     if isinstance(margin, type):
-        raise TypeError(f"margin is the class {margin.__name__}, allowed is an object such as ArcFace(0.5)")
+        raise TypeError(f"margin: expected an object such as ArcFace(0.5), got the class {margin.__name__}")
     if not callable(margin):
-        raise TypeError(f"margin must be callable as margin(cos_t) or margin(cos_t, ctx), got {margin!r}")
+        raise TypeError(f"margin: expected a callable margin(cos_t) or margin(cos_t, ctx), got {margin!r}")
     target = margin.forward if isinstance(margin, torch.nn.Module) else margin
     try:
         parameters = list(inspect.signature(target).parameters.values())
@@ -53,7 +53,7 @@ def takes_context(margin: Callable[..., Any]) -> bool:
     required = sum(p.default is p.empty for p in positional)
     if required > 2 or (not positional and not variadic):
         raise TypeError(
-            f"margin must be callable as margin(cos_t) or margin(cos_t, ctx), got the signature "
+            f"margin: expected a callable margin(cos_t) or margin(cos_t, ctx), got the signature "
             f"{inspect.signature(target)}"
         )
     return required == 2 or (len(positional) > 1 and positional[1].name in ("ctx", "context"))
@@ -121,7 +121,9 @@ def with_penalty(
     if penalty_of is None:
         return losses
     if norms is None:
-        raise TypeError(f"margin has row_penalty and must be callable as margin(cos_t, ctx), got {margin!r}")
+        raise TypeError(
+            f"margin: expected a callable margin(cos_t, ctx), since it has row_penalty, got {margin!r}"
+        )
     penalty = penalty_of(MarginContext(norms, labels, training, valid))
     if penalty.shape != losses.shape:
         raise ValueError(

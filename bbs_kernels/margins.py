@@ -73,14 +73,22 @@ class _CombinedFamily:
                 object.__setattr__(self, field, finite(owner, field, getattr(self, field)))
         m1, m2, _ = self.coefficients()
         if m1 <= 0.0:
-            raise ValueError(f"{owner}: the factor of the angle must be > 0, got {m1}")
+            raise ValueError(
+                f"{owner}: {self._name_of('m1')}: expected a factor of the angle above 0, got {m1:g}"
+            )
         if not 0.0 <= m2 < math.pi:
             raise ValueError(
-                f"{owner}: the angular margin is in radians and must lie in [0, pi), got {m2}{radians_hint(m2)}"
+                f"{owner}: {self._name_of('m2')}: expected radians in [0, pi), got {m2:g}{radians_hint(m2)}"
             )
-        for name, allowed in (("boundary", BOUNDARIES), ("target_grad", TARGET_GRADS)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{owner}: {name} must be one of {allowed}, got {getattr(self, name)!r}")
+        for name, choices in (("boundary", BOUNDARIES), ("target_grad", TARGET_GRADS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{owner}: {name}: expected one of {', '.join(map(repr, choices))}, got {getattr(self, name)!r}"
+                )
+
+    def _name_of(self, coefficient: str) -> str:
+        """What the constructor calls m1 or m2: `ArcFace` and `SphereFace` have but one argument, `margin`."""
+        return coefficient if hasattr(self, coefficient) else "margin"
 
     def __call__(self, cos_t: Tensor) -> Tensor:
         """psi(cos_t), same shape and dtype (fp32 or fp64; TypeError otherwise)."""
@@ -287,4 +295,4 @@ class _Arccos(torch.autograd.Function):
 
 def _check_dtype(cos_t: Tensor) -> None:
     if cos_t.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"margin: cos_t must be float32 or float64, got {cos_t.dtype}")
+        raise TypeError(f"margin: cos_t: expected float32 or float64, got {cos_t.dtype}")

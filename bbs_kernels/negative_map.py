@@ -52,6 +52,6 @@ def checked_map(mapping: Any, cos_t: Tensor) -> NegativeMap:
     for parameter in mapping.parameters:
         if parameter.shape != cos_t.shape:
             raise ValueError(
-                f"a parameter of NegativeMap has shape {tuple(parameter.shape)}, allowed is {tuple(cos_t.shape)}"
+                f"NegativeMap: parameters: expected shape {tuple(cos_t.shape)}, got {tuple(parameter.shape)}"
             )
     return NegativeMap(mapping.function, tuple(p.to(cos_t.dtype) for p in mapping.parameters))

@@ -1,4 +1,4 @@
-"""Checks of what the core is called with; each message names the argument, what came and what is allowed."""
+"""Checks of what the core is called with; each message names the argument, what was expected and what came."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CORE_NAMES = OperandNames()
 def check_is_tensor(name: str, value: Any) -> None:
     """Raise TypeError unless `value` is a tensor."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+        raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
 
 
 def check_operands(
@@ -46,40 +46,50 @@ def check_operands(
     for name, value in ((of_x, x), (of_w, w), ("labels", labels), ("offsets", offsets)):
         check_is_tensor(name, value)
     if x.dim() != 2 or x.shape[1] == 0:
-        raise ValueError(f"{of_x} has shape {tuple(x.shape)}, allowed is [B, D] with D > 0")
+        raise ValueError(f"{of_x}: expected shape [B, D] with D > 0, got {tuple(x.shape)}")
     if w.dim() != 2 or w.shape[1] != x.shape[1]:
         raise ValueError(
-            f"{of_w} has shape {tuple(w.shape)}, allowed is [C, {x.shape[1]}]: {of_x} is {tuple(x.shape)}"
+            f"{of_w}: expected shape [C, {x.shape[1]}] with {of_x} {tuple(x.shape)}, got {tuple(w.shape)}"
         )
     if x.dtype not in _FLOATS:
-        raise TypeError(f"{of_x} is {x.dtype}, allowed are float64, float32, float16 and bfloat16")
+        raise TypeError(f"{of_x}: expected float64, float32, float16 or bfloat16, got {x.dtype}")
     half = x.dtype in (torch.float16, torch.bfloat16)
     if w.dtype != x.dtype and not (half and w.dtype == torch.float32):
         also = " or float32" if half else ""
-        raise TypeError(f"{of_w} is {w.dtype} with {of_x} {x.dtype}, allowed is {x.dtype}{also}")
+        raise TypeError(f"{of_w}: expected {x.dtype}{also} with {of_x} {x.dtype}, got {w.dtype}")
     if labels.shape != x.shape[:1]:
         raise ValueError(
-            f"labels has shape {tuple(labels.shape)}, allowed is ({x.shape[0]},): {of_x} is {tuple(x.shape)}"
+            f"labels: expected shape ({x.shape[0]},) with {of_x} {tuple(x.shape)}, got {tuple(labels.shape)}"
         )
     if labels.dtype != torch.int64:
-        raise TypeError(f"labels is {labels.dtype}, allowed is int64")
+        raise TypeError(f"labels: expected int64, got {labels.dtype}")
     if offsets.dim() != 1 or offsets.shape[0] < 2:
-        raise ValueError(f"offsets has shape {tuple(offsets.shape)}, allowed is [K + 1] with K > 0")
+        raise ValueError(f"offsets: expected shape [K + 1] with K > 0, got {tuple(offsets.shape)}")
     if offsets.dtype != torch.int64 or offsets.device.type != "cpu":
-        raise TypeError(f"offsets is {offsets.dtype} on {offsets.device}, allowed is int64 on the CPU")
+        raise TypeError(f"offsets: expected int64 on the CPU, got {offsets.dtype} on {offsets.device}")
     for name, value in ((of_w, w), ("labels", labels)):
         if value.device != x.device:
-            raise ValueError(f"{name} is on {value.device}, allowed is the device of {of_x}, {x.device}")
+            raise ValueError(f"{name}: expected the device of {of_x}, {x.device}, got {value.device}")
+
+
+def check_subcenters_number(subcenters: Any, name: str = "subcenters") -> int:
+    """Return `subcenters` as an int; raise TypeError or ValueError unless it is an integer from 1 to 16.
+
+    Args:
+        name: what the caller calls it.
+    """
+    if not is_integer(subcenters):
+        raise TypeError(f"{name}: expected an int, got {subcenters!r}")
+    if not 1 <= subcenters <= MAX_SUBCENTERS:
+        raise ValueError(f"{name}: expected 1 to {MAX_SUBCENTERS}, got {subcenters}")
+    return int(subcenters)
 
 
 def check_subcenters(subcenters: int, w: Tensor) -> int:
-    """The number of classes; TypeError or ValueError unless `subcenters` is allowed and divides the rows of `w`."""
-    if not is_integer(subcenters):
-        raise TypeError(f"subcenters must be an int, got {subcenters!r}")
-    if not 1 <= subcenters <= MAX_SUBCENTERS:
-        raise ValueError(f"subcenters is {subcenters}, allowed are 1 to {MAX_SUBCENTERS}")
+    """The number of classes; TypeError or ValueError unless `subcenters` is 1 to 16 and divides the rows of `w`."""
+    check_subcenters_number(subcenters)
     if w.shape[0] % subcenters != 0:
-        raise ValueError(f"w has {w.shape[0]} rows, allowed are multiples of subcenters = {subcenters}")
+        raise ValueError(f"w: expected a multiple of subcenters = {subcenters} as rows, got {w.shape[0]}")
     return w.shape[0] // subcenters
 
 
@@ -90,21 +100,21 @@ def check_optional(
     if value is None:
         return
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor or None, got {type(value).__name__}")
+        raise TypeError(f"{name}: expected a tensor or None, got {type(value).__name__}")
     if tuple(value.shape) != shape:
-        raise ValueError(f"{name} has shape {tuple(value.shape)}, allowed is {shape}")
+        raise ValueError(f"{name}: expected shape {shape}, got {tuple(value.shape)}")
     if dtype is not None and value.dtype != dtype:
-        raise TypeError(f"{name} is {value.dtype}, allowed is {dtype}")
+        raise TypeError(f"{name}: expected {dtype}, got {value.dtype}")
     if value.device != device:
-        raise ValueError(f"{name} is on {value.device}, allowed is {device}")
+        raise ValueError(f"{name}: expected a tensor on {device}, got one on {value.device}")
 
 
 def check_scale(scale: float) -> None:
     """Raise TypeError or ValueError unless `scale` is a number above 0 and at most `LARGEST_SCALE`."""
     if not is_number(scale):
-        raise TypeError(f"scale must be a number, got {scale!r}")
+        raise TypeError(f"scale: expected a number, got {scale!r}")
     if not 0 < scale <= LARGEST_SCALE:  # not isfinite: torch.compile makes a scale that changes symbolic
-        raise ValueError(f"scale is {scale}, allowed are values above 0, up to {LARGEST_SCALE:g}")
+        raise ValueError(f"scale: expected a number above 0, up to {LARGEST_SCALE:g}, got {scale}")
 
 
 def class_indices(labels: Any, name: str = "labels", also: str = "") -> Tensor:
@@ -121,7 +131,7 @@ def class_indices(labels: Any, name: str = "labels", also: str = "") -> Tensor:
     """
     if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS:
         kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"{name} must be a tensor of class indices (an integer dtype){also}, got {kind}")
+        raise TypeError(f"{name}: expected a tensor of class indices (an integer dtype){also}, got {kind}")
     return labels.long()
 
 
@@ -129,7 +139,7 @@ def check_labels(labels: Any, rows: int) -> Tensor:
     """Return `class_indices(labels)`; raise ValueError unless they are [rows]."""
     labels = class_indices(labels)
     if labels.shape != (rows,):
-        raise ValueError(f"labels has shape {tuple(labels.shape)}, allowed is ({rows},)")
+        raise ValueError(f"labels: expected shape ({rows},), got {tuple(labels.shape)}")
     return labels
 
 
@@ -138,9 +148,9 @@ def check_sample_weight(sample_weight: Any, shape: tuple[int, ...]) -> None:
     if sample_weight is None:
         return
     if not isinstance(sample_weight, Tensor):
-        raise TypeError(f"sample_weight must be a tensor or None, got {type(sample_weight).__name__}")
+        raise TypeError(f"sample_weight: expected a tensor or None, got {type(sample_weight).__name__}")
     if sample_weight.shape != shape:
-        raise ValueError(f"sample_weight has shape {tuple(sample_weight.shape)}, allowed is {shape}")
+        raise ValueError(f"sample_weight: expected shape {shape}, got {tuple(sample_weight.shape)}")
 
 
 def check_listed(mining: Rule, sizes: Sequence[int]) -> None:
@@ -150,8 +160,8 @@ def check_listed(mining: Rule, sizes: Sequence[int]) -> None:
     mined = sum(min(mining.k, size) for size in sizes)
     if mined > MAX_SLOTS:
         raise ValueError(
-            f"mining lists up to {mined} classes a row (k = {mining.k} over {len(sizes)} baskets), "
-            f"allowed are {MAX_SLOTS}: use a smaller k"
+            f"mining: expected up to {MAX_SLOTS} listed classes a row, got {mined} (k = {mining.k} over {len(sizes)} "
+            "baskets): use a smaller k"
         )
 
 

@@ -76,9 +76,7 @@ def cos_lse(
     x, w = _computed(x, w)
     edges = offsets.tolist()
     if len(w) != edges[-1] * subcenters:
-        raise ValueError(
-            f"w has {len(w)} rows, allowed are {edges[-1]} classes times {subcenters} sub-centres"
-        )
+        raise ValueError(f"w: expected {edges[-1]} classes times {subcenters} sub-centres, got {len(w)} rows")
     baskets = len(edges) - 1
     if row_basket is None:
         valid = labels != ignore_index

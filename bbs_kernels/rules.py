@@ -87,7 +87,7 @@ class Ema:
     def __post_init__(self) -> None:
         value = finite("Ema", "r", self.r)
         if value <= 0.0:
-            raise ValueError(f"Ema: r must be > 0, got {value}")
+            raise ValueError(f"Ema: r: expected a number above 0, got {value}")
         object.__setattr__(self, "r", value)
 
 
@@ -130,7 +130,7 @@ class Below:
 
     def __post_init__(self) -> None:
         if not isinstance(self.guard, (Absolute, Relative, Ema)):
-            raise TypeError(f"Below: guard must be Absolute, Relative or Ema, got {self.guard!r}")
+            raise TypeError(f"Below: guard: expected Absolute, Relative or Ema, got {self.guard!r}")
 
     def op_arguments(self) -> OpArguments:
         """The rule as op arguments."""
@@ -162,14 +162,16 @@ class TopK:
         for name in ("k", "skip"):
             value = getattr(self, name)
             if not is_integer(value):
-                raise TypeError(f"TopK: {name} must be an int, got {value!r}")
+                raise TypeError(f"TopK: {name}: expected an int, got {value!r}")
             if value < 0:
-                raise ValueError(f"TopK: {name} must be >= 0, got {value}")
+                raise ValueError(f"TopK: {name}: expected an int from 0, got {value}")
             object.__setattr__(self, name, int(value))
         if self.k + self.skip > MAX_LIST:
-            raise ValueError(f"TopK: k + skip must be <= {MAX_LIST}, got k={self.k}, skip={self.skip}")
+            raise ValueError(
+                f"TopK: k + skip: expected at most {MAX_LIST}, got k={self.k} and skip={self.skip}"
+            )
         if self.guard is not None and not isinstance(self.guard, (Absolute, Relative, Ema)):
-            raise TypeError(f"TopK: guard must be Absolute, Relative, Ema or None, got {self.guard!r}")
+            raise TypeError(f"TopK: guard: expected Absolute, Relative, Ema or None, got {self.guard!r}")
 
     def op_arguments(self) -> OpArguments:
         """The rule as op arguments."""
@@ -182,7 +184,9 @@ Rule: TypeAlias = All | Own | Below | TopK
 def check_rule(mining: object) -> Rule:
     """Return `mining` if it is one of the rules, else raise a TypeError that names them."""
     if not isinstance(mining, (All, Own, Below, TopK)):
-        raise TypeError(f"mining must be All(), Own(), Below(guard) or TopK(k, skip, guard), got {mining!r}")
+        raise TypeError(
+            f"mining: expected All(), Own(), Below(guard) or TopK(k, skip, guard), got {mining!r}"
+        )
     return mining
 
 

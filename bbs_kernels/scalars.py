@@ -1,4 +1,4 @@
-"""Checks of plain numbers, NumPy's scalars included; each message names the argument, what came and what is allowed."""
+"""Checks of plain numbers, NumPy's too: each message names the argument, what was expected and what came."""
 
 from __future__ import annotations
 
@@ -20,10 +20,17 @@ def is_integer(value: Any) -> bool:
 def finite(owner: str, name: str, value: Any) -> float:
     """`value` as a float; TypeError or ValueError unless it is a finite number."""
     if not is_number(value):
-        raise TypeError(f"{owner}: {name} must be a number, got {value!r}")
+        raise TypeError(f"{owner}: {name}: expected a number, got {value!r}")
     if not math.isfinite(value):
-        raise ValueError(f"{owner}: {name} must be finite, got {value}")
+        raise ValueError(f"{owner}: {name}: expected a finite number, got {value}")
     return float(value)
+
+
+def positive_int(name: str, value: Any) -> int:
+    """Return `value` as an int; raise ValueError unless it is an integer, also NumPy's, from 1."""
+    if not is_integer(value) or value < 1:
+        raise ValueError(f"{name}: expected a positive int, got {value!r}")
+    return int(value)
 
 
 def radians_hint(value: float) -> str:

@@ -58,11 +58,11 @@ class Sharding:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sizes", tuple(self.sizes))
         if not self.sizes or min(self.sizes) < 0:
-            raise ValueError(f"sizes is {self.sizes}, allowed is at least one size, each >= 0")
+            raise ValueError(f"sizes: expected at least one size, each >= 0, got {self.sizes}")
         if self.world < 1:
-            raise ValueError(f"world is {self.world}, allowed are numbers of ranks from 1")
+            raise ValueError(f"world: expected a number of ranks from 1, got {self.world}")
         if self.kind not in KINDS:
-            raise ValueError(f"kind is {self.kind!r}, allowed are {' and '.join(map(repr, KINDS))}")
+            raise ValueError(f"kind: expected {' or '.join(map(repr, KINDS))}, got {self.kind!r}")
 
     @property
     def num_classes(self) -> int:
@@ -85,7 +85,7 @@ class Sharding:
     def ranges(self, rank: int) -> tuple[tuple[int, int], ...]:
         """K half-open ranges (start, stop) of global classes that `rank` owns, one per basket; empty: start == stop."""
         if not 0 <= rank < self.world:
-            raise ValueError(f"rank is {rank}, allowed are 0 to {self.world - 1}")
+            raise ValueError(f"rank: expected 0 to {self.world - 1}, got {rank}")
         found = []
         for b, (first, size, chunk) in enumerate(zip(self.offsets, self.sizes, self.chunks, strict=False)):
             start = (rank - b) % self.world * chunk if self.kind == "basket" else rank * chunk - first
@@ -104,7 +104,7 @@ class Sharding:
     def to_local(self, index: int) -> tuple[int, int]:
         """(rank, row of its shard) of a global class."""
         if not 0 <= index < self.num_classes:
-            raise ValueError(f"index is {index}, allowed are 0 to {self.num_classes - 1}")
+            raise ValueError(f"index: expected 0 to {self.num_classes - 1}, got {index}")
         offsets = self.offsets
         b = bisect_right(offsets, index) - 1
         if self.kind == "contiguous":
@@ -117,7 +117,7 @@ class Sharding:
         """The global class of row `local` of the shard of `rank`."""
         edges = self.local_offsets(rank)
         if not 0 <= local < edges[-1]:
-            raise ValueError(f"local is {local}, allowed are rows 0 to {edges[-1] - 1} of rank {rank}")
+            raise ValueError(f"local: expected rows 0 to {edges[-1] - 1} of rank {rank}, got {local}")
         b = bisect_right(edges, local) - 1
         return self.ranges(rank)[b][0] + local - edges[b]
 
@@ -143,9 +143,7 @@ def conversion(old: Sharding, new: Sharding) -> list[Copy]:
         ValueError: `new` does not begin with the baskets of `old`.
     """
     if new.sizes[: len(old.sizes)] != old.sizes:
-        raise ValueError(
-            f"new has the sizes {new.sizes}, allowed are those of old, {old.sizes}, and further ones"
-        )
+        raise ValueError(f"new: expected the sizes of old, {old.sizes}, at least, got {new.sizes}")
     copies = []
     sources, targets = old.pieces(), new.pieces()
     source, target = next(sources, None), next(targets, None)

@@ -80,8 +80,8 @@ def _bench_table(mark: re.Match[str]) -> str:
         return bench_aims.breakdown_table(document)
     if kind not in bench_table.TABLES:
         raise PluginError(
-            f"{mark[0]}: the table is {kind}, allowed are all, memory, aims, breakdown and "
-            f"{', '.join(bench_table.TABLES)}"
+            f"{mark[0]}: expected the table all, memory, aims, breakdown or one of "
+            f"{', '.join(bench_table.TABLES)}, got {kind}"
         )
     return bench_table.table(document, bench_table.TABLES[kind])
 

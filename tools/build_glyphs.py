@@ -92,7 +92,7 @@ def main() -> None:
     size = path.stat().st_size
     print(f"{path}: {len(rows)} glyphs of {len(chosen)} characters, {size / 1e6:.2f} MB")
     if size > MAX_BYTES:
-        raise RuntimeError(f"{path} has {size} bytes, allowed are {MAX_BYTES}")
+        raise RuntimeError(f"{path}: expected up to {MAX_BYTES} bytes, got {size}")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def want_cuda(torch) -> bool:
     """BBS_CUDA=auto (default): with nvcc and a CUDA build of torch; 1: always; 0: never."""
     choice = os.environ.get("BBS_CUDA", "auto")
     if choice not in CUDA_CHOICES:
-        stop(f"BBS_CUDA={choice!r}, allowed are {', '.join(CUDA_CHOICES)}")
+        stop(f"BBS_CUDA: expected one of {', '.join(CUDA_CHOICES)}, got {choice!r}")
     if choice == "1" and find_nvcc() is None:
         stop(
             "BBS_CUDA=1, but nvcc is not on PATH: `pip install -r requirements-cuda.txt`, or install the CUDA toolkit"
@@ -103,13 +103,11 @@ def cuda_archs() -> str | None:
         number = re.fullmatch(r"([0-9]+)[af]?", arch)
         if not number or int(number[1]) < LEAST_ARCH:
             stop(
-                f"BBS_CUDA_ARCHS={text!r}: {arch!r} is no target, allowed are numbers from {LEAST_ARCH} on, as in "
-                "80;90, with a or f behind for machine code of one kind of GPU, as in 90a"
+                f"BBS_CUDA_ARCHS: expected numbers from {LEAST_ARCH} on, as in 80;90, with a or f behind for machine "
+                f"code of one kind of GPU, as in 90a, got {arch!r} in {text!r}"
             )
     if not archs:
-        stop(
-            f"BBS_CUDA_ARCHS={text!r} names no target, allowed are numbers from {LEAST_ARCH} on, as in 80;90"
-        )
+        stop(f"BBS_CUDA_ARCHS: expected numbers from {LEAST_ARCH} on, as in 80;90, got none in {text!r}")
     return ";".join(archs)
 
 

@@ -34,10 +34,7 @@ def row_guards(
             ranks.all_reduce(cos_t)
         if isinstance(guard, Relative):
             return cos_t - guard.d
-        if ema is None:
-            raise ValueError(
-                "ema is None, allowed is a tensor [K] of running means: the rule has an Ema guard"
-            )
+        ema = running_mean.given(ema)
         if training:
             (ema,) = moved_once((ema,), (running_mean.updated(ema, cos_t, batch.basket, batch.valid),), cos_t)
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32

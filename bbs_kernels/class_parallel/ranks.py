@@ -66,12 +66,12 @@ class Ranks:
         if isinstance(group, DeviceMesh):
             if group.ndim != 1:
                 raise ValueError(
-                    f"process_group is a mesh of {group.ndim} dimensions, allowed is 1: mesh['name']"
+                    f"process_group: expected a mesh of 1 dimension, mesh['name'], got one of {group.ndim}"
                 )
             group = group.get_group()
         if not isinstance(group, dist.ProcessGroup):
             raise TypeError(
-                f"process_group must be a ProcessGroup or a DeviceMesh, got {type(group).__name__}"
+                f"process_group: expected a ProcessGroup or a DeviceMesh, got {type(group).__name__}"
             )
         self.group = group
         self.rank, self.world = dist.get_rank(group), dist.get_world_size(group)

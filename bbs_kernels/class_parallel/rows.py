@@ -68,8 +68,8 @@ def _check_labels(batch: Batch, classes: int, ignore_index: int) -> None:
         at -= batch.counts[rank]
         rank += 1
     raise RuntimeError(
-        f"labels[{at}] of rank {rank} = {int(batch.labels[wrong][0])} is out of range: allowed are 0 to "
-        f"{classes - 1} and ignore_index = {ignore_index}"
+        f"labels[{at}] of rank {rank}: expected 0 to {classes - 1} or ignore_index = {ignore_index}, got "
+        f"{int(batch.labels[wrong][0])}"
     )
 
 

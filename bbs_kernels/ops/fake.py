@@ -33,7 +33,10 @@ def _of_rows(given: dict[str, Any]) -> Tensor:
 
 def _forward(given: dict[str, Any]) -> tuple[Tensor, ...]:
     x, w, labels = given["x"], given["w"], given["labels"]
-    torch._check(x.dim() == 2 and w.dim() == 2, lambda: "x and w must be [B, D] and [C, D]")
+    torch._check(
+        x.dim() == 2 and w.dim() == 2,
+        lambda: f"x, w: expected [B, D] and [C, D], got {list(x.shape)} and {list(w.shape)}",
+    )
     torch._check(x.shape[1] == w.shape[1], lambda: f"x is {tuple(x.shape)}, w is {tuple(w.shape)}: D differs")
     torch._check(
         labels.shape == x.shape[:1], lambda: f"labels is {tuple(labels.shape)}, x is {tuple(x.shape)}"

@@ -79,10 +79,12 @@ def _op_arguments(mining: Rule, guard: Tensor | None, row_basket: Tensor | None)
     arguments = mining.op_arguments()
     if guard is not None:
         if arguments.guard_kind == GUARD_NONE:
-            raise ValueError(f"row_guard came with {mining}, allowed is None: the rule has no guard")
+            raise ValueError(
+                f"row_guard: expected None with {mining}, which has no guard, got {type(guard).__name__}"
+            )
         return arguments._replace(guard_kind=GUARD_ROWS, guard_value=0.0)
     if row_basket is not None and arguments.guard_kind in (GUARD_RELATIVE, GUARD_ROWS):
-        raise ValueError(f"row_guard is None with row_basket and {mining}, allowed is a tensor [B]")
+        raise ValueError(f"row_guard: expected a tensor [B] with row_basket and {mining}, got None")
     return arguments
 
 
@@ -96,9 +98,8 @@ def _ema_rows(
         return None
     check_optional("ema", ema, (offsets.shape[0] - 1,), None, x.device)
     if ema is not None and not ema.is_floating_point():
-        raise TypeError(f"ema is {ema.dtype}, allowed is a floating-point dtype")
-    if ema is None:
-        raise ValueError("ema is None, allowed is a tensor [K] of running means: the rule has an Ema guard")
+        raise TypeError(f"ema: expected a floating-point dtype, got {ema.dtype}")
+    ema = running_mean.given(ema)
     valid = labels != ignore_index
     basket = OPS.basket_of(labels, offsets)
     if training:

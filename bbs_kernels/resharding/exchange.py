@@ -28,7 +28,7 @@ def exchange(
         ValueError: the layouts have different numbers of ranks, or `new` does not begin with the baskets of `old`.
     """
     if old.world != new.world:
-        raise ValueError(f"new has {new.world} ranks, allowed are those of old: {old.world}")
+        raise ValueError(f"new: expected as many ranks as old, {old.world}, got {new.world}")
     copies = conversion(old, new)
     out = rows.new_zeros((new.num_local(rank), *rows.shape[1:]))
     leaving = [c for c in copies if c.source_rank == rank and c.target_rank != rank]

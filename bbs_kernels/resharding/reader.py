@@ -61,7 +61,7 @@ class SafeReader(FileSystemReader):
         with open(Path(self.path) / ".metadata", "rb") as file:
             metadata = _IndexUnpickler(file).load()
         if not isinstance(metadata, Metadata):
-            raise pickle.UnpicklingError(f"the index holds a {type(metadata).__name__}, allowed is Metadata")
+            raise pickle.UnpicklingError(f"index: expected Metadata, got {type(metadata).__name__}")
         for info in (metadata.storage_data or {}).values():
             if Path(info.relative_path).name != info.relative_path:
                 raise pickle.UnpicklingError(

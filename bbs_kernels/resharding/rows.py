@@ -50,11 +50,11 @@ class ShardedRows:
 
     def __post_init__(self) -> None:
         if len(self.baskets) != len(self.sharding.sizes):
-            raise ValueError(f"baskets has {len(self.baskets)} names, allowed are {len(self.sharding.sizes)}")
+            raise ValueError(f"baskets: expected {len(self.sharding.sizes)} names, got {len(self.baskets)}")
         rows = self.sharding.num_local(self.rank)
         if self.tensor.shape[:1] != (rows,):
             raise ValueError(
-                f"tensor has shape {tuple(self.tensor.shape)}, allowed is [{rows}, ...]: rank {self.rank}'s rows"
+                f"tensor: expected shape [{rows}, ...], the rows of rank {self.rank}, got {tuple(self.tensor.shape)}"
             )
 
     def chunks(self) -> Iterator[Chunk]:

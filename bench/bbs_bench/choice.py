@@ -25,12 +25,12 @@ def chosen_settings(
         for name, given in (("--threads", threads), ("--allocator", allocators)):
             if given:
                 raise click.UsageError(
-                    f"{name} is {given[0]} with --device cuda, allowed is {name} with --device cpu"
+                    f"{name}: expected it with --device cpu only, got {given[0]} with --device cuda"
                 )
         return [CudaSetting(dtype) for dtype in dtypes or (DTYPES[:1] if quick else DTYPES)]
     if set(dtypes) - {CpuSetting.dtype}:
         raise click.UsageError(
-            f"--dtype is {', '.join(dtypes)} with --device cpu, allowed is {CpuSetting.dtype} there"
+            f"--dtype: expected {CpuSetting.dtype} with --device cpu, got {', '.join(dtypes)}"
         )
     return [
         CpuSetting(allocator, count)

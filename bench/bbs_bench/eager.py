@@ -29,7 +29,7 @@ def basket_arcface(
     No special case where theta + margin passes pi: on the cases timed here no target is that far away.
 
     Raises:
-        NotImplementedError: a guard other than `Absolute`, or a guard with `TopK`.
+        ValueError: a guard other than `Absolute`, or a guard with `TopK`.
     """
     edges = offsets.tolist()
     x_hat, w_hat = F.normalize(x.to(w.dtype)), F.normalize(w)
@@ -68,5 +68,8 @@ def _negatives(cos: Tensor, edges: list[int], basket: int, mining: Rule) -> list
             listed = min(mining.k + mining.skip, block.shape[1])
             parts.append(block.topk(listed, dim=1).values[:, mining.skip :])
         else:
-            raise NotImplementedError(f"the eager baseline does not cover {mining}")
+            raise ValueError(
+                "mining: expected All, Own, Below with Absolute, or TopK without a guard in the eager baseline, got "
+                f"{mining}"
+            )
     return parts

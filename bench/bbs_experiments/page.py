@@ -19,7 +19,7 @@ def renew(path: Path, content: Mapping[str, Callable[[], str]]) -> None:
     text = path.read_text(encoding="utf-8")
     names = [match[2] for match in BLOCK.finditer(text)]
     if sorted(names) != sorted(content):
-        raise ValueError(f"{path} has the blocks {sorted(names)}, allowed are {sorted(content)}, each once")
+        raise ValueError(f"{path}: expected the blocks {sorted(content)}, each once, got {sorted(names)}")
     path.write_text(
         BLOCK.sub(lambda match: f"{match[1]}\n{content[match[2]]()}\n\n{match[3]}", text), encoding="utf-8"
     )

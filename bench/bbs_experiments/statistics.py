@@ -44,7 +44,7 @@ def interval(values: Iterable[float]) -> Interval:
     table = np.asarray(list(values), float)
     n = len(table)
     if n == 0:
-        raise ValueError("values is empty, allowed is at least one")
+        raise ValueError("values: expected at least one, got none")
     if n == 1:
         return Interval(float(table[0]), float("inf"), 1)
     quantile = stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1)
@@ -62,7 +62,7 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interva
     """
     over, under = np.asarray(list(numerators), float), np.asarray(list(denominators), float)
     if len(over) != len(under):
-        raise ValueError(f"{len(over)} numerators and {len(under)} denominators, allowed are equally many")
+        raise ValueError(f"over, under: expected equally many, got {len(over)} and {len(under)}")
     mean = interval(over).mean / interval(under).mean
     return Interval(mean, interval(over - mean * under).half / abs(float(under.mean())), len(over))
 

@@ -54,12 +54,12 @@ inline cuda::ForwardCall call_from(const py::dict& v, const std::vector<int64_t>
 
   const auto subcenters = v.contains("subcenters") ? v["subcenters"].cast<int64_t>() : 1;
   const int64_t classes = check_subcenters(subcenters, c.w.rows);
-  check(static_cast<int64_t>(offsets.size()) == c.baskets + 1 && c.baskets > 0, "offsets has ", offsets.size(),
-        " values, allowed are baskets + 1 = ", c.baskets + 1, ", and a basket");
+  check(static_cast<int64_t>(offsets.size()) == c.baskets + 1 && c.baskets > 0,
+        "offsets: expected baskets + 1 = ", c.baskets + 1, " values, and a basket, got ", offsets.size());
   std::vector<int64_t> of_classes;
   for (const int64_t offset : offsets) {
-    check(offset % subcenters == 0, "offsets has ", offset, ", allowed are multiples of subcenters = ", subcenters,
-          ": rows of w");
+    check(offset % subcenters == 0, "offsets: expected multiples of subcenters = ", subcenters, ", rows of w, got ",
+          offset);
     of_classes.push_back(offset / subcenters);
   }
   check_offsets(of_classes.data(), c.baskets, classes);
@@ -135,8 +135,8 @@ inline cuda::Matrix gradient(const char* name, const py::object& value, const cu
   if (value.is_none()) return {};
   const auto [address, row, column] = value.cast<std::tuple<uintptr_t, int64_t, int64_t>>();
   const bool adjacent = transposed ? row == 1 || of.rows <= 1 : column == 1 || of.columns <= 1;
-  check(adjacent, name, " has strides [", row, ", ", column, "], allowed is a stride of 1 along ",
-        transposed ? "the classes, as w is transposed" : "D");
+  check(adjacent, name, ": expected a stride of 1 along ", transposed ? "the classes, as w is transposed" : "D",
+        ", got strides [", row, ", ", column, "]");
   return {reinterpret_cast<const void*>(address), of.rows, of.columns, row, column, of.bytes};
 }
 

@@ -117,7 +117,7 @@ struct Inputs {
 
   // Elements of the stash: what the budget allows, and never more than all rows against all classes.
   int64_t stash_size(int64_t bytes) const {
-    check(bytes >= 0, "stash_bytes is ", bytes, ", allowed are values from 0");
+    check(bytes >= 0, "stash_bytes: expected a value from 0, got ", bytes);
     const int64_t item = result_dtype(x) == ScalarType::Double ? 8 : 4;
     return std::min(bytes / item, problem.w.rows * ((x.size(0) + cpu::kLanes - 1) / cpu::kLanes * cpu::kLanes));
   }
@@ -134,20 +134,20 @@ struct Inputs {
     for (int64_t i = 0; i < x.size(0); ++i) {
       const int64_t label = problem.labels[i];
       if (label == problem.ignore_index || (label >= 0 && label < classes_in_w)) continue;
-      check(false, "labels[", i, "] = ", label, " is out of range: allowed are 0 to ", classes_in_w - 1,
-            " and ignore_index = ", problem.ignore_index);
+      check(false, "labels[", i, "]: expected 0 to ", classes_in_w - 1, " or ignore_index = ", problem.ignore_index,
+            ", got ", label);
     }
   }
 
   void check_places() const {
     for (int64_t i = 0; i < x.size(0); ++i) {
       const int64_t basket = problem.row_basket[i], label = problem.labels[i];
-      check(basket >= -1 && basket < problem.baskets, "row_basket[", i, "] = ", basket,
-            " is out of range: allowed are 0 to ", problem.baskets - 1, " and -1 for an ignored row");
+      check(basket >= -1 && basket < problem.baskets, "row_basket[", i, "]: expected 0 to ", problem.baskets - 1,
+            " or -1 for an ignored row, got ", basket);
       if (basket < 0 || label < 0) continue;
-      check(label >= problem.offsets[basket] && label < problem.offsets[basket + 1], "labels[", i, "] = ", label,
-            " is out of range: allowed in basket ", basket, " of this shard are ", problem.offsets[basket], " to ",
-            problem.offsets[basket + 1] - 1, " and negative values");
+      check(label >= problem.offsets[basket] && label < problem.offsets[basket + 1], "labels[", i, "]: expected ",
+            problem.offsets[basket], " to ", problem.offsets[basket + 1] - 1, " or a negative value in basket ", basket,
+            " of this shard, got ", label);
     }
   }
 
@@ -261,7 +261,7 @@ struct Saved {
     const int64_t slots = rows * in.problem.baskets * in.problem.rule.k;
     check(mined_idx.scalar_type() == ScalarType::Long && mined_idx.numel() == slots &&
               mined_cos.scalar_type() == type && mined_cos.numel() == slots,
-          "mined_idx and mined_cos must be the [B, K, k] tensors that cos_lse returned");
+          "mined_idx, mined_cos: expected the [B, K, k] tensors that cos_lse returned, got others");
     if (in.classes.all()) return;
     local_mined.assign(values<int64_t>(mined_idx), values<int64_t>(mined_idx) + slots);
     for (int64_t& row : local_mined)
@@ -324,16 +324,17 @@ Tensor cos_lse_backward_sgd(const Tensor& grad_lse, const Tensor& grad_cos_t, co
                   {scale, rule, listed(mined_idx), 0, guard_kind, guard_value, ignore_index, subcenters},
                   {row_basket, row_alias, x.size(0)});
   const Saved saved(in, grad_lse, grad_cos_t, lse, cos_t, mined_idx, mined_cos, stash);
-  check(!is_half(w.scalar_type()), "w is ", dtype_name(w.scalar_type()),
-        ", allowed are float32 and float64: a 16-bit master copy would lose small updates");
-  check((momentum != 0.0) == momentum_buffer.has_value(), "momentum = ", momentum,
-        " needs momentum_buffer exactly when it is not 0");
+  check(!is_half(w.scalar_type()), "w: expected float32 or float64, got ", dtype_name(w.scalar_type()),
+        ": a 16-bit master copy would lose small updates");
+  check((momentum != 0.0) == momentum_buffer.has_value(),
+        "momentum_buffer: expected a tensor exactly when momentum is not 0, got ",
+        momentum_buffer.has_value() ? "one" : "none", " with momentum = ", momentum);
   if (momentum_buffer.has_value())
-    check(momentum_buffer->scalar_type() == w.scalar_type(), "momentum_buffer is ",
-          dtype_name(momentum_buffer->scalar_type()), ", allowed is the dtype of w, ", dtype_name(w.scalar_type()));
+    check(momentum_buffer->scalar_type() == w.scalar_type(), "momentum_buffer: expected the dtype of w, ",
+          dtype_name(w.scalar_type()), ", got ", dtype_name(momentum_buffer->scalar_type()));
   if (momentum_buffer.has_value())
     check(momentum_buffer->dim() == 2 && momentum_buffer->size(0) == w.size(0) && momentum_buffer->size(1) == w.size(1),
-          "momentum_buffer has shape ", shape_of(*momentum_buffer), ", allowed is that of w, ", shape_of(w));
+          "momentum_buffer: expected the shape of w, ", shape_of(w), ", got ", shape_of(*momentum_buffer));
   Tensor dx = row_gradient(x, row_basket.has_value(), need_dx);
   const cpu::SgdStep sgd{out_matrix(w, true),
                          momentum_buffer.has_value() ? out_matrix(*momentum_buffer, true) : cpu::OutMatrix{},

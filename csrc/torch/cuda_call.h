@@ -40,12 +40,12 @@ inline void raise_bad_label() {
   const int64_t word = cuda::take_bad_label_word();
   if (word == cuda::BadLabel::none) return;
   const int64_t label = cuda::BadLabel::label(word);
-  check(false, "labels of an earlier call: ", label,
+  check(false, "labels of an earlier call: expected 0 to ", cuda::BadLabel::classes(word) - 1, " or ignore_index, got ",
+        label,
         label == cuda::BadLabel::least  ? " or less"
         : label == cuda::BadLabel::most ? " or more"
                                         : "",
-        " is out of range: allowed are 0 to ", cuda::BadLabel::classes(word) - 1,
-        " and ignore_index; the loss of its row was NaN");
+        "; the loss of its row was NaN");
 }
 
 // The call as the launch plan takes it. The tensors are packed already.
@@ -148,20 +148,22 @@ struct CudaCall {
   }
 
   void check_here(const char* name, const Tensor& t) const {
-    check(is_here(t) && device_of(t) == device, name, " must be on the device of x, cuda:", device);
+    check(is_here(t) && device_of(t) == device, name, ": expected a tensor on the device of x, cuda:", device,
+          ", got one elsewhere");
   }
 
  private:
   static Tensor on_cuda(const Tensor& x, const Tensor& w) {
-    check(is_here(x), "x is on the CPU with other tensors on CUDA, allowed is one device for all");
+    check(is_here(x), "x: expected the device of the other tensors, CUDA, got the CPU");
     if (!cuda::wants_copy(matrix(x), matrix(w))) return x;
     Tensor copy = torch::stable::new_empty(x, {x.size(0), x.size(1)});  // aligned, which a contiguous view may not be
     return torch::stable::copy_(copy, x);
   }
 
   void check_cuda(const std::optional<Tensor>& class_index) const {
-    check(!class_index.has_value(), "class_index (Partial FC) came with tensors on CUDA, allowed is None there");
-    check(x.scalar_type() != ScalarType::Double, "x is float64 on CUDA, allowed are float32, float16 and bfloat16");
+    check(!class_index.has_value(),
+          "class_index: expected None with tensors on CUDA, which have no Partial FC, got a tensor");
+    check(x.scalar_type() != ScalarType::Double, "x: expected float32, float16 or bfloat16 on CUDA, got float64");
     check_here("w", w);
     check_here("labels", labels);
   }

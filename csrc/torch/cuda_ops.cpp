@@ -28,7 +28,7 @@ struct Saved {
     check_vector("cos_t", cos_t, ScalarType::Float, rows);
     check(mined_idx.scalar_type() == ScalarType::Long && mined_idx.numel() == slots &&
               mined_cos.scalar_type() == ScalarType::Float && mined_cos.numel() == slots,
-          "mined_idx and mined_cos must be the [B, K, k] tensors that cos_lse returned");
+          "mined_idx, mined_cos: expected the [B, K, k] tensors that cos_lse returned, got others");
     in.check_here("grad_lse", grad_lse);
     in.check_here("grad_cos_t", grad_cos_t);
     in.check_here("lse", lse);

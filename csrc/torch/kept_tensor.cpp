@@ -31,8 +31,8 @@ void give_back(void*, void* block) {
 bool keeps_blocks() {
   static const bool keeps = [] {
     const char* wanted = std::getenv("BBS_KEEP_BLOCKS");
-    check(!wanted || !std::strcmp(wanted, "0") || !std::strcmp(wanted, "1"), "BBS_KEEP_BLOCKS = '",
-          wanted ? wanted : "", "', allowed are 0 and 1");
+    check(!wanted || !std::strcmp(wanted, "0") || !std::strcmp(wanted, "1"), "BBS_KEEP_BLOCKS: expected 0 or 1, got '",
+          wanted ? wanted : "", "'");
     return torch_from_blob && !(wanted && *wanted == '0');
   }();
   return keeps;

@@ -16,8 +16,8 @@ class SampledClasses {
   SampledClasses(const int64_t* index, int64_t size, int64_t classes, int64_t centres)
       : index_(index), size_(index ? size : classes), centres_(centres) {
     for (int64_t i = 0; index && i < size; ++i)
-      check(index[i] >= (i ? index[i - 1] + 1 : 0) && index[i] < classes, "class_index[", i, "] = ", index[i],
-            ", allowed are strictly ascending values from 0 to ", classes - 1);
+      check(index[i] >= (i ? index[i - 1] + 1 : 0) && index[i] < classes, "class_index[", i,
+            "]: expected strictly ascending values from 0 to ", classes - 1, ", got ", index[i]);
   }
 
   static constexpr int64_t kIgnored = -1;  // ignore_index of the local labels
@@ -55,8 +55,8 @@ class SampledClasses {
         continue;
       }
       local[i] = to_local(labels[i]);
-      check(local[i] >= 0, "labels[", i, "] = ", labels[i],
-            " is not in class_index: the classes of the batch must be among the sampled ones");
+      check(local[i] >= 0, "labels[", i,
+            "]: expected a class of class_index, as all classes of the batch are sampled, got ", labels[i]);
     }
     return local;
   }

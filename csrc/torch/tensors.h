@@ -28,7 +28,7 @@ inline std::optional<Tensor> packed(const std::optional<Tensor>& t) {
 
 // k of a call, from what its forward returned.
 inline int64_t listed(const Tensor& mined_idx) {
-  check(mined_idx.dim() == 3, "mined_idx has shape ", shape_of(mined_idx), ", allowed is [B, K, k]");
+  check(mined_idx.dim() == 3, "mined_idx: expected shape [B, K, k], got ", shape_of(mined_idx));
   return mined_idx.size(2);
 }
 

@@ -42,12 +42,12 @@ class AdaFace(nn.Module):
         self.momentum = finite("AdaFace", "momentum", momentum)
         if not 0 <= margin < math.pi / 2:
             raise ValueError(
-                f"AdaFace: margin is {margin}, allowed is [0, pi/2), radians{radians_hint(self.margin)}"
+                f"AdaFace: margin: expected a number in [0, pi/2), in radians, got {margin}{radians_hint(self.margin)}"
             )
         if h <= 0:
-            raise ValueError(f"AdaFace: h is {h}, allowed is above 0")
+            raise ValueError(f"AdaFace: h: expected a number above 0, got {h}")
         if not 0 < momentum <= 1:
-            raise ValueError(f"AdaFace: momentum is {momentum}, allowed is (0, 1]")
+            raise ValueError(f"AdaFace: momentum: expected a number in (0, 1], got {momentum}")
         self.register_buffer("mean", torch.empty((), dtype=torch.float32))
         self.register_buffer("std", torch.empty((), dtype=torch.float32))
         self.reset_parameters()

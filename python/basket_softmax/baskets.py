@@ -42,20 +42,20 @@ class Baskets:
         if isinstance(baskets, Baskets):
             baskets = dict(zip(baskets.names, baskets.sizes, strict=True))
         elif isinstance(baskets, (str, bytes)) or not isinstance(baskets, (Mapping, Iterable)):
-            raise TypeError(f"baskets must be a dict of name: size or a list of sizes, got {baskets!r}")
+            raise TypeError(f"baskets: expected a dict of name: size or a list of sizes, got {baskets!r}")
         elif not isinstance(baskets, Mapping):
             baskets = {str(i): size for i, size in enumerate(baskets)}
         checked = {}
         for name, size in baskets.items():
             if not isinstance(name, str):
-                raise TypeError(f"baskets: a name must be a string, got {name!r}")
+                raise TypeError(f"baskets: expected names that are strings, got {name!r}")
             if not is_integer(size):
-                raise TypeError(f"baskets[{name!r}] must be an int, the number of classes, got {size!r}")
+                raise TypeError(f"baskets[{name!r}]: expected an int, the number of classes, got {size!r}")
             if size < 0:
-                raise ValueError(f"baskets[{name!r}] must be >= 0, got {size}")
+                raise ValueError(f"baskets[{name!r}]: expected an int from 0, got {size}")
             checked[name] = int(size)
         if not checked:
-            raise ValueError("baskets is empty, allowed is at least one basket")
+            raise ValueError("baskets: expected at least one basket, got none")
         self.names: tuple[str, ...] = tuple(checked)
         self.sizes: tuple[int, ...] = tuple(checked.values())
         self.offsets: Tensor = torch.tensor([0, *accumulate(self.sizes)], device="cpu")  # [K + 1] int64
@@ -80,15 +80,15 @@ class Baskets:
     def index(self, name: str) -> int:
         """Position of the basket called `name`; a KeyError that lists the names if there is none."""
         if name not in self.names:
-            raise KeyError(f"basket {name!r} is unknown, allowed are {', '.join(map(repr, self.names))}")
+            raise KeyError(f"basket: expected one of {', '.join(map(repr, self.names))}, got {name!r}")
         return self.names.index(name)
 
     def check_ignore_index(self, ignore_index: int) -> None:
         """Raise ValueError when `ignore_index` is a global class: rows of that class would pass for ignored ones."""
         if 0 <= ignore_index < self.num_classes:
             raise ValueError(
-                f"ignore_index is {ignore_index}, which is a class; allowed are numbers below 0 and from "
-                f"{self.num_classes}, the number of classes"
+                f"ignore_index: expected a number below 0 or from {self.num_classes}, the number of classes, got "
+                f"{ignore_index}, which is a class"
             )
 
     def to_global(self, labels: Tensor, basket: Tensor | int | str, *, ignore_index: int = -1) -> Tensor:
@@ -134,11 +134,11 @@ class Baskets:
             basket = self.index(basket)
         if is_integer(basket):
             if not 0 <= basket < len(self):
-                raise ValueError(f"basket is {basket}, allowed are 0 to {len(self) - 1}")
+                raise ValueError(f"basket: expected 0 to {len(self) - 1}, got {basket}")
             basket = torch.full_like(labels, int(basket))
         basket = class_indices(basket, "basket", ", an int or a name")
         if basket.shape != labels.shape:
-            raise ValueError(f"basket has shape {tuple(basket.shape)}, allowed is {tuple(labels.shape)}")
+            raise ValueError(f"basket: expected shape {tuple(labels.shape)}, got {tuple(basket.shape)}")
         return labels, basket
 
     def _refuse_wrong(self, labels: Tensor, basket: Tensor, classes: Tensor, ignore_index: int) -> None:
@@ -149,10 +149,10 @@ class Baskets:
         i = int(wrong.nonzero()[0])
         b = int(basket[i])
         if not 0 <= b < len(self):
-            raise ValueError(f"basket[{i}] is {b}, allowed are 0 to {len(self) - 1}")
+            raise ValueError(f"basket[{i}]: expected 0 to {len(self) - 1}, got {b}")
         raise ValueError(
-            f"labels[{i}] is {int(labels[i])}, allowed in basket {self.names[b]!r} are 0 to "
-            f"{self.sizes[b] - 1} and ignore_index = {ignore_index}"
+            f"labels[{i}]: expected 0 to {self.sizes[b] - 1} in basket {self.names[b]!r}, or ignore_index = "
+            f"{ignore_index}, got {int(labels[i])}"
         )
 
     def to_local(self, labels: Tensor, *, ignore_index: int = -1) -> LocalLabels:
@@ -176,5 +176,5 @@ class Baskets:
 def _checked_labels(labels: Tensor) -> Tensor:
     labels = class_indices(labels)
     if labels.dim() != 1:
-        raise ValueError(f"labels has shape {tuple(labels.shape)}, allowed is [B]")
+        raise ValueError(f"labels: expected shape [B], got {tuple(labels.shape)}")
     return labels

@@ -40,7 +40,7 @@ class CurricularFace(nn.Module):
         self._psi = ArcFace(margin)
         self.momentum = finite("CurricularFace", "momentum", momentum)
         if not 0 < momentum <= 1:
-            raise ValueError(f"CurricularFace: momentum is {momentum}, allowed is (0, 1]")
+            raise ValueError(f"CurricularFace: momentum: expected a number in (0, 1], got {momentum}")
         self.register_buffer("t", torch.empty((), dtype=torch.float32))
         self.reset_parameters()
 

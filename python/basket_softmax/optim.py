@@ -55,10 +55,10 @@ class FusedSGD(torch.optim.Optimizer):
         nesterov: bool = False,
     ) -> None:
         if not isinstance(loss, BasketSoftmaxLoss):
-            raise TypeError(f"loss must be a BasketSoftmaxLoss, got {type(loss).__name__}")
+            raise TypeError(f"loss: expected a BasketSoftmaxLoss, got {type(loss).__name__}")
         for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
             if not value >= 0:  # NaN too
-                raise ValueError(f"{name} is {value}, allowed are values from 0")
+                raise ValueError(f"{name}: expected a number from 0, got {value}")
         if nesterov and (momentum == 0 or dampening != 0):
             raise ValueError("nesterov needs momentum above 0 and dampening = 0")
         if loss._sharded_by_fsdp:
@@ -68,7 +68,7 @@ class FusedSGD(torch.optim.Optimizer):
                 "backbone alone, or use torch.optim.SGD"
             )
         if loss._fused is not None:
-            raise ValueError("loss has a FusedSGD already, allowed is one")
+            raise ValueError("loss: expected a head without a FusedSGD, got one that has one")
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -132,8 +132,8 @@ class FusedSGD(torch.optim.Optimizer):
         factor = gradient.detach().abs()
         if not bool((factor <= LARGEST_FACTOR).all()):  # NaN too
             raise RuntimeError(
-                f"the loss reaches backward multiplied by {float(factor.max()):g}, as by a GradScaler: FusedSGD would "
-                "apply that to the centres; allowed are factors up to 1. Leave the GradScaler out (bfloat16 autocast "
+                f"FusedSGD: expected a loss multiplied by up to 1, got {float(factor.max()):g}, as by a GradScaler: it "
+                "would apply that to the centres. Leave the GradScaler out (bfloat16 autocast "
                 "needs none); to weigh this loss by more than other terms divide those, or use torch.optim.SGD here"
             )
 

@@ -44,18 +44,18 @@ def test_ignored_labels_stay():
 @pytest.mark.parametrize(
     ("labels", "basket", "error", "message"),
     [
-        ([3], "a", ValueError, r"labels\[0\] is 3, allowed in basket 'a' are 0 to 2"),
-        ([0, -2], 0, ValueError, r"labels\[1\] is -2"),
-        ([0], "none", ValueError, "allowed in basket 'none' are 0 to -1"),
-        ([0], "x", KeyError, "basket 'x' is unknown"),
-        ([0], 3, ValueError, "basket is 3, allowed are 0 to 2"),
-        ([0], torch.tensor([5]), ValueError, r"basket\[0\] is 5, allowed are 0 to 2"),
-        ([0], torch.tensor([0, 1]), ValueError, r"basket has shape \(2,\), allowed is \(1,\)"),
+        ([3], "a", ValueError, r"labels\[0\]: expected 0 to 2 in basket 'a', .*, got 3"),
+        ([0, -2], 0, ValueError, r"labels\[1\]: expected 0 to 2 .*, got -2"),
+        ([0], "none", ValueError, "expected 0 to -1 in basket 'none'"),
+        ([0], "x", KeyError, "basket: expected one of .*, got 'x'"),
+        ([0], 3, ValueError, "basket: expected 0 to 2, got 3"),
+        ([0], torch.tensor([5]), ValueError, r"basket\[0\]: expected 0 to 2, got 5"),
+        ([0], torch.tensor([0, 1]), ValueError, r"basket: expected shape \(1,\), got \(2,\)"),
         (
             [0],
             torch.tensor([0.0]),
             TypeError,
-            r"basket must be a tensor of class indices .*, an int or a name, got torch.float32",
+            r"basket: expected a tensor of class indices .*, an int or a name, got torch.float32",
         ),
     ],
 )
@@ -66,11 +66,11 @@ def test_messages(labels, basket, error, message):
 
 def test_constructor_messages():
     for baskets, error, message in [
-        ("ab", TypeError, "baskets must be a dict of name: size or a list of sizes, got 'ab'"),
-        ({1: 2}, TypeError, "a name must be a string, got 1"),
-        ({"a": 2.0}, TypeError, r"baskets\['a'\] must be an int"),
-        ([-1], ValueError, r"baskets\['0'\] must be >= 0, got -1"),
-        ({}, ValueError, "baskets is empty"),
+        ("ab", TypeError, "baskets: expected a dict of name: size or a list of sizes, got 'ab'"),
+        ({1: 2}, TypeError, "expected names that are strings, got 1"),
+        ({"a": 2.0}, TypeError, r"baskets\['a'\]: expected an int"),
+        ([-1], ValueError, r"baskets\['0'\]: expected an int from 0, got -1"),
+        ({}, ValueError, "baskets: expected at least one basket, got none"),
     ]:
         with pytest.raises(error, match=message):
             bs.Baskets(baskets)

@@ -59,7 +59,7 @@ def test_the_interval_of_a_mean():
     assert found.half == pytest.approx(4.30265 * 7**0.5 / 3**0.5, rel=1e-5)
     assert found.text() == "3.0 ± 6.6"
     assert interval([2.5]).text("+") == "+2.5"
-    with pytest.raises(ValueError, match="allowed is at least one"):
+    with pytest.raises(ValueError, match="values: expected at least one, got none"):
         interval([])
 
 
@@ -69,7 +69,7 @@ def test_the_interval_of_a_ratio():
     found = ratio([1.0, 2.0, 6.0], [2.0, 2.0, 2.0])  # a constant denominator: the mean's interval, halved
     assert found.mean == pytest.approx(1.5)
     assert found.half == pytest.approx(interval([1.0, 2.0, 6.0]).half / 2)
-    with pytest.raises(ValueError, match="allowed are equally many"):
+    with pytest.raises(ValueError, match="expected equally many"):
         ratio([1.0], [1.0, 2.0])
 
 
@@ -97,7 +97,7 @@ def test_a_page_is_renewed_twice_alike(tmp_path):
     for _ in range(2):
         page.renew(path, {"one": lambda: "| new |"})
         assert path.read_text() == "a\n<!-- results: one -->\n\n| new |\n\n<!-- /results -->\nb\n"
-    with pytest.raises(ValueError, match=r"has the blocks \['one'\], allowed are \['two'\]"):
+    with pytest.raises(ValueError, match=r"expected the blocks \['two'\], each once, got \['one'\]"):
         page.renew(path, {"two": str})
 
 

@@ -38,9 +38,15 @@ def test_given_values():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--device", "cuda", "--threads", "2"], "--threads is 2 with --device cuda"),
-        (["--device", "cuda", "--allocator", "tuned"], "--allocator is tuned with --device cuda"),
-        (["--dtype", "bfloat16"], "--dtype is bfloat16 with --device cpu, allowed is float32"),
+        (
+            ["--device", "cuda", "--threads", "2"],
+            "--threads: expected it with --device cpu only, got 2 with --device cuda",
+        ),
+        (
+            ["--device", "cuda", "--allocator", "tuned"],
+            "--allocator: expected it with --device cpu only, got tuned with --device cuda",
+        ),
+        (["--dtype", "bfloat16"], "--dtype: expected float32 with --device cpu, got bfloat16"),
         (["--device", "cuda", "--dtype", "float64"], "'float64' is not one of"),
     ],
 )

@@ -152,4 +152,4 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     torch.save({"state_dict_softmax_fc": {"kernel": torch.zeros(97, 12)}}, path)
     refused(tmp_path, r"holds no 'weight' \[num_local, D\]")
     torch.save([torch.zeros(97, 12)], path)
-    refused(tmp_path, "holds a list, allowed is a dict")
+    refused(tmp_path, "expected a dict, got a list")

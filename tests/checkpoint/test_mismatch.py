@@ -60,7 +60,7 @@ def test_another_optimiser(saved: Path) -> None:
 
 def test_an_optimiser_of_other_parameters(saved: Path) -> None:
     run = Run()
-    with pytest.raises(ValueError, match="optimizer does not hold this loss's weight"):
+    with pytest.raises(ValueError, match="optimizer: expected the one that trains this loss's weight"):
         bs.checkpoint.save(saved, run.head, torch.optim.SGD(run.backbone.parameters(), lr=1.0))
     alone = torch.optim.SGD(run.head.parameters(), lr=1.0)
     before = run.tensors()

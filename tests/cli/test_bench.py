@@ -34,7 +34,7 @@ def test_eager_baseline_is_the_loss(mining):
 def test_eager_baseline_names_what_it_does_not_cover():
     case = Case("small", 4, 8, (5, 6), bs.TopK(k=2, guard=bs.Relative(0.1)))
     data = make_data(case)
-    with pytest.raises(NotImplementedError, match="Relative"):
+    with pytest.raises(ValueError, match=r"TopK without a guard in the eager baseline, got .*Relative"):
         basket_arcface(data.x, data.w, data.labels, data.offsets, margin=0.5, scale=64.0, mining=case.mining)
 
 

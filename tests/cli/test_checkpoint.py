@@ -113,7 +113,7 @@ def test_insightface_files_have_no_subcentres(tmp_path: Path) -> None:
     torch.save({"weight": torch.randn(6, 4)}, tmp_path / "softmax_fc_gpu_0.pt")
     result = run("split", tmp_path, tmp_path / "out", "--basket", "a=3", "--subcenters", "2")
     assert result.exit_code == 1
-    assert "allowed is 1: insightface's files hold one centre per class" in result.output
+    assert "subcenters: expected 1, since insightface's files hold one centre per class" in result.output
 
 
 def test_a_run_folder_was_refused(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_split_insightface_files(tmp_path: Path) -> None:
         ([], "the source does not know its baskets"),
         (["--basket", "a=7"], "have 7 classes; if a class has 7 centres, say so with --subcenters"),
         (["--basket", "a=7", "--subcenters", "3"], "have 7 classes with 3 centres each"),
-        (["--basket", "a=1", "--subcenters", "49"], "subcenters is 49, allowed are 1 to 16"),
+        (["--basket", "a=1", "--subcenters", "49"], "subcenters: expected 1 to 16, got 49"),
         (["--basket", "a=48"], "the source holds 49 rows, Baskets({'a': 48}) have 48 classes"),
     ],
 )

@@ -217,7 +217,7 @@ def test_the_log_of_a_run_is_not_replaced(trained):
 def test_accepting_pairs_that_are_not_listed_took_another_threshold(tmp_path):
     result = run(tmp_path, "--output", tmp_path / "report", "--accept-above", 0.1)
     assert result.exit_code == 2
-    assert "--accept-above is 0.1, allowed is --min-confidence, 0.5, or more" in result.output
+    assert "--accept-above: expected --min-confidence, 0.5, or more, got 0.1" in result.output
 
 
 def test_the_report_of_another_run_was_accepted(trained, found, folder, tmp_path):
@@ -248,7 +248,7 @@ def test_applying_accepted_below_what_the_report_lists(trained, found, tmp_path)
     none = decide(tmp_path / "none.csv", [], "")
     result = run(trained, "--output", copy, "--apply", none, "--accept-above", 0.1)
     assert result.exit_code == 2
-    assert "--accept-above is 0.1, allowed is --min-confidence, 0.5, or more" in result.output
+    assert "--accept-above: expected --min-confidence, 0.5, or more, got 0.1" in result.output
 
 
 def test_two_versions_of_one_dataset_were_refused_after_the_pass(folder, tmp_path):

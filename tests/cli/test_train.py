@@ -82,21 +82,26 @@ def test_check(simple, folders, tmp_path):
     ("arguments", "code", "message"),
     [
         ([], 2, "give a CONFIG, or --basket NAME=PATH and --output DIR"),
-        (["--basket", "a"], 2, "'a' is not NAME=PATH, such as glint=data/glint"),
-        (["--basket", "a=x", "--basket", "a=y"], 2, "'a' is given twice"),
+        (["--basket", "a"], 2, "expected NAME=PATH, such as glint=data/glint, got 'a'"),
+        (["--basket", "a=x", "--basket", "a=y"], 2, "'a': expected one path, got two"),
         (["--basket", "a=x"], 1, "options: 1 problem\n  output: missing"),
-        (["--basket", "a=x", "--output", "o", "--set", "epochs"], 2, "'epochs' is not KEY=VALUE"),
+        (
+            ["--basket", "a=x", "--output", "o", "--set", "epochs"],
+            2,
+            "expected KEY=VALUE, such as loss.scale=32, got 'epochs'",
+        ),
         (["--basket", "a=x", "--output", "o", "--set", "epochs=[1"], 1, "--set epochs: line 1: no YAML"),
         (
             ["--basket", "a=x", "--output", "o", "--set", "epoch=3"],
             1,
-            "epoch: unknown key, allowed are baskets, ",
+            "epoch: unknown key, expected one of baskets, ",
         ),
-        (["--basket", "a=/nowhere", "--output", "o"], 1, "baskets.a: path is /nowhere, which does not exist"),
+        (["--basket", "a=x", "--output", "o", "--set", "..=3"], 1, "Error: '..': expected the name of a key"),
+        (["--basket", "a=/nowhere", "--output", "o"], 1, "baskets.a.path: expected a folder with "),
         (
             ["--basket", "a=x", "--output", "o", "--device", "cuda"],
             1,
-            "device is cuda, but torch finds no GPU here",
+            "device: expected cpu, since torch finds no GPU here, got cuda",
         ),
     ],
 )
@@ -154,7 +159,60 @@ def test_an_option_and_set_for_one_key_are_refused(tmp_path, option, value, key)
         "--basket", "a=x", "--output", tmp_path / "o", option, value, "--set", f"{key}=2", "--print-config"
     )
     assert done.exit_code == 2
-    assert f"{key!r} is given by {option} and by --set, allowed is one of them" in done.output
+    message = f"{key}: expected one value, got one by {option} and one by --set"
+    assert message in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("option", "change"),
+    [
+        (("--lr", 0.5), "optimizer={name: adamw, lr: 0.1}"),
+        (("--basket", "b=y"), "baskets.b=z"),
+        (("--basket", "b=y"), "baskets.b.path=z"),
+        (("--basket", "b=y"), "baskets.b={path: z, proportion: 2}"),
+        (("--basket", "b=y"), "baskets={b: z}"),
+    ],
+)
+def test_an_option_and_a_section_with_its_key_are_refused(tmp_path, option, change):
+    done = run("--basket", "a=x", "--output", tmp_path / "o", *option, "--set", change, "--print-config")
+    assert done.exit_code == 2
+    message = f": expected one value, got one by {option[0]} and one by --set"
+    assert message in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("set_first", [True, False])
+def test_set_reaches_the_keys_of_a_basket_that_an_option_names(tmp_path, monkeypatch, set_first):
+    """They were dropped without a word, unknown ones too."""
+    monkeypatch.chdir(tmp_path)
+    basket, output = ["--basket", "a=x"], ["--output", "o", "--print-config"]
+    changes = ["--set", "baskets.a.proportion=2", "--set", "baskets.a.identity_column=who"]
+    done = run(*(changes + basket if set_first else basket + changes), *output)
+    assert yaml.safe_load(done.output)["baskets"] == {
+        "a": {
+            "path": str(tmp_path / "x"), "image_column": "path", "identity_column": "who", "proportion": 2.0,
+        }
+    }  # fmt: skip
+    unknown = run(*basket, "--set", "baskets.a.share=2", *output)
+    assert unknown.exit_code == 1
+    assert "baskets.a.share: unknown key, expected one of path, image_column, " in unknown.output
+
+
+def test_an_option_replaces_only_the_path_of_a_configured_basket(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    file = tmp_path / "sub" / "run.yaml"
+    file.write_text(
+        "baskets:\n  fp: {path: data/fp, identity_column: who, proportion: 2}\n  b: {path: b, proportion: 1}\n"
+        "output: out\n"
+    )
+    for given, want in (("/x", "/x"), ("y", f"{tmp_path}/y")):
+        found = yaml.safe_load(run(file, "--basket", f"fp={given}", "--print-config").output)["baskets"]
+        assert found["fp"] == {
+            "path": want, "image_column": "path", "identity_column": "who", "proportion": 2.0,
+        }  # fmt: skip
+        assert found["b"]["path"] == f"{tmp_path}/sub/b"
+    both = run(file, "--basket", "fp=/x", "--set", "baskets.fp.proportion=3", "--print-config")
+    assert yaml.safe_load(both.output)["baskets"]["fp"]["proportion"] == 3.0
 
 
 def test_a_section_that_is_set_does_not_undo_an_option_in_it(tmp_path):

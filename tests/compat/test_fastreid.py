@@ -164,18 +164,20 @@ def test_the_head_of_a_models_state_knows_its_baskets() -> None:
 
 
 def test_messages() -> None:
-    with pytest.raises(ValueError, match=r"cls_type is 'Linear', allowed are 'ArcSoftmax'.*not cosines"):
+    with pytest.raises(
+        ValueError, match=r"cls_type: expected one of 'ArcSoftmax'.*, got 'Linear'.*not cosines"
+    ):
         fastreid.EmbeddingHead(cls_type="Linear", margin=0.0, **SETTINGS)
     for option, value, message in (
-        ("neck_feat", "between", "neck_feat is 'between', allowed are 'before' and 'after'"),
-        ("norm_type", "GN", "norm_type is 'GN', allowed are 'BN', 'syncBN'"),
-        ("pool_type", "ClipGlobalAvgPool", "pool_type is 'ClipGlobalAvgPool', allowed are 'Identity'"),
-        ("baskets", [10, 10], "baskets has 20 classes, allowed are num_classes=23 together"),
+        ("neck_feat", "between", "neck_feat: expected 'before' or 'after', got 'between'"),
+        ("norm_type", "GN", "norm_type: expected one of 'BN', 'syncBN', got 'GN'"),
+        ("pool_type", "ClipGlobalAvgPool", "pool_type: expected 'Identity', .*, got 'ClipGlobalAvgPool'"),
+        ("baskets", [10, 10], "baskets: expected num_classes=23 classes together, got 20"),
     ):
         with pytest.raises(ValueError, match=message):
             fastreid.EmbeddingHead(cls_type="CosSoftmax", margin=0.2, **{**SETTINGS, option: value})
     head = fastreid.EmbeddingHead(cls_type="CosSoftmax", margin=0.2, **SETTINGS)
-    with pytest.raises(ValueError, match="targets is None"):
+    with pytest.raises(ValueError, match=r"targets: expected .*, got None"):
         head(torch.ones(2, 12, 1, 1))
     with pytest.raises(KeyError, match=r"checkpoint has no heads.weight.*it has \['backbone', 'fc'\]"):
         fastreid.head_state_dict({"backbone.a": torch.ones(1), "fc.weight": torch.ones(1)})

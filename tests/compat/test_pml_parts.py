@@ -88,7 +88,7 @@ def test_what_is_no_miner_tuple_is_named(problem):
     x, w, labels = problem(rows=40, classes=12)
     mine, _ = pair("ArcFaceLoss", w)
     for wrong in (torch.ones(40), (torch.ones(40),), "all"):
-        with pytest.raises(TypeError, match="indices_tuple must be what a miner returns"):
+        with pytest.raises(TypeError, match="indices_tuple: expected what a miner returns"):
             mine(x, labels, wrong)
 
 
@@ -121,7 +121,7 @@ def test_a_reducer_is_copied_and_any_callable_is_one(problem):
     largest = ours.ArcFaceLoss(12, 23, reducer=lambda d, x, y: d["loss"]["losses"].max()).double()
     largest.load_state_dict(rows.state_dict())
     assert torch.equal(largest(x, labels), rows(x, labels)["loss"]["losses"].max())
-    with pytest.raises(TypeError, match="reducer must be None or callable"):
+    with pytest.raises(TypeError, match="reducer: expected None or a callable reducer"):
         ours.ArcFaceLoss(12, 4, reducer="mean")
 
 
@@ -179,7 +179,7 @@ def test_cosine_distance_is_taken_and_others_are_named():
         distances.CosineSimilarity(power=2),
     ):
         with pytest.raises(
-            ValueError, match="distance must be None or CosineSimilarity with p=2 and power=1"
+            ValueError, match="distance: expected None or CosineSimilarity with p=2 and power=1"
         ):
             ours.ArcFaceLoss(5, 4, distance=wrong)
 
@@ -198,11 +198,11 @@ def test_wrong_arguments_are_named(problem):
     mine, _ = pair("ArcFaceLoss", w)
     with pytest.raises(ValueError, match="labels are required"):
         mine(x)
-    with pytest.raises(ValueError, match=r"labels must be \[40\], got \[40, 1\]"):
+    with pytest.raises(ValueError, match=r"labels: expected \[40\], got \[40, 1\]"):
         mine(x, labels[:, None])
-    with pytest.raises(TypeError, match="labels must be a tensor of class indices"):
+    with pytest.raises(TypeError, match="labels: expected a tensor of class indices"):
         mine(x, labels.double())
-    with pytest.raises(ValueError, match=r"embeddings must be \[B, 23\], got \[40, 22\]"):
+    with pytest.raises(ValueError, match=r"embeddings: expected \[B, 23\], got \[40, 22\]"):
         mine(x[:, :22], labels)
     # Upstream moves its parameter instead.
     with pytest.raises(ValueError, match="W is on cpu, the embeddings on meta"):
@@ -212,8 +212,8 @@ def test_wrong_arguments_are_named(problem):
             mine(x, labels.clone().fill_(outside))
     for kwargs, message in [
         ({"margin": 200.0}, "radians"),
-        ({"scale": 0.0}, "scale must be > 0"),
-        ({"num_classes": 0}, "num_classes must be > 0"),
+        ({"scale": 0.0}, "scale: expected a number above 0"),
+        ({"num_classes": 0}, "num_classes: expected a number above 0"),
     ]:
         with pytest.raises(ValueError, match=message):
             ours.ArcFaceLoss(**({"num_classes": 5, "embedding_size": 4} | kwargs))

@@ -61,6 +61,6 @@ def test_outliers() -> None:
 @pytest.mark.parametrize("sub_centers", [0, 17])
 def test_refused(sub_centers: int) -> None:
     with pytest.raises(
-        ValueError, match=f"SubCenterArcFaceLoss: sub_centers is {sub_centers}, allowed are 1 to 16"
+        ValueError, match=f"SubCenterArcFaceLoss: sub_centers: expected 1 to 16, got {sub_centers}"
     ):
         ours.SubCenterArcFaceLoss(5, 4, sub_centers=sub_centers)

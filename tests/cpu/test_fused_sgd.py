@@ -89,7 +89,7 @@ def test_threads_change_nothing() -> None:
 @pytest.mark.parametrize(
     ("w", "buffer", "message"),
     [
-        (torch.float16, None, "w is float16, allowed are float32 and float64"),
+        (torch.float16, None, "w: expected float32 or float64, got float16"),
         (torch.float32, None, "needs momentum_buffer"),
     ],
 )

@@ -143,7 +143,7 @@ def test_keeping_can_be_turned_off() -> None:
 
 
 def test_another_value_is_an_error() -> None:
-    with pytest.raises(AssertionError, match="BBS_KEEP_BLOCKS = 'yes', allowed are 0 and 1"):
+    with pytest.raises(AssertionError, match="BBS_KEEP_BLOCKS: expected 0 or 1, got 'yes'"):
         child.run(CHILD, BBS_KEEP_BLOCKS="yes")
 
 

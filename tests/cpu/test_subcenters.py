@@ -155,11 +155,11 @@ def test_opcheck() -> None:
 @pytest.mark.parametrize(
     ("subcenters", "error", "says"),
     [
-        (0, ValueError, "subcenters is 0, allowed are 1 to 16"),
-        (17, ValueError, "subcenters is 17, allowed are 1 to 16"),
-        (4, ValueError, "w has 22 rows, allowed are multiples of subcenters = 4"),
-        (2.0, TypeError, "subcenters must be an int, got 2.0"),
-        (1, RuntimeError, "offsets run from 0 to 11, allowed is from 0 to the number of classes, 22"),
+        (0, ValueError, "subcenters: expected 1 to 16, got 0"),
+        (17, ValueError, "subcenters: expected 1 to 16, got 17"),
+        (4, ValueError, "w: expected a multiple of subcenters = 4 as rows, got 22"),
+        (2.0, TypeError, "subcenters: expected an int, got 2.0"),
+        (1, RuntimeError, "offsets: expected to run from 0 to the number of classes, 22, got 0 to 11"),
     ],
 )
 def test_messages(subcenters, error, says: str) -> None:

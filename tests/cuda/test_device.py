@@ -135,7 +135,7 @@ def test_a_label_out_of_range_is_told_by_check():
     labels[3] = 3000
     value = loss(x, labels)
     assert value.isnan()
-    with pytest.raises(RuntimeError, match="3000 is out of range: allowed are 0 to 2999"):
+    with pytest.raises(RuntimeError, match="expected 0 to 2999 or ignore_index, got 3000"):
         bs.check()
     bs.check()
 
@@ -146,7 +146,7 @@ def test_a_label_out_of_range_is_told_by_the_next_call():
     wrong[3] = -7
     loss(x, wrong)
     torch.cuda.synchronize()
-    with pytest.raises(RuntimeError, match="-7 is out of range"):
+    with pytest.raises(RuntimeError, match="got -7;"):
         loss(x, labels)
     assert loss(x, labels).isfinite()
 
@@ -179,7 +179,7 @@ with pytest.raises(RuntimeError, match="run one step before the capture"):
     with torch.cuda.graph(torch.cuda.CUDAGraph()):
         loss(x, labels)
 loss(x, labels)
-with pytest.raises(RuntimeError, match="100 is out of range"):
+with pytest.raises(RuntimeError, match="got 100;"):
     bs.check()
 """
 
@@ -196,7 +196,7 @@ def test_check_tells_a_label_of_another_device():
     with torch.cuda.device(1):
         torch.cuda._sleep(500_000_000)
     loss(x.to("cuda:1"), labels.to("cuda:1"))
-    with pytest.raises(RuntimeError, match="3000 is out of range"):
+    with pytest.raises(RuntimeError, match="got 3000;"):
         bs.check()
 
 

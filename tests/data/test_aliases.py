@@ -61,7 +61,7 @@ def test_image_baskets_and_labels_as_names(tmp_path):
     baskets = [open_basket(tmp_path / "web"), open_basket(tmp_path / "film")]
     path = table(tmp_path / "a.csv", "web,n10,a", "film,x,a")
     assert read_aliases(path, baskets).tolist() == [-1, 0, 0]
-    with pytest.raises(ValueError, match=r"baskets are called .*'web', 'web'.* allowed are different names"):
+    with pytest.raises(ValueError, match=r"baskets: expected different names, got .*'web', 'web'"):
         read_aliases(path, [baskets[0], baskets[0]])
     numbered = bs.Baskets({"web": 2, "film": 1})
     write_aliases(path, torch.tensor([3, -1, 3]), numbered)
@@ -75,12 +75,10 @@ def test_rows_that_are_not_there(tmp_path):
         read_aliases(path, NAMES)
     assert read_aliases(path, NAMES, unknown="skip").tolist() == [0, 1, -1, -1, -1, -1, -1]
     path = table(tmp_path / "b.csv", "tv,bert,b")
-    with pytest.raises(
-        ValueError, match=r"line 2: the basket 'tv' is unknown, allowed are 'web', 'empty', 'film'"
-    ):
+    with pytest.raises(ValueError, match=r"line 2: basket: expected one of 'web', 'empty', 'film', got 'tv'"):
         read_aliases(path, NAMES)
     assert (read_aliases(path, NAMES, unknown="skip") == -1).all()
-    with pytest.raises(ValueError, match="unknown is 'warn', allowed are 'raise' and 'skip'"):
+    with pytest.raises(ValueError, match="unknown: expected 'raise' or 'skip', got 'warn'"):
         read_aliases(path, NAMES, unknown="warn")
 
 
@@ -110,9 +108,12 @@ def test_damaged_tables(tmp_path, rows, head, message):
 @pytest.mark.parametrize(
     ("aliases", "message"),
     [
-        (torch.zeros(7), r"aliases is torch.float32 \(7,\), allowed is an int64 tensor \[7\]"),
-        (torch.zeros(6, dtype=torch.int64), r"aliases is torch.int64 \(6,\)"),
-        ([0] * 7, r"aliases is \[0, 0"),
+        (torch.zeros(7), r"aliases: expected an int64 tensor \[7\], .*, got torch.float32 \(7,\)"),
+        (
+            torch.zeros(6, dtype=torch.int64),
+            r"aliases: expected an int64 tensor \[7\], .*, got torch.int64 \(6,\)",
+        ),
+        ([0] * 7, r"aliases: expected an int64 tensor \[7\], .*, got \[0, 0"),
     ],
 )
 def test_aliases_that_do_not_fit(tmp_path, aliases, message):

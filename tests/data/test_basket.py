@@ -83,31 +83,31 @@ def test_an_unreadable_image_says_where_it_is(tmp_path):
 
 def test_indices_out_of_range(basket):
     for i in (-1, 10):
-        with pytest.raises(IndexError, match=rf"i is {i}, allowed are 0 to 9"):
+        with pytest.raises(IndexError, match=rf"i: expected 0 to 9, got {i}"):
             basket.read(i)
-        with pytest.raises(IndexError, match=rf"i is {i}, allowed are 0 to 9"):
+        with pytest.raises(IndexError, match=rf"i: expected 0 to 9, got {i}"):
             basket.where(i)
-    with pytest.raises(ValueError, match="identity is 4, allowed are 0 to 3"):
+    with pytest.raises(ValueError, match="identity: expected 0 to 3, got 4"):
         basket.images_of(4)
-    with pytest.raises(TypeError, match="identity must be an int, its label, got 'id1'"):
+    with pytest.raises(TypeError, match="identity: expected an int, its label, got 'id1'"):
         basket.images_of("id1")
-    with pytest.raises(ValueError, match="identities are 1 to 4, allowed are 0 to 3"):
+    with pytest.raises(ValueError, match="identities: expected 0 to 3, got 1 to 4"):
         basket.select([1, 4])
-    with pytest.raises(ValueError, match="identities has a label twice"):
+    with pytest.raises(ValueError, match="identities: expected different labels"):
         basket.select([1, 1])
-    with pytest.raises(TypeError, match=r"identities is .* allowed are integers"):
+    with pytest.raises(TypeError, match=r"identities: expected integers .*, got "):
         basket.select(["id1"])
-    with pytest.raises(TypeError, match="identities is bool"):
+    with pytest.raises(TypeError, match=r"identities: expected integers .*, got bool"):
         basket.select([True, False, True, True])
 
 
 def test_parts_that_do_not_fit():
     source = ImagePaths("/data", b"ab", np.array([0, 1]), np.array([1, 2]))
     for labels, error, message in [
-        ([0, 1], TypeError, "labels is list, allowed is an int64 array"),
-        (np.array([0, 1], np.int32), TypeError, r"labels is int32 \(2,\)"),
-        (np.array([0]), ValueError, "labels has 1 values, allowed is one per image, 2"),
-        (np.array([0, 2]), ValueError, "labels are 0 to 2, allowed are 0 to 1"),
+        ([0, 1], TypeError, "labels: expected an int64 array .*, got list"),
+        (np.array([0, 1], np.int32), TypeError, r"labels: expected an int64 array \[N\], got int32 \(2,\)"),
+        (np.array([0]), ValueError, "labels: expected one per image, 2, got 1"),
+        (np.array([0, 2]), ValueError, "labels: expected 0 to 1, got 0 to 2"),
         (np.array([1, 1]), ValueError, "identity 'a' of basket 'x' has no image"),
     ]:
         with pytest.raises(error, match=message):

@@ -58,9 +58,11 @@ def test_file_is_small_enough_to_ship():
 
 
 def test_unknown_names(glyphs):
-    with pytest.raises(ValueError, match="split is 'train', allowed are 'training', 'validation', 'test'"):
+    with pytest.raises(
+        ValueError, match="split: expected one of 'training', 'validation', 'test', got 'train'"
+    ):
         glyphs.select("train")
-    with pytest.raises(ValueError, match="role is 'query'"):
+    with pytest.raises(ValueError, match=r"role: expected one of .*, got 'query'"):
         glyphs.fonts("query")
 
 

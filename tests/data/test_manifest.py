@@ -95,7 +95,7 @@ def test_messages(folder, suffix):
         opens({"path": ["a.png", "", ""], "identity": ["a", "b", "c"]})
     with pytest.raises(ValueError, match=r"column 'identity' of .* is empty in row 3"):
         opens({"path": ["a.png", "b.png", "c.png"], "identity": ["a", "b", ""]})
-    with pytest.raises(ValueError, match="has no row"):
+    with pytest.raises(ValueError, match="expected a row per image, got none"):
         opens({"path": pa.array([], pa.string()), "identity": pa.array([], pa.string())})
     (folder / f"t{suffix}").write_bytes(b"\x00\xff\n\xfe,,,\n,")
     with pytest.raises(ValueError, match=r"t\..* (cannot be read as|has no column)"):
@@ -104,10 +104,10 @@ def test_messages(folder, suffix):
 
 def test_messages_of_parquet_types(folder):
     for table, message in [
-        ({"path": [b"raw"], "identity": ["a"]}, "column 'path' of .* is binary, allowed are strings"),
+        ({"path": [b"raw"], "identity": ["a"]}, "column 'path' of .*: expected strings, got binary"),
         (
             {"path": ["a.png"], "identity": [1.5]},
-            "column 'identity' of .* is double, allowed are strings and int",
+            "column 'identity' of .*: expected strings or integers, got double",
         ),
         ({"path": ["a.png", None], "identity": [1, 2]}, "column 'path' of .* is empty in row 2"),
         ({"path": ["a.png", "b.png"], "identity": [None, 2]}, "column 'identity' of .* is empty in row 1"),

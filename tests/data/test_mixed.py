@@ -66,7 +66,7 @@ def test_items(baskets):
         assert where == [label, basket]
         expected = torch.from_numpy(pixels(number)).permute(2, 0, 1).double() / 127.5 - 1.0
         assert torch.allclose(image.double(), expected, atol=1e-6)
-    with pytest.raises(IndexError, match="i is 22, allowed are 0 to 21"):
+    with pytest.raises(IndexError, match="i: expected 0 to 21, got 22"):
         mixed[22]
 
 
@@ -129,13 +129,13 @@ def test_a_damaged_image_is_named_through_a_worker(tmp_path):
 
 
 def test_messages(baskets):
-    with pytest.raises(ValueError, match="baskets is empty"):
+    with pytest.raises(ValueError, match="baskets: expected at least one, got none"):
         MixedBaskets([], FORMAT)
-    with pytest.raises(TypeError, match=r"baskets\[1\] must be an ImageBasket, got str"):
+    with pytest.raises(TypeError, match=r"baskets\[1\]: expected an ImageBasket, got str"):
         MixedBaskets([baskets[0], "film"], FORMAT)
-    with pytest.raises(ValueError, match="baskets are called 'web', 'web', allowed are different names"):
+    with pytest.raises(ValueError, match="baskets: expected different names, got 'web', 'web'"):
         MixedBaskets([baskets[0], baskets[0]], FORMAT)
-    with pytest.raises(ValueError, match="seed is -1"):
+    with pytest.raises(ValueError, match="seed: expected an int >= 0, got -1"):
         MixedBaskets(baskets, FORMAT, seed=-1)
-    with pytest.raises(ValueError, match=r"epoch is 0\.5"):
+    with pytest.raises(ValueError, match=r"epoch: expected an int >= 0, got 0\.5"):
         MixedBaskets(baskets, FORMAT).set_epoch(0.5)

@@ -176,20 +176,20 @@ def test_erase_covers_one_rectangle_with_the_mean():
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Augment)])
 def test_messages(name):
-    with pytest.raises(TypeError, match=f"{name} must be a number, got '0.5'"):
+    with pytest.raises(TypeError, match=f"{name}: expected a number, got '0.5'"):
         Augment(**{name: "0.5"})
-    with pytest.raises(ValueError, match=rf"{name} is -0\.1, allowed is \[0, "):
+    with pytest.raises(ValueError, match=rf"{name}: expected a number in \[0, .*, got -0\.1"):
         Augment(**{name: -0.1})
-    with pytest.raises(ValueError, match=rf"{name} is 181\.0, allowed is \[0, "):
+    with pytest.raises(ValueError, match=rf"{name}: expected a number in \[0, .*, got 181\.0"):
         Augment(**{name: 181.0})
-    with pytest.raises(ValueError, match=rf"{name} is nan"):
+    with pytest.raises(ValueError, match=rf"{name}: expected a number in .*, got nan"):
         Augment(**{name: float("nan")})
 
 
 def test_messages_of_images():
-    with pytest.raises(TypeError, match=r"image is torch.uint8 \(3, 4, 4\), allowed is float32 \[C, H, W\]"):
+    with pytest.raises(TypeError, match=r"image: expected float32 \[C, H, W\], got torch.uint8 \[3, 4, 4\]"):
         Augment()(torch.zeros(3, 4, 4, dtype=torch.uint8), torch.Generator())
-    with pytest.raises(TypeError, match=r"image is torch.float32 \(4, 4\)"):
+    with pytest.raises(TypeError, match=r"image: expected .*, got torch.float32 \[4, 4\]"):
         Augment()(torch.zeros(4, 4), torch.Generator())
-    with pytest.raises(ValueError, match=r"crop is 1\.0, allowed is \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"crop: expected a number in \[0, 1\), got 1\.0"):
         Augment(crop=1.0)

@@ -90,10 +90,10 @@ def test_the_index_is_ordered_by_key(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "a.idx has 0 numbers"),
-        ("0\t0\n1\n", "a.idx has 3 numbers"),
-        ("0\t0\nimage.jpg\t8\n", "a.idx is not an index"),
-        ("0\t0\n1\t8.5\n", "a.idx is not an index"),
+        ("", "a.idx: expected lines .*, got 0 numbers"),
+        ("0\t0\n1\n", "a.idx: expected lines .*, got 3 numbers"),
+        ("0\t0\nimage.jpg\t8\n", "a.idx: expected lines .*, got another line"),
+        ("0\t0\n1\t8.5\n", "a.idx: expected lines .*, got another line"),
         ("0\t0\n1\t8\n1\t16\n", "a.idx has the key 1 twice"),
     ],
 )

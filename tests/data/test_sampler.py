@@ -76,25 +76,28 @@ def test_in_a_data_loader():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"basket": [], "batch_size": 4}, "basket is .* allowed are integers"),
-        ({"basket": [0.5], "batch_size": 4}, "basket is torch.float32"),
-        ({"basket": [0, -1], "batch_size": 4}, "basket has the value -1"),
-        ({"basket": [0, 1], "batch_size": 0}, "batch_size is 0, allowed is a positive int"),
+        ({"basket": [], "batch_size": 4}, r"basket: expected integers \[N\]"),
+        ({"basket": [0.5], "batch_size": 4}, "basket: expected integers .*, got torch.float32"),
+        ({"basket": [0, -1], "batch_size": 4}, "basket: expected values from 0, got -1"),
+        ({"basket": [0, 1], "batch_size": 0}, "batch_size: expected a positive int, got 0"),
         (
             {"basket": [0, 1], "batch_size": 4, "weights": [1]},
-            "weights has 1 values, allowed is one per basket, 2",
+            "weights: expected one per basket, 2, got 1",
         ),
-        ({"basket": [0, 1], "batch_size": 4, "weights": [1, -1]}, "weights is .* non-negative"),
+        ({"basket": [0, 1], "batch_size": 4, "weights": [1, -1]}, "weights: expected non-negative"),
         ({"basket": [0, 2], "batch_size": 4, "weights": [1, 1, 1]}, "basket 1 has no sample"),
         (
             {"basket": [0, 1], "batch_size": 4, "weights": [1000, 1]},
-            r"weights\[1\] is 1, .* no row in a batch of 4",
+            r"weights\[1\]: expected a row of basket 1 in a batch of 4, got none by 1",
         ),
         (
             {"basket": [0, 1], "batch_size": 1, "weights": [1, 1]},
-            r"weights\[1\] is 1, .* no row in a batch of 1",
+            r"weights\[1\]: expected a row of basket 1 in a batch of 1, got none by 1",
         ),
-        ({"basket": [0, 1], "batch_size": 4, "weights": [1, float("nan")]}, "weights is .* positive sum"),
+        (
+            {"basket": [0, 1], "batch_size": 4, "weights": [1, float("nan")]},
+            "weights: expected .* positive sum",
+        ),
     ],
 )
 def test_messages(arguments, message):

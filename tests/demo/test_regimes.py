@@ -85,5 +85,5 @@ def test_wrong_labels_stay_in_their_basket(glyphs, name, share):
 
 def test_wrong_labels_that_cannot_be_are_refused(glyphs):
     data = draw_training_set(glyphs, REGIMES["style"], 0)
-    with pytest.raises(ValueError, match=r"share is 1\.5, allowed are numbers from 0 to 1"):
+    with pytest.raises(ValueError, match=r"share: expected a number from 0 to 1, got 1\.5"):
         with_wrong_labels(data, 1.5, 0)

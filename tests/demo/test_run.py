@@ -65,11 +65,11 @@ def test_differences_are_paired_by_seed():
 
 
 def test_messages(tmp_path):
-    with pytest.raises(ValueError, match="regime is 'few', allowed are 'many', 'style'"):
+    with pytest.raises(ValueError, match="regime: expected one of 'many', 'style', got 'few'"):
         run_demo(regime="few", output=tmp_path)
-    with pytest.raises(ValueError, match="norm is 'layer', allowed are 'batch', 'group'"):
+    with pytest.raises(ValueError, match="norm: expected one of 'batch', 'group', got 'layer'"):
         run_demo(norm="layer", output=tmp_path)
-    with pytest.raises(ValueError, match="seeds is empty"):
+    with pytest.raises(ValueError, match="seeds: expected at least one, got none"):
         run_demo(seeds=[], output=tmp_path)
 
 

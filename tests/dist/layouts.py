@@ -92,11 +92,13 @@ def errors_are_shared(group: dist.ProcessGroup, folder: str) -> None:
     expect(
         place,
         lambda: write(Path(folder), place, Contents(BASKETS, rows, {"extra": expect})),
-        "extra could not",
+        "extra: expected tensors",
     )
     short = {"weight": rows["weight"][: -1 if rank == 2 else None]}
     expect(
-        place, lambda: write(Path(folder), place, Contents(BASKETS, short, {})), "rank 2: tensor has shape"
+        place,
+        lambda: write(Path(folder), place, Contents(BASKETS, short, {})),
+        "rank 2: tensor: expected shape",
     )
     narrow = {"weight": rows["weight"][:, : 5 if rank == 1 else None].clone()}
     expect(

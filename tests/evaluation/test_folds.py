@@ -43,9 +43,9 @@ def test_by_hand():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([0.1] * 10, [1] * 9), "same has 9 values, allowed is one per cosine, 10"),
-        (([0.1] * 9, [1] * 9), "folds is 10, allowed is an int from 2 to the number of pairs, 9"),
-        (([0.1] * 9, [1] * 9, 1), "folds is 1, allowed"),
+        (([0.1] * 10, [1] * 9), "same: expected one value per cosine, 10, got 9"),
+        (([0.1] * 9, [1] * 9), "folds: expected an int from 2 to the number of pairs, 9, got 10"),
+        (([0.1] * 9, [1] * 9, 1), "folds: expected an int from 2 to .*, got 1"),
         (([float("nan")] * 10, [1] * 10), r"outside \[-1, 1\]"),
         (([1.1] * 10, [1] * 10), r"outside \[-1, 1\]"),
     ],

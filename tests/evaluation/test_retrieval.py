@@ -45,9 +45,9 @@ def test_constant_scores_earn_nothing():
 
 
 def test_messages():
-    with pytest.raises(ValueError, match=r"scores has shape \(2, 3\), allowed is \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"scores: expected shape \(2, 4\), got \(2, 3\)"):
         rank_k(np.zeros((2, 3)), [0, 1], [0, 1, 2, 3])
-    with pytest.raises(ValueError, match="k is 0"):
+    with pytest.raises(ValueError, match="k: expected a positive int, got 0"):
         rank_k(np.zeros((1, 1)), [0], [0], 0)
     with pytest.raises(ValueError, match="no probe has an entry"):
         rank_k(np.zeros((1, 1)), [0], [1])

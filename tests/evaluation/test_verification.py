@@ -41,11 +41,11 @@ def test_tar_is_the_best_threshold_by_counting(far):
 
 
 def test_messages():
-    with pytest.raises(ValueError, match="same has 2 values, allowed is one per score, 3"):
+    with pytest.raises(ValueError, match="same: expected one value per score, 3, got 2"):
         roc([1.0, 2.0, 3.0], [True, False])
-    with pytest.raises(ValueError, match="scores holds NaN"):
+    with pytest.raises(ValueError, match="scores: expected numbers, got NaN"):
         roc([1.0, float("nan")], [True, False])
-    with pytest.raises(ValueError, match="same marks 2 of 2 pairs"):
+    with pytest.raises(ValueError, match="same: expected at least one pair of each kind, got 2 of 2 marked"):
         roc([1.0, 2.0], [True, True])
-    with pytest.raises(ValueError, match=r"far is 2.0, allowed is \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"far: expected a number in \[0, 1\], got 2.0"):
         roc([1.0, 2.0], [True, False]).tar_at(2.0)

@@ -173,15 +173,15 @@ def test_its_parameters_are_not_the_heads() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"exclude": 1.5}, ValueError, r"exclude is 1\.5, allowed are cosines in \[-1, 1\]"),
-        ({"exclude": "much"}, TypeError, "exclude must be a cosine"),
-        ({"exclude": 0.6, "share": 0.5}, ValueError, "allowed is share >= exclude"),
-        ({"probability": -0.1}, ValueError, r"probability is -0\.1, allowed is \[0, 1\]"),
-        ({"momentum": 1.0}, ValueError, r"momentum is 1\.0, allowed is \[0, 1\)"),
-        ({"momentum": None}, TypeError, "momentum must be a number"),
-        ({"every": 0}, ValueError, "every is 0, allowed is an int >= 1"),
-        ({"start": -1}, ValueError, "start is -1, allowed is an int >= 0"),
-        ({"seed": 0.5}, ValueError, r"seed is 0\.5, allowed is an int >= 0"),
+        ({"exclude": 1.5}, ValueError, r"exclude: expected a cosine in \[-1, 1\], got 1\.5"),
+        ({"exclude": "much"}, TypeError, "exclude: expected a cosine"),
+        ({"exclude": 0.6, "share": 0.5}, ValueError, r"share: expected exclude, 0\.6, or more, .*, got 0\.5"),
+        ({"probability": -0.1}, ValueError, r"probability: expected a number in \[0, 1\], got -0\.1"),
+        ({"momentum": 1.0}, ValueError, r"momentum: expected a number in \[0, 1\), got 1\.0"),
+        ({"momentum": None}, TypeError, "momentum: expected a number"),
+        ({"every": 0}, ValueError, "every: expected an int >= 1, got 0"),
+        ({"start": -1}, ValueError, "start: expected an int >= 0, got -1"),
+        ({"seed": 0.5}, ValueError, r"seed: expected an int >= 0, got 0\.5"),
     ],
 )
 def test_what_it_refuses(options, error, message) -> None:
@@ -190,7 +190,7 @@ def test_what_it_refuses(options, error, message) -> None:
 
 
 def test_it_needs_a_head() -> None:
-    with pytest.raises(TypeError, match="loss must be a BasketSoftmaxLoss, got Linear"):
+    with pytest.raises(TypeError, match="loss: expected a BasketSoftmaxLoss, got Linear"):
         bs.IdentityLinker(torch.nn.Linear(2, 2))
 
 

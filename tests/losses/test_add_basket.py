@@ -117,13 +117,13 @@ def test_fused_sgd_goes_on() -> None:
     ("arguments", "error", "message"),
     [
         ({"name": "a", "size": 3}, ValueError, "basket 'a' exists already: 'a', 'b', 'c', 'd'"),
-        ({"name": "new", "size": -1}, ValueError, "must be >= 0"),
-        ({"name": "new", "size": 3, "init": "zeros"}, ValueError, "init is 'zeros', allowed are 'random'"),
-        ({"name": "new", "size": 3, "init": torch.zeros(2, 24)}, ValueError, r"init has shape \(2, 24\)"),
+        ({"name": "new", "size": -1}, ValueError, r"baskets\[.new.\]: expected an int from 0, got -1"),
+        ({"name": "new", "size": 3, "init": "zeros"}, ValueError, "init: expected 'random', .*, got 'zeros'"),
+        ({"name": "new", "size": 3, "init": torch.zeros(2, 24)}, ValueError, r"init: expected .*, got \(2, 24\)"),
         (
             {"name": "new", "size": 3, "optimizer": torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)},
             ValueError,
-            "optimizer does not hold this loss's weight",
+            "optimizer: expected the one that trains this loss's weight",
         ),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Arguments of a wrong kind: the message names the argument as the caller wrote it, what came and what is allowed."""
+"""Arguments of a wrong kind: the message names the argument as the caller wrote it, what was expected and what came."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ OFFSETS = torch.tensor([0, 5, 9])
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"sample_rate": "half"}, TypeError, "sample_rate must be a number, got 'half'"),
-        ({"sample_rate": True}, TypeError, "sample_rate must be a number, got True"),
-        ({"sample_rate": 1.5}, ValueError, r"sample_rate is 1\.5, allowed is \(0, 1\]"),
-        ({"sample_rate": float("nan")}, ValueError, r"sample_rate is nan, allowed is \(0, 1\]"),
-        ({"ignore_index": None}, TypeError, "ignore_index must be an int, got None"),
-        ({"ignore_index": -1.0}, TypeError, r"ignore_index must be an int, got -1\.0"),
-        ({"scale": 1e10}, ValueError, "scale is 10000000000.0, allowed are values above 0, up to 1e"),
-        ({"scale": torch.tensor(64.0)}, TypeError, "scale must be a number, got tensor"),
-        ({"scale": float("inf")}, ValueError, r"scale is inf, allowed are values above 0, up to 1e\+06"),
-        ({"embedding_size": 8.0}, ValueError, r"embedding_size is 8\.0, allowed is a positive int"),
-        ({"mining": bs.TopK}, TypeError, "mining must be All"),
-        ({"baskets": "webface"}, TypeError, "baskets must be a dict of name: size or a list of sizes, got 'webface'"),
+        ({"sample_rate": "half"}, TypeError, "sample_rate: expected a number, got 'half'"),
+        ({"sample_rate": True}, TypeError, "sample_rate: expected a number, got True"),
+        ({"sample_rate": 1.5}, ValueError, r"sample_rate: expected a number in \(0, 1\], got 1\.5"),
+        ({"sample_rate": float("nan")}, ValueError, r"sample_rate: expected a number in \(0, 1\], got nan"),
+        ({"ignore_index": None}, TypeError, "ignore_index: expected an int, got None"),
+        ({"ignore_index": -1.0}, TypeError, r"ignore_index: expected an int, got -1\.0"),
+        ({"scale": 1e10}, ValueError, "scale: expected a number above 0, up to 1e.06, got 10000000000.0"),
+        ({"scale": torch.tensor(64.0)}, TypeError, "scale: expected a number, got tensor"),
+        ({"scale": float("inf")}, ValueError, r"scale: expected a number above 0, up to 1e\+06, got inf"),
+        ({"embedding_size": 8.0}, ValueError, r"embedding_size: expected a positive int, got 8\.0"),
+        ({"mining": bs.TopK}, TypeError, "mining: expected All"),
+        ({"baskets": "webface"}, TypeError, "baskets: expected a dict of name: size or a list of sizes, got 'webface'"),
     ],
 )  # fmt: skip
 def test_constructor(options: dict, error: type[Exception], message: str) -> None:
@@ -40,16 +40,16 @@ def test_constructor(options: dict, error: type[Exception], message: str) -> Non
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"embeddings": X.tolist()}, TypeError, "embeddings must be a tensor, got list"),
-        ({"embeddings": X[0]}, ValueError, r"embeddings has shape \(8,\), allowed is \[B, 8\]"),
-        ({"embeddings": X.int()}, TypeError, "embeddings is torch.int32, allowed are float64"),
-        ({"embeddings": X.double()}, TypeError, "weight is torch.float32 with embeddings torch.float64, allowed is"),
-        ({"labels": LABELS.to("meta")}, ValueError, "labels is on meta, allowed is the device of embeddings, cpu"),
-        ({"labels": LABELS.tolist()}, TypeError, r"labels must be a tensor of class indices .*, got list"),
-        ({"labels": LABELS.tolist(), "basket": 0}, TypeError, r"labels must be a tensor of class indices .*, got list"),
-        ({"basket": 0.0}, TypeError, r"basket must be a tensor of .*, an int or a name, got float"),
-        ({"sample_weight": [1.0] * 4}, TypeError, "sample_weight must be a tensor or None, got list"),
-        ({"sample_weight": torch.ones(4, 1)}, ValueError, r"sample_weight has shape \(4, 1\), allowed is \(4,\)"),
+        ({"embeddings": X.tolist()}, TypeError, "embeddings: expected a tensor, got list"),
+        ({"embeddings": X[0]}, ValueError, r"embeddings: expected shape \[B, 8\], got \(8,\)"),
+        ({"embeddings": X.int()}, TypeError, "embeddings: expected float64, .*, got torch.int32"),
+        ({"embeddings": X.double()}, TypeError, "weight: expected torch.float64 with embeddings .*, got"),
+        ({"labels": LABELS.to("meta")}, ValueError, "labels: expected the device of embeddings, cpu"),
+        ({"labels": LABELS.tolist()}, TypeError, r"labels: expected a tensor of class indices .*, got list"),
+        ({"labels": LABELS.tolist(), "basket": 0}, TypeError, "labels: expected a tensor .*, got list"),
+        ({"basket": 0.0}, TypeError, r"basket: expected a tensor of .*, an int or a name, got float"),
+        ({"sample_weight": [1.0] * 4}, TypeError, "sample_weight: expected a tensor or None, got list"),
+        ({"sample_weight": torch.ones(4, 1)}, ValueError, r"sample_weight: expected shape \(4,\), got \(4, 1\)"),
     ],
 )  # fmt: skip
 def test_call(arguments: dict, error: type[Exception], message: str) -> None:
@@ -61,22 +61,22 @@ def test_call(arguments: dict, error: type[Exception], message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"embeddings": None}, TypeError, "embeddings must be a tensor, got NoneType"),
-        ({"embeddings": X[0]}, ValueError, r"embeddings has shape \(8,\), allowed is \[B, D\] with D > 0"),
-        ({"embeddings": X.int()}, TypeError, "embeddings is torch.int32, allowed are float64"),
-        ({"embeddings": X.double()}, TypeError, "weight is torch.float32 with embeddings torch.float64, allowed is"),
-        ({"weight": [1.0]}, TypeError, "weight must be a tensor, got list"),
-        ({"weight": X[:, :7]}, ValueError, r"weight has shape \(4, 7\), allowed is \[C, 8\]: embeddings is \(4, 8\)"),
-        ({"labels": LABELS[:3]}, ValueError, r"labels has shape \(3,\), allowed is \(4,\): embeddings is \(4, 8\)"),
-        ({"labels": [0, 1, 6, -1]}, TypeError, "labels must be a tensor of class indices .*, got list"),
-        ({"offsets": [0, 5, 9]}, TypeError, "offsets must be a tensor, got list"),
-        ({"offsets": torch.tensor([0, 5])}, RuntimeError, "offsets run from 0 to 5, allowed is from 0 to .* 9"),
+        ({"embeddings": None}, TypeError, "embeddings: expected a tensor, got NoneType"),
+        ({"embeddings": X[0]}, ValueError, r"embeddings: expected shape \[B, D\] with D > 0, got \(8,\)"),
+        ({"embeddings": X.int()}, TypeError, "embeddings: expected float64, .*, got torch.int32"),
+        ({"embeddings": X.double()}, TypeError, "weight: expected torch.float64 with embeddings .*, got"),
+        ({"weight": [1.0]}, TypeError, "weight: expected a tensor, got list"),
+        ({"weight": X[:, :7]}, ValueError, r"weight: expected shape \[C, 8\] with embeddings \(4, 8\), got \(4, 7\)"),
+        ({"labels": LABELS[:3]}, ValueError, r"labels: expected shape \(4,\) with embeddings \(4, 8\), got \(3,\)"),
+        ({"labels": [0, 1, 6, -1]}, TypeError, "labels: expected a tensor of class indices .*, got list"),
+        ({"offsets": [0, 5, 9]}, TypeError, "offsets: expected a tensor, got list"),
+        ({"offsets": torch.tensor([0, 5])}, RuntimeError, "offsets: expected to run from 0 to .* 9, got 0 to 5"),
         ({"offsets": torch.tensor([0, 7, 5, 9])}, RuntimeError, r"offsets\[1\] = 7 is above offsets\[2\] = 5"),
-        ({"margin": None}, TypeError, "margin must be callable"),
-        ({"reduction": "avg"}, ValueError, "reduction is 'avg', allowed are 'mean', 'sum', 'none'"),
-        ({"sample_weight": 1.0}, TypeError, "sample_weight must be a tensor or None, got float"),
-        ({"mining": bs.Below(bs.Ema(0.5))}, ValueError, r"ema is None, allowed is a tensor \[K\]"),
-        ({"mining": bs.Below(bs.Ema(0.5)), "ema": torch.zeros(3)}, ValueError, r"ema has shape \(3,\), allowed is"),
+        ({"margin": None}, TypeError, "margin: expected a callable"),
+        ({"reduction": "avg"}, ValueError, "reduction: expected one of 'mean', 'sum', 'none', got 'avg'"),
+        ({"sample_weight": 1.0}, TypeError, "sample_weight: expected a tensor or None, got float"),
+        ({"mining": bs.Below(bs.Ema(0.5))}, ValueError, r"ema: expected a tensor \[K\] .*, got None"),
+        ({"mining": bs.Below(bs.Ema(0.5)), "ema": torch.zeros(3)}, ValueError, r"ema: expected shape .*, got \(3,\)"),
     ],
 )  # fmt: skip
 def test_functional_form(arguments: dict, error: type[Exception], message: str) -> None:
@@ -95,12 +95,14 @@ def test_every_way_to_the_core_uses_the_words_of_the_caller(margin, fused: bool)
     loss = bs.BasketSoftmaxLoss([5, 4], 8, margin)
     if fused:
         bs.optim.FusedSGD(loss, 0.1)
-    with pytest.raises(TypeError, match=r"weight is torch.float32 with embeddings torch.float64"):
+    with pytest.raises(TypeError, match=r"weight: expected torch.float64 with embeddings .*, got"):
         loss(X.double(), LABELS)
 
 
 def test_the_fused_step_names_the_weight() -> None:
-    with pytest.raises(ValueError, match="FusedSGD came with weight on meta, allowed is the CPU"):
+    with pytest.raises(
+        ValueError, match="weight: expected a tensor on the CPU with FusedSGD, got one on meta"
+    ):
         margin_softmax_with_sgd(
             X, torch.zeros(9, 8, device="meta"), LABELS, OFFSETS, margin=bs.ArcFace(0.5), scale=64.0,
             mining=bs.Own(), names=NAMES, step=lambda: None,
@@ -116,7 +118,7 @@ def test_numpy_ints_are_ints() -> None:
     loss.add_basket("new", 3, init=means)
     assert loss.num_classes == 12
     for size in (-1, 3.0, True, np.float64(3.0)):
-        with pytest.raises(ValueError, match=r"size is .*, allowed is an int >= 0"):
+        with pytest.raises(ValueError, match=r"size: expected an int >= 0, got .*"):
             bs.ClassMeans(loss, size)
 
 

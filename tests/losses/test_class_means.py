@@ -82,16 +82,20 @@ def test_half_precision_embeddings_and_no_graph() -> None:
 def test_refused() -> None:
     head, _ = planted()
     means = bs.ClassMeans(head, SIZE)
-    with pytest.raises(ValueError, match="labels has 7, allowed are 0 to 6 and -1"):
+    with pytest.raises(ValueError, match="labels: expected 0 to 6 or -1, got 7"):
         means.update(torch.ones(1, WIDTH), torch.tensor([SIZE]))
-    with pytest.raises(ValueError, match=r"allowed are \[B, 24\] and \[B\]"):
+    with pytest.raises(ValueError, match=r"embeddings, labels: expected shapes \[B, 24\] and \[B\], got "):
         means.update(torch.ones(1, 3), torch.tensor([0]))
-    with pytest.raises(ValueError, match="size is -1, allowed is an int >= 0"):
+    with pytest.raises(ValueError, match="size: expected an int >= 0, got -1"):
         bs.ClassMeans(head, -1)
-    with pytest.raises(ValueError, match="init was made for 7 classes beside 97, allowed is 8 beside 97"):
+    with pytest.raises(
+        ValueError, match="init: expected a ClassMeans of 8 classes beside 97, got one of 7 beside 97"
+    ):
         head.add_basket("new", 8, init=means)
     head.add_basket("other", 3)
-    with pytest.raises(ValueError, match="init was made for 7 classes beside 97, allowed is 7 beside 100"):
+    with pytest.raises(
+        ValueError, match="init: expected a ClassMeans of 7 classes beside 100, got one of 7 beside 97"
+    ):
         head.add_basket("new", SIZE, init=means)
-    with pytest.raises(ValueError, match="init is None, allowed are 'random', a tensor"):
+    with pytest.raises(ValueError, match=r"init: expected 'random', a tensor .*, got None"):
         head.add_basket("new", SIZE, init=None)

@@ -27,18 +27,18 @@ def test_initialisation() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"embedding_size": 0}, ValueError, "embedding_size is 0, allowed is a positive int"),
-        ({"scale": 0.0}, ValueError, r"scale is 0\.0, allowed are values above 0, up to 1e\+06"),
-        ({"scale": "64"}, TypeError, "scale must be a number"),
-        ({"scale": math.inf}, ValueError, "scale is inf"),
-        ({"mining": "topk"}, TypeError, "mining must be"),
-        ({"margin": 0.5}, TypeError, "margin must be callable"),
-        ({"reduction": "avg"}, ValueError, "reduction is 'avg', allowed are 'mean', 'sum', 'none'"),
-        ({"aliases": torch.zeros(5, dtype=torch.int64)}, ValueError, r"aliases has shape \(5,\), allowed is \(97,\)"),
-        ({"aliases": torch.zeros(97)}, TypeError, "aliases must be an int64 tensor"),
-        ({"sample_rate": 0.0}, ValueError, r"sample_rate is 0.0, allowed is \(0, 1\]"),
-        ({"dtype": torch.float16}, TypeError, "allowed are float32 and float64"),
-        ({"baskets": {"a": -1}}, ValueError, r"baskets\['a'\] must be >= 0"),
+        ({"embedding_size": 0}, ValueError, "embedding_size: expected a positive int, got 0"),
+        ({"scale": 0.0}, ValueError, r"scale: expected a number above 0, up to 1e\+06, got 0\.0"),
+        ({"scale": "64"}, TypeError, "scale: expected a number"),
+        ({"scale": math.inf}, ValueError, "scale: expected .*, got inf"),
+        ({"mining": "topk"}, TypeError, "mining: expected "),
+        ({"margin": 0.5}, TypeError, "margin: expected a callable"),
+        ({"reduction": "avg"}, ValueError, "reduction: expected one of 'mean', 'sum', 'none', got 'avg'"),
+        ({"aliases": torch.zeros(5, dtype=torch.int64)}, ValueError, r"aliases: expected shape \(97,\), got \(5,\)"),
+        ({"aliases": torch.zeros(97)}, TypeError, "aliases: expected an int64 tensor"),
+        ({"sample_rate": 0.0}, ValueError, r"sample_rate: expected a number in \(0, 1\], got 0.0"),
+        ({"dtype": torch.float16}, TypeError, "expected float32 or float64"),
+        ({"baskets": {"a": -1}}, ValueError, r"baskets\['a'\]: expected an int from 0"),
     ],
 )  # fmt: skip
 def test_refused_arguments(options: dict, error: type[Exception], message: str) -> None:
@@ -48,15 +48,15 @@ def test_refused_arguments(options: dict, error: type[Exception], message: str) 
 
 def test_refused_inputs() -> None:
     head, batch = planted()
-    with pytest.raises(ValueError, match=r"embeddings has shape \(37, 5\), allowed is \[B, 24\]"):
+    with pytest.raises(ValueError, match=r"embeddings: expected shape \[B, 24\], got \(37, 5\)"):
         head(torch.zeros(37, 5), batch.labels)
-    with pytest.raises(ValueError, match="labels has shape"):
+    with pytest.raises(ValueError, match="labels: expected shape"):
         head(batch.x, batch.labels[1:])
-    with pytest.raises(TypeError, match=r"labels must be a tensor of class indices .* got torch\.float32"):
+    with pytest.raises(TypeError, match=r"labels: expected a tensor of class indices .* got torch\.float32"):
         head(batch.x, batch.labels.float())
-    with pytest.raises(TypeError, match=r"weight is torch\.float32 with embeddings torch\.float64"):
+    with pytest.raises(TypeError, match=r"weight: expected torch\.float64 with embeddings torch\.float64"):
         head(batch.x.double(), batch.labels)
-    with pytest.raises(ValueError, match=r"sample_weight has shape \(3,\), allowed is \(37,\)"):
+    with pytest.raises(ValueError, match=r"sample_weight: expected shape \(37,\), got \(3,\)"):
         head(*batch, sample_weight=torch.ones(3))
     with pytest.raises(RuntimeError, match="97"):
         head(batch.x, torch.full_like(batch.labels, 97))
@@ -71,7 +71,7 @@ def test_local_labels() -> None:
     want = head(batch.x[rows], batch.labels[rows])
     for basket in ("b", 1):
         assert torch.equal(head(batch.x[rows], batch.labels[rows] - 31, basket=basket), want)
-    with pytest.raises(ValueError, match=r"labels\[0\] is 17, allowed in basket 'b' are 0 to 16"):
+    with pytest.raises(ValueError, match=r"labels\[0\]: expected 0 to 16 in basket 'b', .*, got 17"):
         head(batch.x[:1], torch.tensor([17]), basket="b")
 
 
@@ -195,7 +195,7 @@ def test_margin_may_change_at_any_time() -> None:
         want, _, _ = exact(head.eval(), batch)
         assert head(*batch).item() == pytest.approx(want.item(), rel=1e-5)
     assert list(head.state_dict()) == ["weight"]
-    with pytest.raises(TypeError, match="margin must be callable"):
+    with pytest.raises(TypeError, match="margin: expected a callable"):
         head.margin = 0.5
 
 
@@ -220,9 +220,9 @@ def test_scale_and_rule_may_change() -> None:
     head.scale, head.mining = 10, bs.All()
     assert head.scale == 10.0
     assert head(*batch).item() == pytest.approx(exact(head, batch)[0].item(), rel=1e-5)
-    with pytest.raises(ValueError, match="scale is -1"):
+    with pytest.raises(ValueError, match=r"scale: expected .*, got -1"):
         head.scale = -1
-    with pytest.raises(TypeError, match="mining must be"):
+    with pytest.raises(TypeError, match="mining: expected "):
         head.mining = None
 
 
@@ -249,7 +249,7 @@ def test_full_weight() -> None:
     head.load_full_weight((2 * weight).double())
     assert head.weight is parameter
     assert torch.equal(head.weight, 2 * weight)
-    with pytest.raises(ValueError, match=r"weight has shape \(3, 24\), allowed is \(97, 24\)"):
+    with pytest.raises(ValueError, match=r"weight: expected shape \(97, 24\), got \(3, 24\)"):
         head.load_full_weight(torch.zeros(3, 24))
 
 

@@ -102,7 +102,7 @@ def test_a_step_ends_with_the_aliases_that_it_began_with(margin: str, fused: boo
 
 def test_in_place_needs_something_to_overwrite() -> None:
     head, _ = planted()
-    with pytest.raises(ValueError, match="in_place needs aliases before and after"):
+    with pytest.raises(ValueError, match="in_place: expected aliases"):
         head.set_aliases(some_aliases(1), in_place=True)
     assert head.aliases is None
 
@@ -133,9 +133,9 @@ def test_a_basket_that_joins_later_knows_nobody() -> None:
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        (torch.zeros(CLASSES), TypeError, "aliases must be an int64 tensor"),
-        ([0] * CLASSES, TypeError, "aliases must be an int64 tensor"),
-        (torch.zeros(CLASSES + 1, dtype=torch.int64), ValueError, rf"allowed is \({CLASSES},\)"),
+        (torch.zeros(CLASSES), TypeError, "aliases: expected an int64 tensor"),
+        ([0] * CLASSES, TypeError, "aliases: expected an int64 tensor"),
+        (torch.zeros(CLASSES + 1, dtype=torch.int64), ValueError, rf"aliases: expected shape \({CLASSES},\)"),
     ],
 )
 def test_what_cannot_be_aliases_leaves_the_old_ones(wrong, error, message) -> None:

@@ -16,10 +16,10 @@ def test_a_learned_scale_is_refused() -> None:
         lambda: bs.ArcFaceLoss(9, 4, scale=LEARNED),
         lambda: bs.BasketSoftmaxLoss([9], 4, scale=LEARNED),
     ):
-        with pytest.raises(TypeError, match="scale must be a number, got Parameter"):
+        with pytest.raises(TypeError, match="scale: expected a number, got Parameter"):
             make()
     head = bs.ArcFaceLoss(9, 4, scale=5.0)
-    with pytest.raises(TypeError, match="scale must be a number, got Parameter"):
+    with pytest.raises(TypeError, match="scale: expected a number, got Parameter"):
         head.scale = LEARNED
     assert head.scale == 5.0
     assert [name for name, _ in head.named_parameters()] == ["weight"]

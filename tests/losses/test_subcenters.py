@@ -67,9 +67,9 @@ def test_weight_counts_centres_and_labels_count_classes() -> None:
     unit = torch.nn.functional.normalize
     cos = unit(x, dim=1) @ unit(head.weight.detach(), dim=1).t()
     torch.testing.assert_close(logits, 64.0 * cos.view(5, 11, 3).amax(2)[:, [10, 0]])
-    with pytest.raises(RuntimeError, match=r"labels\[0\] = 11 is out of range: allowed are 0 to 10"):
+    with pytest.raises(RuntimeError, match=r"labels\[0\]: expected 0 to 10 .*, got 11"):
         head(x[:1], torch.tensor([11]))
-    with pytest.raises(ValueError, match=r"allowed is \(33, 8\)"):
+    with pytest.raises(ValueError, match=r"expected shape \(33, 8\)"):
         head.load_full_weight(torch.zeros(11, 8))
 
 
@@ -125,9 +125,9 @@ def test_add_basket(make_optimizer) -> None:
         assert len(new) == 303
     head(x.detach(), torch.full_like(labels, 100)).backward()
     optimizer.step()
-    with pytest.raises(ValueError, match=r"init has shape \(4, 24\), allowed is \(12, 24\)"):
+    with pytest.raises(ValueError, match=r"init: expected shape \(12, 24\), got \(4, 24\)"):
         head.add_basket("newer", 4, init=fresh[:4])
-    with pytest.raises(ValueError, match="loss has subcenters = 3, allowed is 1"):
+    with pytest.raises(ValueError, match=r"loss: expected subcenters = 1, .*, got 3"):
         bs.ClassMeans(head, size=4)
 
 
@@ -155,10 +155,10 @@ def test_compiled_is_eager() -> None:
 @pytest.mark.parametrize(
     ("value", "error", "says"),
     [
-        (0, ValueError, "subcenters is 0, allowed are 1 to 16"),
-        (17, ValueError, "subcenters is 17, allowed are 1 to 16"),
-        (1.5, TypeError, "subcenters must be an int, got 1.5"),
-        (True, TypeError, "subcenters must be an int, got True"),
+        (0, ValueError, "subcenters: expected 1 to 16, got 0"),
+        (17, ValueError, "subcenters: expected 1 to 16, got 17"),
+        (1.5, TypeError, "subcenters: expected an int, got 1.5"),
+        (True, TypeError, "subcenters: expected an int, got True"),
     ],
 )
 def test_refused(value, error, says: str) -> None:

@@ -81,9 +81,9 @@ def test_arguments() -> None:
     assert (head.margin, head.scale) == (bs.ASoftmax(4.0, 0.0), 1.0)
     assert (head.reduction, head.ignore_index) == ("sum", 99)
     assert repr(bs.ASoftmax(3)) == "ASoftmax(margin=3.0, annealing=0.0)"
-    with pytest.raises(ValueError, match=r"ASoftmax: annealing is -1.0, allowed is >= 0"):
+    with pytest.raises(ValueError, match=r"ASoftmax: annealing: expected a number from 0, got -1.0"):
         bs.ASoftmax(annealing=-1.0)
-    with pytest.raises(ValueError, match="the factor of the angle must be > 0"):
+    with pytest.raises(ValueError, match="expected a factor of the angle above 0"):
         bs.ASoftmax(0.0)
-    with pytest.raises(TypeError, match="annealing must be a number"):
+    with pytest.raises(TypeError, match="annealing: expected a number"):
         bs.ASoftmax(annealing="5")

@@ -71,5 +71,5 @@ def test_statistics_move_in_training_over_valid_rows_only():
 
 def test_messages():
     for name, value in (("margin", 2.0), ("h", 0.0), ("momentum", 0.0)):
-        with pytest.raises(ValueError, match=f"AdaFace: {name} is {value}, allowed is"):
+        with pytest.raises(ValueError, match=f"AdaFace: {name}: expected .*, got {value}"):
             bs.AdaFace(**{name: value})

@@ -21,21 +21,29 @@ from bbs_kernels.margins import ArcFace, CombinedMargin, CosFace, SphereFace
         (
             lambda: ArcFace(28.6),
             ValueError,
-            r"radians and must lie in \[0, pi\), got 28.6; .* math.radians\(28.6\)",
+            r"ArcFace: margin: expected radians in \[0, pi\), got 28.6; .* math.radians\(28.6\)",
         ),
-        (lambda: MagFace(u_margin=45.0), ValueError, r"u_margin is 45.0, .* math.radians\(45\)"),
-        (lambda: AdaFace(22.9), ValueError, r"margin is 22.9, .* math.radians\(22.9\)"),
-        (lambda: AdaFace("0.4"), TypeError, "AdaFace: margin must be a number, got '0.4'"),
+        (
+            lambda: MagFace(u_margin=45.0),
+            ValueError,
+            r"u_margin: expected .*, got 45.0; .* math.radians\(45\)",
+        ),
+        (lambda: AdaFace(22.9), ValueError, r"margin: expected .*, got 22.9; .* math.radians\(22.9\)"),
+        (lambda: AdaFace("0.4"), TypeError, "AdaFace: margin: expected a number, got '0.4'"),
         (lambda: CurricularFace(28.6), ValueError, r"math.radians\(28.6\)"),
-        (lambda: CurricularFace(momentum=0.0), ValueError, r"momentum is 0.0, allowed is \(0, 1\]"),
+        (
+            lambda: CurricularFace(momentum=0.0),
+            ValueError,
+            r"momentum: expected a number in \(0, 1\], got 0.0",
+        ),
         (lambda: ArcFace(-0.1), ValueError, r"\[0, pi\)"),
-        (lambda: ArcFace("0.5"), TypeError, "margin must be a number, got '0.5'"),
-        (lambda: ArcFace(True), TypeError, "margin must be a number"),
-        (lambda: CosFace(float("nan")), ValueError, "margin must be finite"),
-        (lambda: SphereFace(0.0), ValueError, "factor of the angle must be > 0"),
-        (lambda: CombinedMargin(m3=float("inf")), ValueError, "m3 must be finite"),
-        (lambda: CombinedMargin(boundary="soft"), ValueError, "boundary must be one of .*hard.*'soft'"),
-        (lambda: CosFace(target_grad="none"), ValueError, "target_grad must be one of .*exact.*'none'"),
+        (lambda: ArcFace("0.5"), TypeError, "margin: expected a number, got '0.5'"),
+        (lambda: ArcFace(True), TypeError, "margin: expected a number"),
+        (lambda: CosFace(float("nan")), ValueError, "margin: expected a finite number"),
+        (lambda: SphereFace(0.0), ValueError, "expected a factor of the angle above 0"),
+        (lambda: CombinedMargin(m3=float("inf")), ValueError, "m3: expected a finite number"),
+        (lambda: CombinedMargin(boundary="soft"), ValueError, "boundary: expected one of .*hard.*'soft'"),
+        (lambda: CosFace(target_grad="none"), ValueError, "target_grad: expected one of .*exact.*'none'"),
     ],
 )
 def test_refused(build, error: type[Exception], message: str) -> None:
@@ -45,7 +53,7 @@ def test_refused(build, error: type[Exception], message: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
 def test_half_precision_cosines_are_refused(dtype: torch.dtype) -> None:
-    with pytest.raises(TypeError, match="cos_t must be float32 or float64"):
+    with pytest.raises(TypeError, match="cos_t: expected float32 or float64"):
         ArcFace()(torch.zeros(3, dtype=dtype))
 
 
@@ -73,6 +81,6 @@ def test_numpy_scalars_are_numbers(kind) -> None:
 
 def test_the_class_in_place_of_an_object() -> None:
     with pytest.raises(
-        TypeError, match=r"margin is the class CosFace, allowed is an object such as ArcFace\(0.5\)"
+        TypeError, match=r"margin: expected an object such as ArcFace\(0.5\), got the class CosFace"
     ):
         takes_context(CosFace)

@@ -109,11 +109,11 @@ def test_a_later_forward_does_not_change_an_earlier_gradient() -> None:
 
 
 def test_messages() -> None:
-    with pytest.raises(ValueError, match=r"CurricularFace: momentum is 0, allowed is \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"CurricularFace: momentum: expected a number in \(0, 1\], got 0"):
         bs.CurricularFace(momentum=0)
-    with pytest.raises(TypeError, match=r"CurricularFace: momentum must be a number, got 'a'"):
+    with pytest.raises(TypeError, match=r"CurricularFace: momentum: expected a number, got 'a'"):
         bs.CurricularFace(momentum="a")
-    with pytest.raises(ValueError, match="angular margin is in radians"):
+    with pytest.raises(ValueError, match="margin: expected radians in \[0, pi\)"):
         bs.CurricularFace(28.6)
 
 

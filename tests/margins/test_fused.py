@@ -173,7 +173,7 @@ def test_which_margins_have_the_formula() -> None:
     assert family_arguments(bs.SphereFace(2)) == (2.0, 0.0, 0.0, 0, 0)
     for other in (Own(0.4), bs.AdaFace(), torch.sin, lambda c: c):
         assert family_arguments(other) is None
-        with pytest.raises(TypeError, match="allowed are ArcFace, CosFace, CombinedMargin and SphereFace"):
+        with pytest.raises(TypeError, match="expected ArcFace, CosFace, CombinedMargin or SphereFace"):
             core.margin_softmax(None, None, None, None, margin=other)
 
 
@@ -206,12 +206,12 @@ def test_a_subclass_with_its_own_formula_is_called() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"m1": 0.0}, "m1 is 0, allowed are finite values above 0"),
-        ({"m2": math.pi}, r"m2 is 3.14159, allowed are radians in \[0, pi\)"),
+        ({"m1": 0.0}, "m1: expected a finite number above 0, got 0"),
+        ({"m2": math.pi}, r"m2: expected radians in \[0, pi\), got 3.14159"),
         ({"m2": math.nan}, "m2 is nan"),
-        ({"m3": math.inf}, "m3 is inf, allowed are finite values"),
-        ({"boundary": 3}, r"boundary is 3, allowed are 0 \(hard\), 1 \(easy\), 2 \(none\)"),
-        ({"target_grad": 2}, r"target_grad is 2, allowed are 0 \(exact\), 1 \(straight_through\)"),
+        ({"m3": math.inf}, "m3: expected a finite number, got inf"),
+        ({"boundary": 3}, r"boundary: expected 0 \(hard\), 1 \(easy\) or 2 \(none\), got 3"),
+        ({"target_grad": 2}, r"target_grad: expected 0 \(exact\) or 1 \(straight_through\), got 2"),
     ],
 )
 def test_what_the_op_refuses(changed: dict, message: str) -> None:

@@ -57,8 +57,8 @@ def test_below_leaves_the_class_out_and_keeps_the_own_basket() -> None:
 
 
 def test_messages() -> None:
-    with pytest.raises(ValueError, match=r"InterclassFilter: threshold is 0.0, allowed is > 0"):
+    with pytest.raises(ValueError, match=r"InterclassFilter: threshold: expected a number above 0, got 0.0"):
         bs.InterclassFilter(0.0)
-    with pytest.raises(TypeError, match="margin must be an ArcFace, CosFace, CombinedMargin or SphereFace"):
+    with pytest.raises(TypeError, match="margin: expected an ArcFace, CosFace, CombinedMargin or SphereFace"):
         bs.InterclassFilter(0.4, bs.CurricularFace())
     assert bs.InterclassFilter(0.4).margin == bs.ArcFace()

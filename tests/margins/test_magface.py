@@ -137,16 +137,16 @@ def test_a_row_without_negatives_still_has_its_penalty() -> None:
 
 def test_messages() -> None:
     for arguments, message in (
-        ({"u_margin": 4.0}, r"MagFace: u_margin is 4.0, allowed is \[0, pi\)"),
-        ({"l_a": 200.0}, "MagFace: l_a and u_a are 200.0 and 110.0, allowed is 0 < l_a < u_a"),
-        ({"lambda_g": -1.0}, "MagFace: lambda_g is -1.0, allowed is >= 0"),
-        ({"boundary": "soft"}, "MagFace: boundary must be one of"),
+        ({"u_margin": 4.0}, r"MagFace: u_margin: expected a number in \[0, pi\), in radians, got 4.0"),
+        ({"l_a": 200.0}, "MagFace: l_a: expected 0 < l_a < u_a, got l_a = 200 and u_a = 110"),
+        ({"lambda_g": -1.0}, "MagFace: lambda_g: expected a number from 0, got -1.0"),
+        ({"boundary": "soft"}, "MagFace: boundary: expected one of"),
     ):
         with pytest.raises(ValueError, match=message):
             bs.MagFace(**arguments)
-    with pytest.raises(TypeError, match=r"MagFace: l_margin must be a number, got '0.4'"):
+    with pytest.raises(TypeError, match=r"MagFace: l_margin: expected a number, got '0.4'"):
         bs.MagFace("0.4")
-    with pytest.raises(TypeError, match="cos_t must be float32 or float64"):
+    with pytest.raises(TypeError, match="cos_t: expected float32 or float64"):
         bs.MagFace()(torch.zeros(1, dtype=torch.float16), context([1.0]))
 
 
@@ -158,7 +158,9 @@ def test_a_penalty_needs_the_norms() -> None:
         def row_penalty(self, ctx):
             return ctx.norms
 
-    with pytest.raises(TypeError, match=r"has row_penalty and must be callable as margin\(cos_t, ctx\)"):
+    with pytest.raises(
+        TypeError, match=r"margin: expected a callable margin\(cos_t, ctx\), since it has row_penalty"
+    ):
         bs.BasketSoftmaxLoss([3], 2, Bad())(torch.ones(1, 2), torch.tensor([0]))
     Bad.__call__ = lambda self, cos_t, ctx: cos_t
     Bad.row_penalty = lambda self, ctx: ctx.norms.sum()

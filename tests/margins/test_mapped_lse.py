@@ -219,7 +219,7 @@ def test_messages() -> None:
     with pytest.raises(TypeError, match="negatives must return a NegativeMap, got float"):
         bs.BasketSoftmaxLoss([4], 3, Bad(0.5))(x, labels)
     mapping = bs.NegativeMap(lambda cos, p: cos * p, (torch.tensor(2.0),))
-    with pytest.raises(ValueError, match=r"a parameter of NegativeMap has shape \(\), allowed is \(2,\)"):
+    with pytest.raises(ValueError, match=r"NegativeMap: parameters: expected shape \(2,\), got \(\)"):
         bs.BasketSoftmaxLoss([4], 3, Bad(mapping))(x, labels)
 
 
@@ -235,7 +235,9 @@ def test_fused_sgd_is_refused() -> None:
 def test_subcenters_are_refused() -> None:
     """Instead of taking every one of them for a class."""
     head, batch = head_and_batch(bs.Own(), "curricular", torch.float64)
-    with pytest.raises(ValueError, match="subcenters is 2 with a margin that changes the negatives"):
+    with pytest.raises(
+        ValueError, match="subcenters: expected 1 with a margin that changes the negatives, got 2"
+    ):
         mapped_lse.cos_lse(
             batch.x, head.weight, batch.labels, head.baskets.offsets, scale=1.0, mining=bs.Own(), subcenters=2,
             negatives=lambda c: bs.NegativeMap(torch.sin),

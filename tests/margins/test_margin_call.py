@@ -37,7 +37,7 @@ def test_signature(margin, context):
 @pytest.mark.parametrize("margin", [3, lambda: 0, lambda a, b, c: a])
 def test_what_cannot_be_called(margin):
     with pytest.raises(
-        TypeError, match=r"margin must be callable as margin\(cos_t\) or margin\(cos_t, ctx\)"
+        TypeError, match=r"margin: expected a callable margin\(cos_t\) or margin\(cos_t, ctx\)"
     ):
         takes_context(margin)
 

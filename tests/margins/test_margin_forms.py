@@ -44,7 +44,7 @@ def test_form(margin, want: bool) -> None:
 @pytest.mark.parametrize("margin", [None, 0.5, "arcface", lambda: 0, lambda a, b, c: a])
 def test_refused(margin) -> None:
     with pytest.raises(
-        TypeError, match=r"margin must be callable as margin\(cos_t\) or margin\(cos_t, ctx\)"
+        TypeError, match=r"margin: expected a callable margin\(cos_t\) or margin\(cos_t, ctx\)"
     ):
         takes_context(margin)
 

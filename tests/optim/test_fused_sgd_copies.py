@@ -72,7 +72,7 @@ def test_add_basket_knows_the_fused_optimizer() -> None:
 def test_another_optimizer_is_refused_by_add_basket() -> None:
     loss, _ = trained()
     stranger = torch.optim.SGD([nn.Parameter(torch.zeros(12, WIDTH))], 0.1)
-    with pytest.raises(ValueError, match="optimizer does not hold this loss's weight"):
+    with pytest.raises(ValueError, match="optimizer: expected the one that trains this loss's weight"):
         loss.add_basket("new", 6, optimizer=stranger)
     assert loss.baskets.sizes == SIZES
 

@@ -321,5 +321,7 @@ def test_a_row_that_is_nan_spoils_only_the_classes_it_reads() -> None:
 def test_a_weight_elsewhere_is_refused():
     x, w = torch.randn(4, 8, device="meta"), torch.randn(9, 8, device="meta", requires_grad=True)
     labels = torch.zeros(4, dtype=torch.int64, device="meta")
-    with pytest.raises(ValueError, match=r"FusedSGD came with w on meta.*torch\.optim\.SGD"):
+    with pytest.raises(
+        ValueError, match=r"w: expected a tensor on the CPU with FusedSGD, got one on meta.*torch\.optim\.SGD"
+    ):
         cos_lse_with_sgd(x, w, labels, torch.tensor([0, 9]), step=dict, scale=64.0, mining=bs.Own())

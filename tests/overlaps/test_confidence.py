@@ -85,10 +85,10 @@ def test_a_ratio_of_densities():
     assert len(confidence(np.empty(0), null)) == 0
 
 
-def test_errors_say_what_is_allowed():
+def test_errors_say_what_is_expected():
     with pytest.raises(ValueError, match=r"baskets of 4, 4 classes are too small .* needed are 20 of each"):
         find_overlaps(torch.randn(8, 5), [0, 4, 8])
-    with pytest.raises(ValueError, match="allowed are at least two baskets with classes"):
+    with pytest.raises(ValueError, match="baskets: expected at least two with classes"):
         find_overlaps(torch.randn(8, 5), [0, 8])
 
 

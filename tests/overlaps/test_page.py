@@ -89,7 +89,7 @@ def test_says_what_it_leaves_out(baskets, pairs, tmp_path):
     assert len(data["pairs"]) == 2
     assert data["more"] == "The other pair is in the CSV."
     assert all(len(shown["images"]) == 1 for shown in data["classes"].values())
-    with pytest.raises(ValueError, match="max_pairs is 0, allowed is a positive int"):
+    with pytest.raises(ValueError, match="max_pairs: expected a positive int, got 0"):
         write_page(tmp_path / "page.html", pairs, baskets, max_pairs=0)
 
 

@@ -54,7 +54,7 @@ def test_means_of_unit_embeddings(baskets, batch_size, workers):
 
 
 def test_bad_backbones_are_named(baskets):
-    with pytest.raises(ValueError, match=r"backbone gives \(6, 1, 8, 8\) for 6 images, allowed is \[6, D\]"):
+    with pytest.raises(ValueError, match=r"backbone: expected \[6, D\] for 6 images, got \(6, 1, 8, 8\)"):
         class_prototypes(torch.nn.Identity(), baskets, FORMAT, batch_size=6)
     net = network()
     torch.nn.init.constant_(net[3].bias, float("nan"))

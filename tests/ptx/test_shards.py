@@ -151,4 +151,4 @@ def test_a_place_that_does_not_exist_is_told(row, basket, label):
     assert np.isnan(got.cos_t[row])
     assert (got.mined_idx[row] == -1).all()
     np.testing.assert_array_equal(got.lse[others], good.lse[others])
-    assert f" {label} is out of range: allowed are 0 to 109 " in call.report
+    assert f": expected 0 to 109 or ignore_index, got {label};" in call.report

@@ -82,5 +82,5 @@ def test_running_mean_is_of_the_nearest_centre() -> None:
 
 def test_rows_must_fit() -> None:
     x, w = operands(2)
-    with pytest.raises(ValueError, match="w has 14 rows, allowed are 7 classes times 3 sub-centres"):
+    with pytest.raises(ValueError, match="w: expected 7 classes times 3 sub-centres, got 14 rows"):
         reference.cos_lse(x, w, LABELS, OFFSETS, scale=8.0, mining=All(), subcenters=3)

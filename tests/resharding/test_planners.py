@@ -149,7 +149,9 @@ def test_a_gap_in_the_list_of_chunks_is_noticed(tmp_path: Path) -> None:
 
 
 def test_rows_refuse_another_count() -> None:
-    with pytest.raises(ValueError, match=r"tensor has shape \(4, 3\), allowed is \[5, ...\]: rank 0's rows"):
+    with pytest.raises(
+        ValueError, match=r"tensor: expected shape \[5, ...\], the rows of rank 0, got \(4, 3\)"
+    ):
         ShardedRows("w", ("a", "b"), Sharding((5, 4), 2), 0, torch.zeros(4, 3))
-    with pytest.raises(ValueError, match="baskets has 1 names, allowed are 2"):
+    with pytest.raises(ValueError, match="baskets: expected 2 names, got 1"):
         ShardedRows("w", ("a",), Sharding((5, 4), 2), 0, torch.zeros(5, 3))

@@ -61,7 +61,7 @@ def test_other_attributes_are_refused(tmp_path: Path, of: type, name: str) -> No
 
 def test_another_object_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".metadata").write_bytes(pickle.dumps({"weight": 1}))
-    with pytest.raises(pickle.UnpicklingError, match="holds a dict, allowed is Metadata"):
+    with pytest.raises(pickle.UnpicklingError, match="index: expected Metadata, got dict"):
         SafeReader(tmp_path).read_metadata()
 
 

@@ -38,17 +38,21 @@ def test_ema_guard():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: bs.TopK(k=-1), ValueError, "TopK: k must be >= 0, got -1"),
-        (lambda: bs.TopK(k=2.0), TypeError, "TopK: k must be an int, got 2.0"),
-        (lambda: bs.TopK(k=True), TypeError, "TopK: k must be an int, got True"),
-        (lambda: bs.TopK(skip=-2), ValueError, "TopK: skip must be >= 0"),
-        (lambda: bs.TopK(k=128, skip=1), ValueError, r"k \+ skip must be <= 128, got k=128, skip=1"),
-        (lambda: bs.TopK(guard=0.4), TypeError, "guard must be Absolute, Relative, Ema or None, got 0.4"),
-        (lambda: bs.Below(0.4), TypeError, "Below: guard must be Absolute, Relative or Ema, got 0.4"),
-        (lambda: bs.Absolute(float("inf")), ValueError, "Absolute: t must be finite"),
-        (lambda: bs.Relative("a"), TypeError, "Relative: d must be a number, got 'a'"),
-        (lambda: bs.Ema(0), ValueError, "Ema: r must be > 0, got 0.0"),
-        (lambda: check_rule(None), TypeError, r"mining must be All\(\), Own\(\), Below\(guard\) or TopK"),
+        (lambda: bs.TopK(k=-1), ValueError, "TopK: k: expected an int from 0, got -1"),
+        (lambda: bs.TopK(k=2.0), TypeError, "TopK: k: expected an int, got 2.0"),
+        (lambda: bs.TopK(k=True), TypeError, "TopK: k: expected an int, got True"),
+        (lambda: bs.TopK(skip=-2), ValueError, "TopK: skip: expected an int from 0"),
+        (
+            lambda: bs.TopK(k=128, skip=1),
+            ValueError,
+            r"k \+ skip: expected at most 128, got k=128 and skip=1",
+        ),
+        (lambda: bs.TopK(guard=0.4), TypeError, "guard: expected Absolute, Relative, Ema or None, got 0.4"),
+        (lambda: bs.Below(0.4), TypeError, "Below: guard: expected Absolute, Relative or Ema, got 0.4"),
+        (lambda: bs.Absolute(float("inf")), ValueError, "Absolute: t: expected a finite number"),
+        (lambda: bs.Relative("a"), TypeError, "Relative: d: expected a number, got 'a'"),
+        (lambda: bs.Ema(0), ValueError, "Ema: r: expected a number above 0, got 0.0"),
+        (lambda: check_rule(None), TypeError, r"mining: expected All\(\), Own\(\), Below\(guard\) or TopK"),
     ],
 )
 def test_messages(call, error, message):

@@ -154,7 +154,7 @@ def test_rate_one_under_fused_sgd_is_the_dense_update(settings: dict) -> None:
 
 @pytest.mark.parametrize("rate", [0.0, -0.5, 1.5, float("nan")])
 def test_rates_out_of_range(rate: float) -> None:
-    with pytest.raises(ValueError, match=r"sample_rate is .*, allowed is \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"sample_rate: expected a number in \(0, 1\], got .*"):
         bs.BasketSoftmaxLoss(SIZES, 12, sample_rate=rate)
 
 

@@ -71,6 +71,27 @@ def test_a_head_that_nobody_chose_for_warns_once_and_names_the_option() -> None:
         step(fused)
 
 
+NO_NORM = "Could not run 'aten::linalg_vector_norm' with arguments from the 'SparseCPU' backend"
+
+
+@pytest.mark.parametrize("of_a_group", [False, True])
+def test_clipping_a_sparse_gradient_gives_the_message_on_the_page_of_limits(
+    of_a_group: bool, one_rank: None
+) -> None:
+    """torch raises it outside this library; a newer torch that says something else needs another page."""
+    group = {"process_group": dist.group.WORLD} if of_a_group else {}
+    loss = head(sparse_grad=True, **group)
+    step(loss)
+    with pytest.raises(NotImplementedError, match=NO_NORM):
+        nn.utils.clip_grad_norm_(loss.parameters(), 1.0)
+    page = Path(__file__).parents[2] / "docs" / "limits.md"
+    for text in (page.read_text(encoding="utf-8"), bs.BasketSoftmaxLoss.__doc__ or ""):
+        assert NO_NORM in " ".join(text.split())
+    clipped = head(sparse_grad=False, **group)
+    step(clipped)
+    assert nn.utils.clip_grad_norm_(clipped.parameters(), 1e-3) > 1e-3
+
+
 def test_ddp_and_fsdp_are_told_before_they_fail(one_rank: None) -> None:
     from torch.distributed.fsdp import fully_shard
     from torch.nn.parallel import DistributedDataParallel
@@ -93,5 +114,5 @@ def test_ddp_and_fsdp_are_told_before_they_fail(one_rank: None) -> None:
 
 
 def test_what_is_no_choice_is_refused() -> None:
-    with pytest.raises(TypeError, match="sparse_grad must be True, False or None, got 'no'"):
+    with pytest.raises(TypeError, match="sparse_grad: expected True, False or None, got 'no'"):
         head(sparse_grad="no")

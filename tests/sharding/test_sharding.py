@@ -113,10 +113,10 @@ def test_the_same_sharding_is_copied_piece_by_piece() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((), 1), r"sizes is \(\), allowed is at least one size"),
-        (((3, -1), 1), r"sizes is \(3, -1\)"),
-        (((3,), 0), "world is 0, allowed are numbers of ranks from 1"),
-        (((3,), 1, "row"), "kind is 'row', allowed are 'basket' and 'contiguous'"),
+        (((), 1), r"sizes: expected at least one size, each >= 0, got \(\)"),
+        (((3, -1), 1), r"sizes: expected .*, each >= 0, got \(3, -1\)"),
+        (((3,), 0), "world: expected a number of ranks from 1, got 0"),
+        (((3,), 1, "row"), "kind: expected 'basket' or 'contiguous', got 'row'"),
     ],
 )
 def test_refused(arguments: tuple, message: str) -> None:
@@ -126,11 +126,11 @@ def test_refused(arguments: tuple, message: str) -> None:
 
 def test_indices_out_of_range_are_named() -> None:
     sharding = Sharding((5, 3), 2)
-    with pytest.raises(ValueError, match="index is 8, allowed are 0 to 7"):
+    with pytest.raises(ValueError, match="index: expected 0 to 7, got 8"):
         sharding.to_local(8)
-    with pytest.raises(ValueError, match="rank is 2, allowed are 0 to 1"):
+    with pytest.raises(ValueError, match="rank: expected 0 to 1, got 2"):
         sharding.ranges(2)
-    with pytest.raises(ValueError, match="local is 4, allowed are rows 0 to 3 of rank 0"):
+    with pytest.raises(ValueError, match="local: expected rows 0 to 3 of rank 0, got 4"):
         sharding.to_global(0, 4)
-    with pytest.raises(ValueError, match="allowed are those of old"):
+    with pytest.raises(ValueError, match="new: expected the sizes of old"):
         conversion(sharding, Sharding((3, 5), 2))

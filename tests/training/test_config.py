@@ -130,67 +130,74 @@ def test_numbers_as_people_write_them(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"epochs": -1}, "epochs: -1, allowed is greater than or equal to 1"),
-        ({"epochs": True}, "epochs: True, allowed is a valid integer"),
-        ({"batch_size": "64"}, "batch_size: '64', allowed is a valid integer"),
-        ({"loss__scale": 0}, "loss.scale: 0, allowed is greater than 0"),
+        ({"epochs": -1}, "epochs: expected a number greater than or equal to 1, got -1"),
+        ({"epochs": True}, "epochs: expected an integer, got True"),
+        ({"batch_size": "64"}, "batch_size: expected an integer, got '64'"),
+        ({"loss__scale": 0}, "loss.scale: expected a number greater than 0, got 0"),
         (
             {"loss__margin": "arcfase"},
-            "loss.margin.name: 'arcfase', allowed are 'arcface', 'cosface', 'sphereface', 'combined', 'adaface', ",
+            "loss.margin.name: expected one of 'arcface', 'cosface', 'sphereface', 'combined', 'adaface', ",
         ),
         (
             {"loss__mining": {"name": "topk", "k": 128}},
-            "loss.mining: TopK: k + skip must be <= 128, got k=128, skip=1",
+            "loss.mining: TopK: k + skip: expected at most 128, got k=128 and skip=1",
         ),
         ({"loss__mining": "below"}, "loss.mining.guard: missing"),
         (
             {"loss__mining": {"guard": {"r": 1.0}}},
-            "loss.mining.guard.name: missing, allowed are 'absolute', 'relative', 'ema'",
+            "loss.mining.guard.name: missing, expected one of 'absolute', 'relative', 'ema'",
         ),
         (
             {"loss__mining": {"name": "topk", "guard": {"name": "ema", "q": 1, "r": 1}}},
-            "loss.mining.guard.q: unknown key, allowed are name, r",
+            "loss.mining.guard.q: unknown key, expected one of name, r",
         ),
-        ({"amp": "fp8"}, "amp: 'fp8', allowed is 'bf16' or 'fp16'"),
-        ({"image__channels": 2}, "image.channels: 2, allowed is 1 or 3"),
-        ({"augment__flip": 2.0}, "augment: flip is 2.0, allowed is [0, 1]"),
-        ({"augment": 3}, "augment: 3, allowed is a mapping of keys to values"),
+        ({"amp": "fp8"}, "amp: expected 'bf16' or 'fp16', got 'fp8'"),
+        ({"image__channels": 2}, "image.channels: expected 1 or 3, got 2"),
+        ({"augment__flip": 2.0}, "augment.flip: expected a number in [0, 1], got 2.0"),
+        ({"augment": 3}, "augment: expected a mapping of keys to values, got 3"),
         (
             {"validation": {"fraction": 0.1, "baskets": {"v": "v"}}},
-            "validation: allowed is either fraction or baskets, with pairs or without, or pairs alone",
+            "validation: expected either fraction or baskets, with pairs or without, or pairs alone, got fraction and "
+            "baskets",
         ),
         (
             {"baskets__a": {"path": "x", "share": 1}},
-            "baskets.a.share: unknown key, allowed are path, image_column, ",
+            "baskets.a.share: unknown key, expected one of path, image_column, ",
         ),
-        ({"baskets": {}}, "baskets: {}, allowed is at least one entry"),
-        ({"baskets": {"a": "x", 1: "y"}}, "baskets: the name 1 is no text, allowed is '1', in quotes"),
+        ({"baskets": {}}, "baskets: expected at least one entry, got {}"),
+        ({"baskets": {"a": "x", 1: "y"}}, "baskets: expected names that are text, '1' in quotes, got 1"),
         (
             {"validation": {"pairs": {True: "x"}}},
-            "validation.pairs: the name True is no text, allowed is 'True', in",
+            "validation.pairs: expected names that are text, 'True' in quotes, got True",
         ),
-        ({"validation": {"pairs": {"a": 3}}}, "validation.pairs.a: 3, allowed is a path"),
-        ({"image__size": "a"}, "image.size: 'a', allowed is a valid integer or a valid tuple"),
+        ({"validation": {"pairs": {"a": 3}}}, "validation.pairs.a: expected a path, got 3"),
+        ({"image__size": "a"}, "image.size: expected an integer or a list, got 'a'"),
         (
             {"image__size": [1, 2, 3]},
-            "image.size: [1, 2, 3], allowed is a valid integer or at most 2 entries",
+            "image.size: expected an integer or at most 2 entries, got [1, 2, 3]",
         ),
-        ({"log": {1: 2}}, "log.1: unknown key, allowed are names"),
-        ({"validation": {"pairs": {}}}, "validation.pairs: {}, allowed is at least one entry"),
-        ({"validation": {"fraction": 0.1, "fars": []}}, "validation.fars: [], allowed is at least one entry"),
+        ({"log": {1: 2}}, "log.1: unknown key, expected a name"),
+        ({"validation": {"pairs": {}}}, "validation.pairs: expected at least one entry, got {}"),
+        (
+            {"validation": {"fraction": 0.1, "fars": []}},
+            "validation.fars: expected at least one entry, got []",
+        ),
         (
             {"validation": {"baskets": {"v": {"path": "v", "proportion": 1.0}}}},
-            "validation.baskets.v.proportion: unknown key, allowed are path, image_column, identity_column",
+            "validation.baskets.v.proportion: unknown key, expected one of path, image_column, identity_column",
         ),
-        ({"device": "tpu"}, "device: 'tpu', allowed is cpu, cuda or cuda:N"),
-        ({"backbone__factory": "nets"}, "backbone.factory: 'nets', allowed is module:callable or timm:NAME"),
+        ({"device": "tpu"}, "device: expected cpu, cuda or cuda:N, got 'tpu'"),
+        (
+            {"backbone__factory": "nets"},
+            "backbone.factory: expected module:callable or timm:NAME, got 'nets'",
+        ),
         (
             {"baskets__a": {"path": "x", "proportion": 2.0}},
-            "baskets.b.proportion is null, allowed is a number, since a has one",
+            "baskets.b.proportion: expected a number, since a has one, got null",
         ),
         (
             {"amp": "fp16", "optimizer": {"name": "sgd", "head": {"fused": True}}},
-            "optimizer.head.fused is true with amp: fp16, allowed with it are bf16 and null",
+            "amp: expected bf16 or null with optimizer.head.fused: true, got fp16",
         ),
         (
             {"loss__margin": "asoftmax", "optimizer": {"name": "sgd", "head": {"fused": True}}},
@@ -201,43 +208,93 @@ def test_numbers_as_people_write_them(tmp_path):
             "loss.subcenters is 2 with loss.margin: curricularface, which changes the negatives: that works in one "
             "process, with one centre for each class and ",
         ),
-        ({"loss__subcenters": 17}, "loss.subcenters: 17, allowed is "),
+        ({"loss__subcenters": 17}, "loss.subcenters: expected a number less than or equal to 16, got 17"),
         (
             {"loss__sample_rate": 0.5},
-            "loss.sample_rate is 0.5, which gives sparse gradients: allowed with it are ",
+            "optimizer.head: expected fused: true, or sgd with momentum: 0 and weight_decay: 0 for the head, with "
+            "loss.sample_rate: 0.5, whose gradient is sparse, got sgd with momentum: 0.9 and weight_decay: 0.0005; "
+            "loss.sparse_grad: false makes it dense",
         ),
         (
+            {"loss__sample_rate": 0.5, "optimizer": "adamw"},
+            "optimizer.head: expected fused: true, or sgd with momentum: 0 and weight_decay: 0 for the head, with "
+            "loss.sample_rate: 0.5, whose gradient is sparse, got adamw; loss.sparse_grad: false makes it dense",
+        ),
+        (
+            {"loss__sparse_grad": False},
+            "loss.sparse_grad: expected true with loss.sample_rate: 1, where it has no effect, got false",
+        ),
+        (
+            {
+                "loss": {"sample_rate": 0.5, "sparse_grad": False},
+                "optimizer": {"name": "sgd", "head": {"fused": True}},
+            },
+            "loss.sparse_grad: expected true with optimizer.head.fused: true, where it has no effect, got false",
+        ),
+        ({"augment__flip": "a"}, "augment.flip: expected a number, got 'a'"),
+        ({"augment": {"rotate": 200.0}}, "augment.rotate: expected a number in [0, 180], got 200.0"),
+        ({"loss__margin": {"margin": 4.0}}, "loss.margin.margin: expected "),
+        ({"loss__margin": {"name": "adaface", "h": -1.0}}, "loss.margin.h: expected "),
+        ({"loss__margin": {"name": "magface", "l_margin": -1.0}}, "loss.margin.l_margin: expected "),
+        ({"loss__margin": {"name": "magface", "lambda_g": -1.0}}, "loss.margin.lambda_g: expected "),
+        ({"loss__margin": {"name": "combined", "m1": 0.0}}, "loss.margin.m1: expected "),
+        ({"loss__margin": {"name": "arcface", "boundary": "soft"}}, "loss.margin.boundary: expected "),
+        ({"loss__margin": {"name": "curricularface", "momentum": 2.0}}, "loss.margin.momentum: expected "),
+        ({"loss__margin": {"name": "asoftmax", "annealing": -1}}, "loss.margin.annealing: expected "),
+        (
+            {"loss__margin": {"name": "interclass_filter", "threshold": -1.0}},
+            "loss.margin.threshold: expected ",
+        ),
+        (
+            {
+                "loss__margin": {
+                    "name": "interclass_filter",
+                    "threshold": 0.4,
+                    "margin": {"name": "arcface", "margin": 4.0},
+                }
+            },
+            "loss.margin.margin.margin: expected ",
+        ),
+        ({"loss__mining": {"k": -1}}, "loss.mining.k: expected "),
+        ({"loss__mining": {"guard": {"name": "ema", "r": -1.0}}}, "loss.mining.guard.r: expected "),
+        ({"loss__linking": {"share": 0.1}}, "loss.linking.share: expected "),
+        ({"loss__linking": {"exclude": 2.0}}, "loss.linking.exclude: expected "),
+        ({"loss__linking": {"every": 0}}, "loss.linking.every: expected "),
+        ({"loss__linking": {"momentum": 1.0}}, "loss.linking.momentum: expected "),
+        ({"loss__linking": {"probability": 2.0}}, "loss.linking.probability: expected "),
+        (
             {"optimizer": {"name": "adamw", "momentum": 0.9}},
-            "optimizer.momentum: unknown key, allowed are name, lr, ",
+            "optimizer.momentum: unknown key, expected one of name, lr, ",
         ),
     ],
 )
-def test_a_line_says_key_value_and_what_is_allowed(changes, line):
+def test_a_line_says_key_what_is_expected_and_what_came(changes, line):
     (found,) = problems(**changes)
     assert found.startswith(line)
 
 
 NAMES = [
     "fingerprints", "checkpoint", "int", "tuple", "tuple[int, int]", "str", "none", "constrained-int", "topk", "adamw",
-    "[key]", "name", "path", "", "a.b", "x, allowed is y",
+    "[key]", "name", "path", "", "a.b", "x: expected y, got z",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_basket_keeps_its_name_whatever_it_is(name):
     sources = {name: {"path": "x", "share": 1}, "other": {"path": 3}}
+    shown = name or "''"
     assert problems(baskets=sources, validation={"baskets": sources, "pairs": {name: 3}}) == [
-        f"baskets.{name}.share: unknown key, allowed are path, image_column, identity_column, proportion",
-        "baskets.other.path: 3, allowed is a path",
-        f"validation.baskets.{name}.share: unknown key, allowed are path, image_column, identity_column",
-        "validation.baskets.other.path: 3, allowed is a path",
-        f"validation.pairs.{name}: 3, allowed is a path",
+        f"baskets.{shown}.share: unknown key, expected one of path, image_column, identity_column, proportion",
+        "baskets.other.path: expected a path, got 3",
+        f"validation.baskets.{shown}.share: unknown key, expected one of path, image_column, identity_column",
+        "validation.baskets.other.path: expected a path, got 3",
+        f"validation.pairs.{shown}: expected a path, got 3",
     ]
 
 
 @pytest.mark.parametrize("name", ["checkpoint", "print", "tint", "tuple", "int", "str", "topk", "sgd", "a.b"])
 @pytest.mark.parametrize(
-    ("section", "value", "allowed"),
+    ("section", "value", "known"),
     [
         ("image", {}, "size, channels"),
         ("backbone", {}, "factory, embedding_size, args"),
@@ -248,22 +305,22 @@ def test_a_basket_keeps_its_name_whatever_it_is(name):
         ("parallel", {}, "shard"),
     ],
 )
-def test_an_unknown_key_is_named_whatever_it_is(name, section, value, allowed):
+def test_an_unknown_key_is_named_whatever_it_is(name, section, value, known):
     (found,) = problems(**{section: {**value, name: 1}})
-    assert found.partition("; did you mean")[0] == f"{section}.{name}: unknown key, allowed are {allowed}"
+    assert found.partition("; did you mean")[0] == f"{section}.{name}: unknown key, expected one of {known}"
 
 
 def test_the_key_of_a_section_inside_a_margin():
     section = {"name": "interclass_filter", "threshold": 0.4, "margin": {"name": "cosface", "hint": 1}}
     (found,) = problems(loss__margin=section)
-    assert found.startswith("loss.margin.margin.hint: unknown key, allowed are name, margin, boundary,")
+    assert found.startswith("loss.margin.margin.hint: unknown key, expected one of name, margin, boundary,")
 
 
 def test_all_problems_at_once_and_a_guess():
     assert problems(optimiser={"lr": 1.0}, epochs=0, image__sise=3) == [
-        "image.sise: unknown key, allowed are size, channels; did you mean 'size'?",
-        "epochs: 0, allowed is greater than or equal to 1",
-        "optimiser: unknown key, allowed are baskets, output, image, augment, backbone, loss, optimizer, schedule, "
+        "image.sise: unknown key, expected one of size, channels; did you mean 'size'?",
+        "epochs: expected a number greater than or equal to 1, got 0",
+        "optimiser: unknown key, expected one of baskets, output, image, augment, backbone, loss, optimizer, schedule, "
         "epochs, batch_size, amp, clip, validation, log, checkpoint, parallel, device, workers, seed; "
         "did you mean 'optimizer'?",
     ]
@@ -274,7 +331,7 @@ def test_all_problems_at_once_and_a_guess():
     [
         ("a: [1", "line 1: no YAML: "),
         ("epochs: 1\nepochs: 2\n", "line 2: 'epochs' is given twice"),
-        ("- 1\n", "allowed is a mapping of keys to values, got list"),
+        ("- 1\n", "expected a mapping of keys to values, got list"),
     ],
 )
 def test_no_yaml(tmp_path: Path, text, message):
@@ -306,7 +363,7 @@ def test_a_file_that_is_not_utf8(tmp_path: Path):
 
 def test_a_key_that_is_a_list(tmp_path: Path):
     (tmp_path / "run.yaml").write_text("output: out\n? [a, b]\n: 3\n")
-    with pytest.raises(ConfigError, match=r"line 2: the key \['a', 'b'\] is a list, allowed is a name"):
+    with pytest.raises(ConfigError, match=r"line 2: expected a name as the key, got \['a', 'b'\]"):
         load_config(tmp_path / "run.yaml")
 
 
@@ -368,6 +425,42 @@ def test_a_section_that_is_merged_before_it_is_read(tmp_path: Path):
     found = load_config(file)
     assert found.baskets["a"].image_column == found.validation.baskets["w"].image_column == "x"
     assert found.validation.baskets["w"].path == tmp_path / "w"
+
+
+@pytest.mark.parametrize("key", ["", " ", ".", "..", ".epochs", "epochs.", "loss..scale", "loss. .scale"])
+def test_a_change_with_an_empty_key_is_named_whole(key):
+    with pytest.raises(ConfigError) as caught:
+        make_config(SIMPLE, {key: 3})
+    assert str(caught.value) == (
+        f"config: {key!r}: expected the name of a key on both sides of each dot, got an empty one"
+    )
+
+
+@pytest.mark.parametrize("key", ["", " ", " epochs"])
+def test_a_key_that_nobody_would_see_is_in_quotes(key):
+    with pytest.raises(ConfigError) as caught:
+        make_config({**SIMPLE, key: 3})
+    assert f"\n  {key!r}: unknown key, expected one of baskets, output, " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"output.x": 3}, "output: expected a mapping of keys to values, since output.x is given, got 'out'"),
+        (
+            {"optimizer": 3, "optimizer.lr": 0.1},
+            "optimizer: expected a mapping of keys to values, since optimizer.lr is given, got 3",
+        ),
+        (
+            {"baskets": "x", "baskets.a.path": "y"},
+            "baskets: expected a mapping of keys to values, since baskets.a.path is given, got 'x'",
+        ),
+    ],
+)
+def test_a_change_below_a_plain_value_is_refused(changes, message):
+    with pytest.raises(ConfigError) as caught:
+        make_config(SIMPLE, changes)
+    assert str(caught.value) == f"config: {message}"
 
 
 def test_a_key_twice_beside_a_merge(tmp_path: Path):

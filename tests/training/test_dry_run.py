@@ -100,6 +100,7 @@ def test_what_the_page_cache_holds_counts_as_free():
             0.5,
             0,
         ),
+        ({"optimizer": "adamw", "loss__sample_rate": 0.5, "loss__sparse_grad": False}, 1.0, 2),
     ],
 )
 def test_memory_of_the_head(small, changes, gradient, state):

@@ -14,10 +14,10 @@ def test_aliases_of_unknown_baskets_are_an_error_with_a_fraction_too(small, tmp_
     whole = small(epochs=1, validation={"fraction": 0.34, "fars": [0.1]}, loss__aliases=table)
     table.write_text("basket,identity,alias\nwebface,id003,x\nglint,id000,x\n")
     with pytest.raises(
-        DataError, match=r"loss.aliases: .*the basket 'webface' is unknown, allowed are 'one', 'two'"
+        DataError, match=r"loss.aliases: .*basket: expected one of 'one', 'two', got 'webface'"
     ):
         train(whole)
-    assert "the basket 'webface' is unknown" in str(check(whole))
+    assert "basket: expected one of 'one', 'two', got 'webface'" in str(check(whole))
     table.write_text(
         "basket,identity,alias\n" + "".join(f"{b},id{i:03},p{i}\n" for b in ("one", "two") for i in range(6))
     )

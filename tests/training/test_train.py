@@ -167,6 +167,7 @@ def test_load_run_of_something_else(small, tmp_path):
             "optimizer": {"name": "sgd", "head": {"momentum": 0.0, "weight_decay": 0.0}},
         },
         {"loss__sample_rate": 0.6, "optimizer": {"name": "sgd", "head": {"fused": True}}, "amp": "bf16"},
+        {"loss__sample_rate": 0.6, "loss__sparse_grad": False, "optimizer": "adamw", "clip": 0.5},
         {"loss__margin": "magface", "optimizer": {"name": "sgd", "lr": 0.05}},
         {"loss__margin": "curricularface", "clip": 5.0},
         {"loss__margin": {"name": "interclass_filter", "threshold": 0.5}, "loss__mining": "all"},
@@ -217,7 +218,7 @@ def test_proportions(small, folders):
     assert seen.tolist() == [[6, 2]] * 12
     with pytest.raises(
         DataError,
-        match=r"baskets\.one\.proportion is 0\.001 of 1\.001 .* no row in a batch of 2: allowed are a larger pr",
+        match=r"baskets\.one\.proportion: expected a row in a batch of 2, got none by 0\.001 of 1\.001 .* larger pr",
     ):
         Batches(
             config.model_copy(update={"batch_size": 2, "baskets": {**config.baskets, "one": tiny(config)}}),
@@ -232,12 +233,16 @@ def tiny(config):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 64}, "batch_size is 64, allowed are at most the 48 images there are"),
+        ({"batch_size": 64}, "batch_size: expected at most the 48 images there are, got 64"),
         (
             {"validation": {"fraction": 0.99}},
-            "validation.fraction 0.99 holds out 6 of 6 identities of basket 'one', of which 6 have two images",
+            "validation.fraction: expected a fraction that the 6 identities with two images of basket 'one' can give, "
+            "got 0.99, which holds out 6 of 6 identities",
         ),
-        ({"baskets__one": "/nowhere"}, "baskets.one: path is /nowhere, which does not exist"),
+        (
+            {"baskets__one": "/nowhere"},
+            "baskets.one.path: expected a folder with one sub-folder per identity, ",
+        ),
     ],
 )
 def test_data_that_do_not_fit(small, changes, message):

@@ -16,7 +16,7 @@ from bbs_kernels.sharding import Sharding
 from ..baskets import Baskets
 from ..replacing import replacing
 from .errors import CheckpointError
-from .insightface import NAMES, RankFiles
+from .insightface import NAMES, RankFiles, check_one_centre
 from .manifest import Manifest
 from .ranks import Place
 from .store import Contents, open_checkpoint, read_objects, read_rows, write
@@ -68,11 +68,9 @@ def split(
         CheckpointError: the sources hold no centres, or not those of these baskets.
     """
     if subcenters is not None and not 1 <= subcenters <= MAX_SUBCENTERS:
-        raise CheckpointError(f"subcenters is {subcenters}, allowed are 1 to {MAX_SUBCENTERS}")
-    if subcenters not in (None, 1) and _is_insightface(sources):
-        raise CheckpointError(
-            f"subcenters is {subcenters}, allowed is 1: insightface's files hold one centre per class"
-        )
+        raise CheckpointError(f"subcenters: expected 1 to {MAX_SUBCENTERS}, got {subcenters}")
+    if subcenters is not None and _is_insightface(sources):
+        check_one_centre(subcenters)
     weight, small, known = _read(sources)
     if baskets is None:
         if known is None:

@@ -28,6 +28,14 @@ NAMES = ("checkpoint_gpu_", "softmax_fc_gpu_")
 Source = str | PathLike[str]
 
 
+def check_one_centre(subcenters: int) -> None:
+    """Raise a CheckpointError unless `subcenters` is 1."""
+    if subcenters != 1:
+        raise CheckpointError(
+            f"subcenters: expected 1, since insightface's files hold one centre per class, got {subcenters}"
+        )
+
+
 class RankFiles:
     """The files of one run, mapped into memory: only what is copied out of them is read.
 
@@ -98,10 +106,7 @@ def load_insightface(
         CheckpointError: a file is missing, damaged or holds something else; other numbers of classes or widths.
         ValueError: `optimizer` does not train `loss.weight`.
     """
-    if loss.subcenters > 1:
-        raise CheckpointError(
-            f"the head has subcenters = {loss.subcenters}, allowed is 1: insightface's files hold one centre per class"
-        )
+    check_one_centre(loss.subcenters)
     place, optimizer = place_of(loss), optimizer_of(loss, optimizer)
     position = None if optimizer is None else position_of(optimizer, loss.weight)
 
@@ -174,7 +179,7 @@ def _mapped(path: Path) -> dict[str, Any]:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"{path} cannot be read with weights_only=True: {reason}") from error
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path} holds a {type(found).__name__}, allowed is a dict")
+        raise CheckpointError(f"{path}: expected a dict, got a {type(found).__name__}")
     return found
 
 

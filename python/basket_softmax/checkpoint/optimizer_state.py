@@ -112,7 +112,9 @@ def position_of(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> int:
     for position, parameter in enumerate(parameters):
         if parameter is weight:
             return position
-    raise ValueError("optimizer does not hold this loss's weight, allowed is the one that trains it")
+    raise ValueError(
+        "optimizer: expected the one that trains this loss's weight, got one that does not hold it"
+    )
 
 
 def _agreed(

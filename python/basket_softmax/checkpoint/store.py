@@ -99,7 +99,9 @@ def open_checkpoint(
             place.together(partial(verify, folder, manifests[place.rank], place.rank, place.world, progress))
             yield manifests[place.rank]
             return
-    raise CheckpointError(f"the ranks see different checkpoints in {folder}: it must be one shared folder")
+    raise CheckpointError(
+        f"{folder}: expected one folder that all ranks share, got different checkpoints in it"
+    )
 
 
 def read_objects(folder: Path, place: Place, manifest: Manifest, *names: str) -> dict[str, Any]:
@@ -154,8 +156,8 @@ def _check_objects(objects: dict[str, Any]) -> None:
         except Exception as error:
             reason = str(error).split("\n")[0]
             raise CheckpointError(
-                f"{name} could not be loaded again with weights_only=True; allowed are tensors, numbers, strings and "
-                f"dicts, lists and tuples of these ({reason})"
+                f"{name}: expected tensors, numbers, strings and dicts, lists and tuples of these, got what cannot be "
+                f"loaded again with weights_only=True ({reason})"
             ) from None
 
 

@@ -143,7 +143,7 @@ def overlaps(run: Path, output: Path, decisions: Path | None, device: str, **opt
 def _check_listed(above: float | None, least: float) -> None:
     if above is not None and above < least:
         raise click.UsageError(
-            f"--accept-above is {above:g}, allowed is --min-confidence, {least:g}, or more: pairs below are not listed"
+            f"--accept-above: expected --min-confidence, {least:g}, or more, got {above:g}: others are not listed"
         )
 
 

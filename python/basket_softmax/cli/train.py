@@ -29,7 +29,8 @@ NEEDS = {"pydantic": "pydantic", "yaml": "pyyaml", "rich": "rich", "PIL": "pillo
     "baskets",
     multiple=True,
     metavar="NAME=PATH",
-    help="A dataset: a folder with a sub-folder per identity, a .csv or .parquet manifest, or a .rec file. Repeat it.",
+    help="A dataset: a folder with a sub-folder per identity, a .csv or .parquet manifest, or a .rec file. Repeat it. "
+    "Of a basket that CONFIG names only the path is replaced; --set baskets.NAME.KEY=VALUE sets its other keys.",
 )
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for checkpoints and logs."
@@ -39,7 +40,12 @@ NEEDS = {"pydantic": "pydantic", "yaml": "pyyaml", "rich": "rich", "PIL": "pillo
 @click.option("--lr", type=float, help="Peak learning rate.")
 @click.option("--device", help="cpu, cuda or cuda:N.")
 @click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Any key, such as loss.margin.margin=0.4."
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any key, such as loss.margin.margin=0.4 or baskets.NAME.proportion=2; a section, such as "
+    "loss.mining=own, replaces all of its keys. Repeat it: the last one counts.",
 )
 @click.option(
     "--resume", is_flag=True, help="Go on from the last checkpoint in the output folder, if there is one."
@@ -113,33 +119,40 @@ def _config(
     changes: tuple[str, ...],
     options: dict[str, Any],
 ) -> Any:
-    given: dict[tuple[str, ...], Any] = {}
+    from basket_softmax.training.changes import change_values, holds, split_key
+
+    given: dict[str | tuple[str, ...], Any] = {}
     for change in changes:
         key, equals, value = change.partition("=")
         if not key or not equals:
             raise click.BadParameter(
-                f"{change!r} is not KEY=VALUE, such as loss.scale=32", param_hint="--set"
+                f"expected KEY=VALUE, such as loss.scale=32, got {change!r}", param_hint="--set"
             )
-        section = tuple(key.split("."))
+        section = split_key(key)
         given.pop(section, None)  # they count in their order, and the options after them
         given[section] = training.parse_yaml(value, f"--set {key}")
+    set_here = change_values({}, given)
+
+    def add(option: str, keys: tuple[str, ...], value: Any) -> None:
+        if holds(set_here, keys):
+            raise click.BadParameter(
+                f"{'.'.join(keys)}: expected one value, got one by {option} and one by --set"
+            )
+        given[keys] = value
+
     for name, key in OPTIONS.items():
-        keys = tuple(key.split("."))
-        if options[name] is None:
-            continue
-        if keys in given:
-            option = f"--{name.replace('_', '-')}"
-            raise click.BadParameter(f"{key!r} is given by {option} and by --set, allowed is one of them")
-        given[keys] = options[name]
+        if options[name] is not None:
+            add(f"--{name.replace('_', '-')}", split_key(key), options[name])
     for basket in baskets:
         name, equals, path = basket.partition("=")
         if not name or not path:
             raise click.BadParameter(
-                f"{basket!r} is not NAME=PATH, such as glint=data/glint", param_hint="--basket"
+                f"expected NAME=PATH, such as glint=data/glint, got {basket!r}", param_hint="--basket"
             )
-        if ("baskets", name) in given:
-            raise click.BadParameter(f"{name!r} is given twice", param_hint="--basket")
-        given["baskets", name] = path
+        keys = ("baskets", name, "path")  # the basket's other keys, of --set and of the config, stay
+        if keys in given and not holds(set_here, keys):
+            raise click.BadParameter(f"{name!r}: expected one path, got two", param_hint="--basket")
+        add("--basket", keys, path)
     if config is not None:
         return training.load_config(config, given)
     if not baskets:

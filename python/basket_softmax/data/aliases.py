@@ -43,7 +43,7 @@ def read_aliases(
         ValueError: no CSV, not UTF-8, missing columns, an empty cell, an identity in two rows, an unknown one.
     """
     if unknown not in ("raise", "skip"):
-        raise ValueError(f"unknown is {unknown!r}, allowed are 'raise' and 'skip'")
+        raise ValueError(f"unknown: expected 'raise' or 'skip', got {unknown!r}")
     classes: dict[str, dict[str, int]] = {}
     total = 0
     for name, identities in _names(baskets).items():
@@ -55,7 +55,7 @@ def read_aliases(
         if label is not None:
             alias_of[label] = alias
         elif unknown == "raise":
-            what = f"the basket {basket!r} is unknown, allowed are {listed(list(map(repr, classes)))}"
+            what = f"basket: expected one of {listed(list(map(repr, classes)))}, got {basket!r}"
             if basket in classes:
                 what = f"basket {basket!r} has {len(classes[basket]):,} identities, but no {identity!r}"
             raise ValueError(f"{line}: {what}")
@@ -96,7 +96,7 @@ def write_aliases(path: str | os.PathLike[str], aliases: Tensor, baskets: Identi
     total = sum(map(len, names.values()))
     if not isinstance(aliases, Tensor) or aliases.dtype != torch.int64 or aliases.shape != (total,):
         what = f"{aliases.dtype} {tuple(aliases.shape)}" if isinstance(aliases, Tensor) else repr(aliases)
-        raise ValueError(f"aliases is {what}, allowed is an int64 tensor [{total}], one value per class")
+        raise ValueError(f"aliases: expected an int64 tensor [{total}], one value per class, got {what}")
     values = iter(aliases.tolist())
     with replacing(path) as file:
         file.write(csv_line(COLUMNS))
@@ -117,7 +117,5 @@ def _names(baskets: Identities) -> dict[str, Sequence[str]]:
         return dict(baskets)
     names: dict[str, Sequence[str]] = {basket.name: basket.identities for basket in baskets}
     if len(names) != len(baskets):
-        raise ValueError(
-            f"baskets are called {[basket.name for basket in baskets]}, allowed are different names"
-        )
+        raise ValueError(f"baskets: expected different names, got {[basket.name for basket in baskets]}")
     return names

@@ -61,11 +61,11 @@ class ImageBasket:
             what = (
                 f"{labels.dtype} {labels.shape}" if isinstance(labels, np.ndarray) else type(labels).__name__
             )
-            raise TypeError(f"labels is {what}, allowed is an int64 array [N]")
+            raise TypeError(f"labels: expected an int64 array [N], got {what}")
         if len(labels) != len(self.source):
-            raise ValueError(f"labels has {len(labels)} values, allowed is one per image, {len(self.source)}")
+            raise ValueError(f"labels: expected one per image, {len(self.source)}, got {len(labels)}")
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-            raise ValueError(f"labels are {labels.min()} to {labels.max()}, allowed are 0 to {classes - 1}")
+            raise ValueError(f"labels: expected 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
         if len(set(self.identities)) != classes:
             raise ValueError(f"identities has {classes - len(set(self.identities))} repeated names")
         empty = np.flatnonzero(self.images_per_identity == 0)
@@ -103,9 +103,9 @@ class ImageBasket:
     def images_of(self, identity: int) -> np.ndarray:
         """Indices of the images of the identity with that label, ascending, int64."""
         if isinstance(identity, bool) or not isinstance(identity, Integral):
-            raise TypeError(f"identity must be an int, its label, got {identity!r}")
+            raise TypeError(f"identity: expected an int, its label, got {identity!r}")
         if not 0 <= identity < len(self.identities):
-            raise ValueError(f"identity is {identity}, allowed are 0 to {len(self.identities) - 1}")
+            raise ValueError(f"identity: expected 0 to {len(self.identities) - 1}, got {identity}")
         order, first = self._by_identity
         return order[first[identity] : first[identity + 1]]
 
@@ -120,13 +120,13 @@ class ImageBasket:
         """
         chosen: Any = np.asarray(identities)
         if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
-            raise TypeError(f"identities is {chosen.dtype} {chosen.shape}, allowed are integers [n]")
+            raise TypeError(f"identities: expected integers [n], got {chosen.dtype} {list(chosen.shape)}")
         chosen = chosen.astype(np.int64)
         if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(self.identities):
-            allowed = f"0 to {len(self.identities) - 1}"
-            raise ValueError(f"identities are {chosen.min()} to {chosen.max()}, allowed are {allowed}")
+            bounds = f"0 to {len(self.identities) - 1}"
+            raise ValueError(f"identities: expected {bounds}, got {chosen.min()} to {chosen.max()}")
         if len(np.unique(chosen)) != len(chosen):
-            raise ValueError("identities has a label twice, allowed are different ones")
+            raise ValueError("identities: expected different labels, got one twice")
         new = np.full(len(self.identities), -1, np.int64)
         new[chosen] = np.arange(len(chosen))
         labels = new[self.labels]
@@ -141,5 +141,5 @@ class ImageBasket:
 
     def _index(self, i: int) -> int:
         if not 0 <= i < len(self):
-            raise IndexError(f"i is {i}, allowed are 0 to {len(self) - 1}")
+            raise IndexError(f"i: expected 0 to {len(self) - 1}, got {i}")
         return int(i)

@@ -48,7 +48,7 @@ def check_baskets(
     """
     names = [basket.name for basket in baskets]
     if not names or len(set(names)) != len(names):
-        raise ValueError(f"baskets are called {names}, allowed is at least one, with different names")
+        raise ValueError(f"baskets: expected at least one, with different names, got {names}")
     pil_image()  # a missing Pillow is not a damaged image
     total, done, checks, digests = sum(map(len, baskets)), 0, [], []
     with ThreadPoolExecutor(_THREADS) as pool:

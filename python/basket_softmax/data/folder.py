@@ -110,7 +110,9 @@ def _printable(name: str) -> str:
 
 def _nothing(folder: Path, loose: list[str], skipped: Skipped) -> str:
     """The message for a folder that holds no basket."""
-    message = f"{folder} has no sub-folder with an image ({', '.join(IMAGE_EXTENSIONS)}); allowed is one per identity"
+    message = (
+        f"{folder}: expected a sub-folder with images ({', '.join(IMAGE_EXTENSIONS)}) per identity, got none"
+    )
     records = [file for file in loose if file.endswith((".rec", ".csv", ".parquet"))]
     if records:
         return f"{message}. To open {listed(sorted(records))}, name the file itself"

@@ -37,13 +37,13 @@ class Glyphs:
     def select(self, split: str) -> np.ndarray:
         """Indices of the pictures whose character is in `split` ("training", "validation" or "test")."""
         if split not in SPLITS:
-            raise ValueError(f"split is {split!r}, allowed are {', '.join(map(repr, SPLITS))}")
+            raise ValueError(f"split: expected one of {', '.join(map(repr, SPLITS))}, got {split!r}")
         return np.flatnonzero(self.split[self.character] == SPLITS.index(split))
 
     def fonts(self, role: str) -> np.ndarray:
         """Indices of the fonts with that role."""
         if role not in ROLES:
-            raise ValueError(f"role is {role!r}, allowed are {', '.join(map(repr, ROLES))}")
+            raise ValueError(f"role: expected one of {', '.join(map(repr, ROLES))}, got {role!r}")
         return np.flatnonzero(self.role == ROLES.index(role))
 
 

@@ -87,7 +87,7 @@ def upright_8_bit(picture: Image.Image, where: str = "image") -> Image.Image:
 def pixel_problem(picture: Image.Image) -> str | None:
     """What stands against pixels of this type, from the header alone; None if they can be used."""
     if picture.mode in ("I", "F") and not _is_16_bit(picture):
-        return f"pixels are of mode {picture.mode!r}, allowed are 8 and 16 bits per channel"
+        return f"pixels: expected 8 or 16 bits per channel, got mode {picture.mode!r}"
     return None
 
 
@@ -120,9 +120,9 @@ class ImageFormat:
         sides = (self.size, self.size) if isinstance(self.size, int) else self.size
         whole = isinstance(sides, (tuple, list)) and all(type(side) is int and side > 0 for side in sides)
         if not whole or len(sides) != 2:
-            raise ValueError(f"size is {self.size!r}, allowed is a positive int or (height, width)")
+            raise ValueError(f"size: expected a positive int or (height, width), got {self.size!r}")
         if self.channels not in (1, 3):
-            raise ValueError(f"channels is {self.channels!r}, allowed are 3 (RGB) and 1 (grey)")
+            raise ValueError(f"channels: expected 3 (RGB) or 1 (grey), got {self.channels!r}")
         object.__setattr__(self, "size", self.size if isinstance(self.size, int) else tuple(self.size))
 
     @property
@@ -157,7 +157,7 @@ class ImageFormat:
     def normalize(self, pixels: Tensor) -> Tensor:
         """uint8 of any shape -> fp32 in [-1, 1], the range that insightface trains in: x / 127.5 - 1."""
         if pixels.dtype != torch.uint8:
-            raise TypeError(f"pixels is {pixels.dtype}, allowed is torch.uint8")
+            raise TypeError(f"pixels: expected torch.uint8, got {pixels.dtype}")
         return pixels.to(torch.float32).div_(127.5).sub_(1.0)
 
     def __call__(self, image: Image.Image | bytes, where: str = "image") -> Tensor:

@@ -45,8 +45,8 @@ def open_records(path: Path, name: str) -> ImageBasket:
     keys, offsets, label = keys[is_image], offsets[is_image], label[is_image]
     wrong = np.flatnonzero(~((label >= 0) & (label < _EXACT) & (label == np.floor(label))))
     if len(wrong):
-        what = f"record {keys[wrong[0]]} has the label {label[wrong[0]]:.9g}"
-        raise ValueError(f"{path}: {what}, allowed are integers from 0 to {_EXACT - 1}")
+        what = f"{label[wrong[0]]:.9g} in record {keys[wrong[0]]}"
+        raise ValueError(f"{path}: expected labels that are integers from 0 to {_EXACT - 1}, got {what}")
     numbers, labels = np.unique(label.astype(np.int64), return_inverse=True)
     gaps = np.setdiff1d(np.arange(numbers[-1] + 1), numbers, assume_unique=True)
     skipped.add(EMPTY, *map(str, gaps.tolist()))
@@ -66,7 +66,7 @@ def _images(
         if record.labels and not record.payload:
             if not 0 <= record.label < 1 << 53:
                 raise ValueError(
-                    f"{file.path}: record 0 ends the images at {record.label}, allowed is a record's key"
+                    f"{file.path}: expected a record's key as the end of the images in record 0, got {record.label}"
                 )
             end, may_be = int(record.label), keys != 0
             slack = 0 if end < _EXACT else int(np.spacing(np.float32(end)))

@@ -97,18 +97,18 @@ def _check_blanks(path: Path, column: str, names: list[str]) -> None:
             )
 
 
-def _text(path: Path, column: str, values: Any, *allowed: Any) -> Any:
+def _text(path: Path, column: str, values: Any, *kinds: Any) -> Any:
     """One array of large strings without empty cells."""
     arrow, compute = (
         optional(module, "pyarrow", f"reading {path}") for module in ("pyarrow", "pyarrow.compute")
     )
     kind = values.type.value_type if arrow.types.is_dictionary(values.type) else values.type
-    if not any(is_kind(kind) for is_kind in allowed):
-        names = "strings and integers" if arrow.types.is_integer in allowed else "strings"
-        raise ValueError(f"column {column!r} of {path} is {values.type}, allowed are {names}")
+    if not any(is_kind(kind) for is_kind in kinds):
+        names = "strings or integers" if arrow.types.is_integer in kinds else "strings"
+        raise ValueError(f"column {column!r} of {path}: expected {names}, got {values.type}")
     values = values.cast(kind).cast(arrow.large_string())
     if len(values) == 0:
-        raise ValueError(f"{path} has no row, allowed is one per image")
+        raise ValueError(f"{path}: expected a row per image, got none")
     empty = compute.fill_null(compute.equal(values, ""), True)
     if compute.any(empty).as_py():
         row = compute.index(empty, True).as_py() + 1

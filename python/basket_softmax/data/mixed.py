@@ -50,14 +50,14 @@ class MixedBaskets(Dataset[tuple[Tensor, int, int]]):
         self.images = tuple(baskets)
         for b, basket in enumerate(self.images):
             if not isinstance(basket, ImageBasket):
-                raise TypeError(f"baskets[{b}] must be an ImageBasket, got {type(basket).__name__}")
+                raise TypeError(f"baskets[{b}]: expected an ImageBasket, got {type(basket).__name__}")
         if not self.images:
-            raise ValueError("baskets is empty, allowed is at least one")
+            raise ValueError("baskets: expected at least one, got none")
         names = [basket.name for basket in self.images]
         if len(set(names)) != len(names):
-            raise ValueError(f"baskets are called {', '.join(map(repr, names))}, allowed are different names")
+            raise ValueError(f"baskets: expected different names, got {', '.join(map(repr, names))}")
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"seed is {seed!r}, allowed is an int >= 0")
+            raise ValueError(f"seed: expected an int >= 0, got {seed!r}")
         self.baskets = Baskets({basket.name: len(basket.identities) for basket in self.images})
         self.offsets: Tensor = torch.tensor(
             [0, *accumulate(len(basket) for basket in self.images)], device="cpu"
@@ -71,7 +71,7 @@ class MixedBaskets(Dataset[tuple[Tensor, int, int]]):
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose views the next iteration gives."""
         if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
-            raise ValueError(f"epoch is {epoch!r}, allowed is an int >= 0")
+            raise ValueError(f"epoch: expected an int >= 0, got {epoch!r}")
         self._epoch.fill_(epoch)
 
     @property
@@ -90,7 +90,7 @@ class MixedBaskets(Dataset[tuple[Tensor, int, int]]):
     def locate(self, i: int) -> tuple[int, int]:
         """(basket, image in it) of item i; an IndexError if there is none."""
         if not 0 <= i < len(self):
-            raise IndexError(f"i is {i}, allowed are 0 to {len(self) - 1}")
+            raise IndexError(f"i: expected 0 to {len(self) - 1}, got {i}")
         b = int(torch.searchsorted(self.offsets, i, right=True)) - 1
         return b, int(i) - int(self.offsets[b])
 

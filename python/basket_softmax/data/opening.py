@@ -11,7 +11,7 @@ from .folder import open_folder
 from .insightface_records import open_records
 from .manifest import SUFFIXES, open_manifest
 
-_ALLOWED = (
+_KINDS = (
     "a folder with one sub-folder per identity, a .csv or .parquet table of images, or a RecordIO file (.rec with "
     ".idx beside it)"
 )
@@ -43,7 +43,7 @@ def open_basket(
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"path is {path}, which does not exist; allowed is {_ALLOWED}")
+        raise FileNotFoundError(f"path: expected {_KINDS}, got {path}, which does not exist")
     suffix = "" if path.is_dir() else path.suffix.lower()
     if name is None:
         name = path.resolve().name if path.is_dir() else path.stem
@@ -57,7 +57,7 @@ def open_basket(
     elif suffix == ".rec":
         basket = open_records(path, name)
     else:
-        raise ValueError(f"path is {path}, allowed is {_ALLOWED}")
+        raise ValueError(f"path: expected {_KINDS}, got {path}")
     if basket.skipped:
         warnings.warn(f"basket {name!r} leaves out {basket.skipped}", stacklevel=2)
     return basket

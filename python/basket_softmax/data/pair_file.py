@@ -31,7 +31,7 @@ def read_pair_file(path: str | os.PathLike[str]) -> tuple[list[bytes], list[bool
         except Exception as error:  # a damaged pickle raises anything
             raise ValueError(f"{path} is no pair file: {error or type(error).__name__}") from None
     if not isinstance(found, (tuple, list)) or len(found) != 2:
-        raise ValueError(f"{path} is no pair file: allowed is (images, same), got a {type(found).__name__}")
+        raise ValueError(f"{path}: expected a pair file, (images, same), got a {type(found).__name__}")
     images, same = map(_items, found)
     try:
         pairs = [_bytes(image) for image in images], [_bool(answer) for answer in same]
@@ -39,7 +39,7 @@ def read_pair_file(path: str | os.PathLike[str]) -> tuple[list[bytes], list[bool
         raise ValueError(f"{path} is no pair file: {error}") from None
     if not pairs[1] or len(pairs[0]) != 2 * len(pairs[1]):
         raise ValueError(
-            f"{path} has {len(pairs[0]):,} images and {len(pairs[1]):,} answers, allowed are two images for each answer"
+            f"{path}: expected two images for each answer, got {len(pairs[0]):,} images and {len(pairs[1]):,} answers"
         )
     return pairs
 
@@ -52,7 +52,7 @@ class _Dtype:
     def __init__(self, name: Any) -> None:
         self.name = name.decode("ascii") if isinstance(name, bytes) else name
         if not isinstance(self.name, str) or not re.fullmatch(r"u1|b1|S\d{1,9}", self.name):
-            raise pickle.UnpicklingError(f"arrays are of dtype {name!r}, allowed are bytes, uint8 and bool")
+            raise pickle.UnpicklingError(f"arrays: expected bytes, uint8 or bool, got dtype {name!r}")
 
     def __setstate__(self, state: Any) -> None:
         """Byte order and alignment, which bytes do not have."""
@@ -134,7 +134,7 @@ class _Encode(_Known):
 
     def __call__(self, text: Any, encoding: Any = "latin1") -> bytes:
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-            raise pickle.UnpicklingError(f"text in {encoding!r}, allowed is latin1")
+            raise pickle.UnpicklingError(f"text: expected latin1, got {encoding!r}")
         return text.encode("latin1")
 
 
@@ -187,7 +187,7 @@ def _bytes(image: Any) -> bytes:
         return image.data
     if isinstance(image, bytes):
         return image
-    raise ValueError(f"an image is a {type(image).__name__.strip('_')}, allowed are bytes and uint8 arrays")
+    raise ValueError(f"image: expected bytes or a uint8 array, got {type(image).__name__.strip('_')}")
 
 
 def _bool(answer: Any) -> bool:
@@ -195,4 +195,4 @@ def _bool(answer: Any) -> bool:
         return answer.data != b"\0"
     if isinstance(answer, int) and answer in (0, 1):
         return bool(answer)
-    raise ValueError(f"an answer is {answer!r:.50}, allowed are True and False")
+    raise ValueError(f"answer: expected True or False, got {answer!r:.50}")

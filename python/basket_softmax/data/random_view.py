@@ -48,10 +48,10 @@ class Augment:
         for field in fields(self):
             value, high = getattr(self, field.name), 180.0 if field.name == "rotate" else 1.0
             if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(f"{field.name} must be a number, got {value!r}")
+                raise TypeError(f"{field.name}: expected a number, got {value!r}")
             if not 0.0 <= value <= high or (field.name == "crop" and value == 1.0):
-                allowed = "[0, 1)" if field.name == "crop" else f"[0, {high:g}]"
-                raise ValueError(f"{field.name} is {value}, allowed is {allowed}")
+                bounds = "[0, 1)" if field.name == "crop" else f"[0, {high:g}]"
+                raise ValueError(f"{field.name}: expected a number in {bounds}, got {value}")
 
     def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """One view.
@@ -64,7 +64,7 @@ class Augment:
             [C, H, W] fp32 in [-1, 1].
         """
         if image.dtype != torch.float32 or image.dim() != 3:
-            raise TypeError(f"image is {image.dtype} {tuple(image.shape)}, allowed is float32 [C, H, W]")
+            raise TypeError(f"image: expected float32 [C, H, W], got {image.dtype} {list(image.shape)}")
         # Every draw is made whatever is switched on: one effect's strength does not change another's numbers.
         draw = iter(torch.rand(_DRAWS, generator=generator).tolist())
         image = self._move(image, draw)

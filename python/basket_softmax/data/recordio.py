@@ -115,12 +115,10 @@ def read_index(path: Path) -> tuple[np.ndarray, np.ndarray]:
             numbers = np.fromstring(path.read_bytes(), np.int64, sep=" ")
         except (DeprecationWarning, ValueError) as error:
             raise ValueError(
-                f"{path} is not an index: allowed are lines of a key, a tab and an offset"
+                f"{path}: expected lines of a key, a tab and an offset, got another line"
             ) from error
     if len(numbers) == 0 or len(numbers) % 2:
-        raise ValueError(
-            f"{path} has {len(numbers)} numbers, allowed are lines of a key, a tab and an offset"
-        )
+        raise ValueError(f"{path}: expected lines of a key, a tab and an offset, got {len(numbers)} numbers")
     keys, offsets = numbers.reshape(-1, 2).T
     order = np.argsort(keys, kind="stable")
     keys, offsets = keys[order], offsets[order]

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from bbs_kernels.scalars import positive_int
+
 
 class MixedBasketSampler(Sampler[list[int]]):
     """A batch sampler for `DataLoader(batch_sampler=...)`: every batch holds rows of several baskets.
@@ -47,13 +49,11 @@ class MixedBasketSampler(Sampler[list[int]]):
         self.basket = torch.as_tensor(basket, device="cpu")
         if self.basket.dim() != 1 or len(self.basket) == 0 or self.basket.is_floating_point():
             raise ValueError(
-                f"basket is {self.basket.dtype} of shape {tuple(self.basket.shape)}, allowed are integers [N], N > 0"
+                f"basket: expected integers [N], N > 0, got {self.basket.dtype} {list(self.basket.shape)}"
             )
         if int(self.basket.min()) < 0:
-            raise ValueError(f"basket has the value {int(self.basket.min())}, allowed are values from 0")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size!r}, allowed is a positive int")
-        self.batch_size = batch_size
+            raise ValueError(f"basket: expected values from 0, got {int(self.basket.min())}")
+        self.batch_size = positive_int("batch_size", batch_size)
         self.seed = seed
         self.drop_last = drop_last
         self.epoch = 0
@@ -95,14 +95,12 @@ class MixedBasketSampler(Sampler[list[int]]):
 
     def _rows_per_basket(self, weights: list[float]) -> list[int]:
         if len(weights) != len(self._members):
-            raise ValueError(
-                f"weights has {len(weights)} values, allowed is one per basket, {len(self._members)}"
-            )
+            raise ValueError(f"weights: expected one per basket, {len(self._members)}, got {len(weights)}")
         if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
-            raise ValueError(f"weights is {weights}, allowed are non-negative numbers with a positive sum")
+            raise ValueError(f"weights: expected non-negative numbers with a positive sum, got {weights}")
         for b, (weight, members) in enumerate(zip(weights, self._members, strict=True)):
             if weight > 0 and len(members) == 0:
-                raise ValueError(f"weights[{b}] is {weight}, but basket {b} has no sample: allowed is 0")
+                raise ValueError(f"weights[{b}]: expected 0, since basket {b} has no sample, got {weight}")
         wanted = [self.batch_size * weight / sum(weights) for weight in weights]
         counts = [int(value) for value in wanted]
         by_remainder = sorted(range(len(wanted)), key=lambda b: (counts[b] - wanted[b], b))
@@ -111,7 +109,7 @@ class MixedBasketSampler(Sampler[list[int]]):
         for b, weight in enumerate(weights):
             if weight > 0 and counts[b] == 0:
                 raise ValueError(
-                    f"weights[{b}] is {weight}, which gives basket {b} no row in a batch of {self.batch_size}: "
-                    "allowed are 0, a larger weight, or a larger batch_size"
+                    f"weights[{b}]: expected a row of basket {b} in a batch of {self.batch_size}, got none by "
+                    f"{weight}: take 0, a larger weight, or a larger batch_size"
                 )
         return counts

@@ -46,7 +46,7 @@ def _other_separator(header: Sequence[str]) -> str:
     if len(header) != 1:
         return ""
     used = [name for character, name in ((";", "semicolons"), ("\t", "tabs")) if character in header[0]]
-    return f": its columns are separated by {used[0]}, allowed are commas" if used else ""
+    return f": expected columns separated by commas, got {used[0]}" if used else ""
 
 
 def csv_line(cells: Iterable[Any]) -> str:

@@ -36,8 +36,8 @@ def torchrun_group() -> Iterator[dist.ProcessGroup | None]:
     try:
         if dist.get_world_size() > MOST_RANKS:
             raise ValueError(
-                f"torchrun started {dist.get_world_size()} processes, allowed are 1 to {MOST_RANKS}: a batch has "
-                f"{BATCH} rows"
+                f"torchrun: expected 1 to {MOST_RANKS} processes, since a batch has {BATCH} rows, got "
+                f"{dist.get_world_size()}"
             )
         yield dist.group.WORLD
     finally:

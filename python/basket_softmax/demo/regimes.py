@@ -85,9 +85,9 @@ def with_wrong_labels(data: TrainingSet, share: float, seed: int) -> TrainingSet
         ValueError: `share` is outside [0, 1], or a basket has one class only.
     """
     if not 0.0 <= share <= 1.0:
-        raise ValueError(f"share is {share}, allowed are numbers from 0 to 1")
+        raise ValueError(f"share: expected a number from 0 to 1, got {share}")
     if share > 0.0 and min(data.sizes) < 2:
-        raise ValueError(f"sizes is {data.sizes}, allowed are baskets of two classes or more")
+        raise ValueError(f"sizes: expected baskets of two classes or more, got {data.sizes}")
     rng = np.random.default_rng([2202, seed])
     wrong = rng.choice(len(data.label), round(share * len(data.label)), replace=False)
     sizes = np.asarray(data.sizes)[data.basket[wrong]]

@@ -56,12 +56,12 @@ def run_demo(
         RuntimeError: trainings failed; what the others found is written before it is raised.
     """
     if regime not in REGIMES:
-        raise ValueError(f"regime is {regime!r}, allowed are {', '.join(map(repr, REGIMES))}")
+        raise ValueError(f"regime: expected one of {', '.join(map(repr, REGIMES))}, got {regime!r}")
     if norm not in NORMS:
-        raise ValueError(f"norm is {norm!r}, allowed are {', '.join(map(repr, NORMS))}")
+        raise ValueError(f"norm: expected one of {', '.join(map(repr, NORMS))}, got {norm!r}")
     seeds = list(SEEDS[:1] if quick else SEEDS) if seeds is None else list(seeds)
     if not seeds:
-        raise ValueError("seeds is empty, allowed is at least one")
+        raise ValueError("seeds: expected at least one, got none")
     Path(output).mkdir(parents=True, exist_ok=True)  # now, not after the trainings
     names = QUICK if quick else tuple(RULES)
     jobs = [(rule, seed) for seed in seeds for rule in names]  # a whole seed first: an interrupt leaves pairs

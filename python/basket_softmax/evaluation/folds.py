@@ -35,10 +35,10 @@ def fold_accuracy(cosines: Any, same: Any, folds: int = 10) -> Tensor:
     """
     cosines, same = as_vector("cosines", cosines).double(), as_vector("same", same).bool()
     if cosines.shape != same.shape:
-        raise ValueError(f"same has {len(same)} values, allowed is one per cosine, {len(cosines)}")
+        raise ValueError(f"same: expected one value per cosine, {len(cosines)}, got {len(same)}")
     if isinstance(folds, bool) or not isinstance(folds, int) or not 2 <= folds <= len(cosines):
         raise ValueError(
-            f"folds is {folds!r}, allowed is an int from 2 to the number of pairs, {len(cosines)}"
+            f"folds: expected an int from 2 to the number of pairs, {len(cosines)}, got {folds!r}"
         )
     if not bool((cosines.abs() <= 1 + 1e-5).all()):  # rounding of fp32
         raise ValueError("cosines holds values outside [-1, 1]")

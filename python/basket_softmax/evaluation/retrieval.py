@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bbs_kernels.scalars import positive_int
+
 from .arrays import as_scores, as_vector
 
 
@@ -36,8 +38,7 @@ def rank_k(
     Raises:
         ValueError: shapes differ, a score is not finite, `k` < 1, or no probe has an entry of its identity.
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ValueError(f"k is {k!r}, allowed is a positive int")
+    k = positive_int("k", k)
     hits = [
         bool(match[:k].any())
         for match in _rankings(scores, probe_ids, gallery_ids, probe_groups, gallery_groups)
@@ -76,14 +77,18 @@ def _rankings(
     probes, gallery = as_vector("probe_ids", probe_ids), as_vector("gallery_ids", gallery_ids)
     table = as_scores("scores", scores, len(probes), len(gallery))
     if (probe_groups is None) != (gallery_groups is None):
-        raise ValueError("probe_groups and gallery_groups: allowed are both or none")
+        raise ValueError(
+            "probe_groups, gallery_groups: expected both or none, got "
+            + ("probe_groups" if gallery_groups is None else "gallery_groups")
+            + " alone"
+        )
     left_out = None
     if probe_groups is not None:
         mine, theirs = as_vector("probe_groups", probe_groups), as_vector("gallery_groups", gallery_groups)
         if len(mine) != len(probes) or len(theirs) != len(gallery):
             raise ValueError(
-                f"probe_groups and gallery_groups have {len(mine)} and {len(theirs)} values, "
-                f"allowed are {len(probes)} and {len(gallery)}"
+                f"probe_groups, gallery_groups: expected {len(probes)} and {len(gallery)} values, got {len(mine)} and "
+                f"{len(theirs)}"
             )
         left_out = mine, theirs
     found = False

@@ -24,7 +24,7 @@ class Roc(NamedTuple):
     def tar_at(self, far: float) -> float:
         """The highest TAR whose FAR is at most `far`, a fraction in [0, 1]; no interpolation."""
         if not 0.0 <= far <= 1.0:
-            raise ValueError(f"far is {far}, allowed is [0, 1]")
+            raise ValueError(f"far: expected a number in [0, 1], got {far}")
         return float(self.tar[torch.searchsorted(self.far, far, right=True) - 1])
 
     def area(self) -> float:
@@ -49,13 +49,15 @@ def roc(scores: Any, same: Any) -> Roc:
     """
     scores, same = as_vector("scores", scores).to(torch.float64), as_vector("same", same).bool()
     if scores.shape != same.shape:
-        raise ValueError(f"same has {len(same)} values, allowed is one per score, {len(scores)}")
+        raise ValueError(f"same: expected one value per score, {len(scores)}, got {len(same)}")
     if bool(scores.isnan().any()):
-        raise ValueError("scores holds NaN, allowed are numbers")
+        raise ValueError("scores: expected numbers, got NaN")
     genuine = int(same.sum())
     impostors = len(same) - genuine
     if genuine == 0 or impostors == 0:
-        raise ValueError(f"same marks {genuine} of {len(same)} pairs, allowed is at least one of each kind")
+        raise ValueError(
+            f"same: expected at least one pair of each kind, got {genuine} of {len(same)} marked"
+        )
     scores, order = scores.sort(descending=True)
     true_accepts = same[order].cumsum(0)
     del order  # with 10 million pairs each such vector is 80 MB

@@ -1,4 +1,4 @@
-"""What the linker takes: each check names the argument, what came and what is allowed."""
+"""What the linker takes: each check names the argument, what was expected and what came."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from bbs_kernels.scalars import is_number
 
 def check_fraction(name: str, value: Any, *, one: bool) -> float:
     """A number in [0, 1], or in [0, 1) without `one`."""
-    allowed = "[0, 1]" if one else "[0, 1)"
+    bounds = "[0, 1]" if one else "[0, 1)"
     if not is_number(value):
-        raise TypeError(f"{name} must be a number in {allowed}, got {value!r}")
+        raise TypeError(f"{name}: expected a number in {bounds}, got {value!r}")
     if not 0.0 <= value <= 1.0 or (value == 1.0 and not one):
-        raise ValueError(f"{name} is {value}, allowed is {allowed}")
+        raise ValueError(f"{name}: expected a number in {bounds}, got {value}")
     return float(value)
 
 
@@ -23,12 +23,12 @@ def check_thresholds(exclude: Any, share: Any) -> tuple[float, float | None]:
         if name == "share" and value is None:
             continue
         if not is_number(value):
-            raise TypeError(f"{name} must be a cosine in [-1, 1], got {value!r}")
+            raise TypeError(f"{name}: expected a cosine in [-1, 1], got {value!r}")
         if not -1.0 <= value <= 1.0:
-            raise ValueError(f"{name} is {value}, allowed are cosines in [-1, 1]")
+            raise ValueError(f"{name}: expected a cosine in [-1, 1], got {value}")
     if share is not None and share < exclude:
         raise ValueError(
-            f"share is {share} and exclude {exclude}, allowed is share >= exclude: who exchange labels must not be "
-            "each other's negatives"
+            f"share: expected exclude, {exclude}, or more, since who exchange labels must not be each other's "
+            f"negatives, got {share}"
         )
     return float(exclude), None if share is None else float(share)

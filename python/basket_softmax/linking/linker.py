@@ -65,7 +65,7 @@ class IdentityLinker(nn.Module):
     a matching needs some five times C x D numbers on the CPU of rank 0.
 
     Raises:
-        TypeError, ValueError: an argument that is not of these; the message says what is allowed.
+        TypeError, ValueError: an argument that is not of these; the message says what was expected.
     """
 
     prototypes: Tensor
@@ -88,13 +88,13 @@ class IdentityLinker(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(loss, BasketSoftmaxLoss):
-            raise TypeError(f"loss must be a BasketSoftmaxLoss, got {type(loss).__name__}")
+            raise TypeError(f"loss: expected a BasketSoftmaxLoss, got {type(loss).__name__}")
         self.exclude, self.share = check_thresholds(exclude, share)
         self.probability = check_fraction("probability", probability, one=True)
         self.momentum = check_fraction("momentum", momentum, one=False)
         for name, value, least in (("every", every, 1), ("start", start, 0), ("seed", seed, 0)):
             if not is_integer(value) or value < least:
-                raise ValueError(f"{name} is {value!r}, allowed is an int >= {least}")
+                raise ValueError(f"{name}: expected an int >= {least}, got {value!r}")
         self.every, self.start, self.seed = int(every), int(start), int(seed)
         self.centred, self.in_place = bool(centred), False
         self._loss = [loss]  # in a list: its centres are not parameters of this module

@@ -14,10 +14,18 @@ from bbs_kernels import functional as core
 from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.margin_call import takes_context
 from bbs_kernels.negative_map import NOT_FUSED, negatives_of
-from bbs_kernels.operands import check_labels, check_listed, check_sample_weight, check_scale
+from bbs_kernels.operands import (
+    check_is_tensor,
+    check_labels,
+    check_listed,
+    check_sample_weight,
+    check_scale,
+    check_subcenters_number,
+)
 from bbs_kernels.ops.call import DEFAULT_WORKSPACE_BYTES
 from bbs_kernels.ops.prepare import DEFAULT_STASH_BYTES
 from bbs_kernels.rules import Rule, check_rule, ema_guard
+from bbs_kernels.scalars import positive_int
 from bbs_kernels.sharding import KINDS, Sharding
 from bbs_kernels.unit import ZERO_NORM
 
@@ -30,8 +38,6 @@ from .arguments import (
     check_ignore_index,
     check_sample_rate,
     check_sparse_grad,
-    check_subcenters,
-    positive_int,
 )
 from .class_means import ClassMeans, first_centres
 from .fsdp import all_centres, refuse_part, write_centres
@@ -84,8 +90,10 @@ class BasketSoftmaxLoss(ReplicatedHead):
             that with the nearest. The images of an identity that fall into groups, or are noisy, then need not lie
             near one centre (Deng et al., ECCV 2020, who take 3).
         sparse_grad: of a `sample_rate` below 1. False: the gradient of `weight` is dense, 0 outside the sample, as
-            insightface's; momentum and weight decay then move all classes. True: it is sparse. None (default): sparse,
-            with a warning in the first step, unless a `FusedSGD` trains the head.
+            insightface's; momentum and weight decay then move all classes. True: it is sparse, of a class-parallel head
+            too, and `clip_grad_norm_` ends inside torch: "Could not run 'aten::linalg_vector_norm' with arguments from
+            the 'SparseCPU' backend"; to clip, take False. None (default): sparse, with a warning in the first step,
+            unless a `FusedSGD` trains the head.
         equal_batches: a promise that every rank brings equally many rows in every step; saves the one host
             synchronisation that ragged batches need.
         device, dtype: of `weight`; dtype fp32 (default, whatever torch's default dtype is) or fp64.
@@ -96,7 +104,7 @@ class BasketSoftmaxLoss(ReplicatedHead):
         baskets: the `Baskets`.
 
     Raises:
-        TypeError, ValueError: an argument that is not of these; the message says what is allowed.
+        TypeError, ValueError: an argument that is not of these; the message says what was expected.
 
     Source: Meng et al., "Basket-based Softmax", arXiv 2201.09308. The default rule is this library's own. Sub-centres:
     Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-Scale Noisy Web Faces", ECCV 2020.
@@ -135,9 +143,9 @@ class BasketSoftmaxLoss(ReplicatedHead):
         super().__init__()
         self.baskets = Baskets(baskets)
         self.embedding_size = positive_int("embedding_size", embedding_size)
-        self.subcenters = check_subcenters(subcenters)
+        self.subcenters = check_subcenters_number(subcenters)
         if shard not in KINDS:
-            raise ValueError(f"shard is {shard!r}, allowed are {' and '.join(map(repr, KINDS))}")
+            raise ValueError(f"shard: expected {' or '.join(map(repr, KINDS))}, got {shard!r}")
         self._parallel: ClassParallel | None = None
         if process_group is not None:
             self._parallel = ClassParallel(self.baskets, process_group, shard, grad_average, equal_batches)
@@ -286,11 +294,10 @@ class BasketSoftmaxLoss(ReplicatedHead):
         to_global: Callable[..., Tensor] | None = None,
     ) -> Tensor:
         """The checked labels of a call as global classes; `to_global`: in place of that of the baskets."""
-        if not isinstance(embeddings, Tensor):
-            raise TypeError(f"embeddings must be a tensor, got {type(embeddings).__name__}")
+        check_is_tensor("embeddings", embeddings)
         if embeddings.dim() != 2 or embeddings.shape[1] != self.embedding_size:
             raise ValueError(
-                f"embeddings has shape {tuple(embeddings.shape)}, allowed is [B, {self.embedding_size}]"
+                f"embeddings: expected shape [B, {self.embedding_size}], got {tuple(embeddings.shape)}"
             )
         labels = check_labels(labels, embeddings.shape[0])
         check_sample_weight(sample_weight, tuple(labels.shape))
@@ -345,7 +352,7 @@ class BasketSoftmaxLoss(ReplicatedHead):
         """
         wanted = (self.num_classes * self.subcenters, self.embedding_size)
         if weight.shape != wanted:
-            raise ValueError(f"weight has shape {tuple(weight.shape)}, allowed is {wanted}")
+            raise ValueError(f"weight: expected shape {wanted}, got {tuple(weight.shape)}")
         if self._parallel is not None:
             self.weight.copy_(self._parallel.own_part(self._by_class(weight)).view(-1, self.embedding_size))
         else:
@@ -373,7 +380,7 @@ class BasketSoftmaxLoss(ReplicatedHead):
             self.aliases = fresh
         elif self.aliases is None or fresh is None:
             raise ValueError(
-                "in_place needs aliases before and after, allowed are tensors [C]: make the head with "
+                "in_place: expected aliases, tensors [C], before and after, got None: make the head with "
                 "aliases=torch.full((C,), -1), and give that for nothing known"
             )
         else:

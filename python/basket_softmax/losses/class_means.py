@@ -44,7 +44,7 @@ class ClassMeans:
         self.size = size = checked_size(size)
         if loss.subcenters > 1:
             raise ValueError(
-                f"loss has subcenters = {loss.subcenters}, allowed is 1: sub-centres that start at one mean stay alike"
+                f"loss: expected subcenters = 1, as sub-centres that start alike stay so, got {loss.subcenters}"
             )
         self._ranks = None if loss._parallel is None else loss._parallel.ranks
         self._common = {**of_baskets(loss.baskets), "size": size}
@@ -82,7 +82,7 @@ class ClassMeans:
         outside = (labels != ignore_index) & ((labels < 0) | (labels >= self.size))
         if not on_device(labels) and bool(outside.any()):
             raise ValueError(
-                f"labels has {int(labels[outside][0])}, allowed are 0 to {self.size - 1} and {ignore_index}"
+                f"labels: expected 0 to {self.size - 1} or {ignore_index}, got {int(labels[outside][0])}"
             )
         norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
         rows = len(self._counts) - 1
@@ -102,8 +102,8 @@ class ClassMeans:
         labels, depth = class_indices(labels), self._sums.shape[1]
         if embeddings.dim() != 2 or embeddings.shape[1] != depth or labels.shape != embeddings.shape[:1]:
             raise ValueError(
-                f"embeddings and labels have shapes {tuple(embeddings.shape)} and {tuple(labels.shape)}, allowed are "
-                f"[B, {depth}] and [B]"
+                f"embeddings, labels: expected shapes [B, {depth}] and [B], got {tuple(embeddings.shape)} and "
+                f"{tuple(labels.shape)}"
             )
         return labels
 
@@ -138,14 +138,14 @@ def first_centres(
     first, rows, depth = growth.first, growth.new.stop - growth.new.start, loss.embedding_size
     if isinstance(init, Tensor):
         if init.shape != (size, depth):
-            raise ValueError(f"init has shape {tuple(init.shape)}, allowed is {(size, depth)}")
+            raise ValueError(f"init: expected shape {(size, depth)}, got {tuple(init.shape)}")
         return init.detach()[first : first + rows]
     if not isinstance(init, ClassMeans) and init != "random":
-        raise ValueError(f"init is {init!r}, allowed are 'random', a tensor [size, D] and a ClassMeans")
+        raise ValueError(f"init: expected 'random', a tensor [size, D] or a ClassMeans, got {init!r}")
     if isinstance(init, ClassMeans) and (init.size, init.num_classes) != (size, loss.num_classes):
         raise ValueError(
-            f"init was made for {init.size} classes beside {init.num_classes}, allowed is {size} beside "
-            f"{loss.num_classes}"
+            f"init: expected a ClassMeans of {size} classes beside {loss.num_classes}, got one of {init.size} beside "
+            f"{init.num_classes}"
         )
     drawn = loss.weight.new_empty((rows, depth))
     if loss._parallel is None:

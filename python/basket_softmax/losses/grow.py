@@ -85,7 +85,9 @@ def grow_parameter(
     """
     if optimizer is not None:
         if not any(p is parameter for group in optimizer.param_groups for p in group["params"]):
-            raise ValueError("optimizer does not hold this loss's weight, allowed is the one that trains it")
+            raise ValueError(
+                "optimizer: expected the one that trains this loss's weight, got one that does not hold it"
+            )
         state = optimizer.state.get(parameter, {})
         names = sorted(
             key

@@ -148,7 +148,7 @@ class ClassParallel:
         elif bool(
             ((classes < -count) | (classes >= count)).any()
         ):  # on every rank alike, before anyone waits
-            raise IndexError(f"classes has an index out of range, allowed are {-count} to {count - 1}")
+            raise IndexError(f"classes: expected {-count} to {count - 1}, got an index out of that range")
         classes = torch.where(classes < 0, classes + count, classes)
         local = self.shard.local_labels(classes, self.shard.basket_of(classes))
         chosen = own.new_zeros((len(classes), *own.shape[1:]))
@@ -233,6 +233,6 @@ def refuse_wrappers(head: nn.Module, shard: core_parallel.ClassShard, subcenters
         raise RuntimeError(NOT_IN_FSDP)
     if weight.shape[0] != shard.num_local * subcenters:
         raise RuntimeError(
-            f"weight has {weight.shape[0]} rows, allowed are this rank's {shard.num_local * subcenters}: it was "
-            "replaced since the head was made"
+            f"weight: expected this rank's {shard.num_local * subcenters} rows, got {weight.shape[0]}: it was replaced "
+            "since the head was made"
         )

@@ -93,7 +93,7 @@ def with_direction(centres: Tensor) -> Tensor:
     wrong = ~norms.isfinite()
     if bool(wrong.any()):
         raise ValueError(
-            f"centres: {int(wrong.sum())} of {len(norms)} rows have a norm that is not finite, the first is row "
-            f"{int(wrong.nonzero()[0])}; allowed are finite values"
+            f"centres: expected finite values, got {int(wrong.sum())} of {len(norms)} rows with a norm that is not "
+            f"finite, the first is row {int(wrong.nonzero()[0])}"
         )
     return norms >= SMALLEST_NORM

@@ -33,7 +33,7 @@ def read_decisions(path: Path, names: ClassNames) -> dict[tuple[int, int], bool]
             continue
         try:
             if decision not in ("accept", "reject"):
-                raise ValueError(f"decision is {row['decision']!r}, allowed are accept, reject and nothing")
+                raise ValueError(f"decision: expected accept, reject or nothing, got {row['decision']!r}")
             pair = pair_of(row, names)
             if decisions.setdefault(pair, decision == "accept") != (decision == "accept"):
                 raise ValueError("the pair has the other decision in an earlier line")

@@ -66,7 +66,7 @@ def find_overlaps(
     """
     edges = offsets_of(baskets)
     if comparisons(edges) == 0:
-        raise ValueError(f"baskets has offsets {edges}, allowed are at least two baskets with classes")
+        raise ValueError(f"baskets: expected at least two with classes, got offsets {edges}")
     across = list(neighbours(centres, edges, subcenters=subcenters, progress=progress))
     within = list(neighbours(centres, edges, within=True, subcenters=subcenters, progress=progress))
     pairs: MutualPairs = joined(found.pairs for found in across)

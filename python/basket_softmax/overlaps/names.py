@@ -25,9 +25,7 @@ class ClassNames:
     def find(self, basket: str, identity: str) -> int:
         """The global class; a ValueError that says what is unknown."""
         if basket not in self.baskets:
-            raise ValueError(
-                f"basket {basket!r} is unknown, allowed are {', '.join(map(repr, self.baskets))}"
-            )
+            raise ValueError(f"basket: expected one of {', '.join(map(repr, self.baskets))}, got {basket!r}")
         if (basket, identity) not in self._classes:
             raise ValueError(
                 f"basket {basket!r} has no identity {identity!r}{self._longer(basket, identity)}"

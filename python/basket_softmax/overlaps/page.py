@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bbs_kernels.scalars import positive_int
+
 from ..data import ImageBasket
 from ..data.image import upright_8_bit
 from ..replacing import replacing
@@ -52,9 +54,8 @@ def write_page(
         UnreadableImage: an image is missing or damaged.
         ValueError: a bound is below 1.
     """
-    for name, value in (("max_pairs", max_pairs), ("images_per_class", images_per_class)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} is {value!r}, allowed is a positive int")
+    max_pairs = positive_int("max_pairs", max_pairs)
+    images_per_class = positive_int("images_per_class", images_per_class)
     shown = overlaps.select(np.arange(min(max_pairs, len(overlaps.first))))
     offsets = np.cumsum([0, *(len(basket.identities) for basket in baskets)])
     classes = {}

@@ -69,19 +69,15 @@ def class_prototypes(
     finally:
         backbone.train(was_training)
     if sums is None:
-        raise ValueError("baskets hold no image, allowed is at least one")
+        raise ValueError("baskets: expected at least one image, got none")
     counts = torch.cat([torch.from_numpy(b.images_per_identity) for b in baskets])
     return sums / counts[:, None]  # every identity has an image, ImageBasket sees to it
 
 
 def _check(embeddings: Tensor, rows: int, dataset: MixedBaskets, first: int) -> None:
     if embeddings.dim() != 2 or len(embeddings) != rows:
-        raise ValueError(
-            f"backbone gives {tuple(embeddings.shape)} for {rows} images, allowed is [{rows}, D]"
-        )
+        raise ValueError(f"backbone: expected [{rows}, D] for {rows} images, got {tuple(embeddings.shape)}")
     wrong = ~embeddings.isfinite().all(1)
     if bool(wrong.any()):
         b, i = dataset.locate(first + int(wrong.nonzero()[0]))
-        raise ValueError(
-            f"backbone gives NaN or Inf for {dataset.images[b].where(i)}, allowed are finite values"
-        )
+        raise ValueError(f"backbone: expected finite values, got NaN or Inf for {dataset.images[b].where(i)}")

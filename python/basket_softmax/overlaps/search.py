@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bbs_kernels.scalars import positive_int
+
 from ..baskets import Baskets
 from .cosines import Cosines, with_direction
 from .nearest import Nearest
@@ -152,18 +154,17 @@ def _prepare(
     centres: Tensor, baskets: Baskets | Tensor | Sequence[int], minimum: float, subcenters: int
 ) -> tuple[Tensor, Cosines, list[slice]]:
     """Centres that have a direction [n], the cosines among them, and which of the n each basket has."""
-    if isinstance(subcenters, bool) or not isinstance(subcenters, int) or subcenters < 1:
-        raise ValueError(f"subcenters is {subcenters!r}, allowed is an int of 1 or more")
+    subcenters = positive_int("subcenters", subcenters)
     offsets = [subcenters * edge for edge in offsets_of(baskets)]
     if not isinstance(centres, Tensor) or not centres.is_floating_point():
         kind = centres.dtype if isinstance(centres, Tensor) else type(centres).__name__
-        raise TypeError(f"centres must be a floating tensor [C, D], got {kind}")
+        raise TypeError(f"centres: expected a floating tensor [C, D], got {kind}")
     if centres.dim() != 2 or len(centres) != offsets[-1] or centres.device.type != "cpu":
         raise ValueError(
-            f"centres has shape {tuple(centres.shape)} on {centres.device}, allowed is [{offsets[-1]}, D] on the CPU"
+            f"centres: expected shape [{offsets[-1]}, D] on the CPU, got {tuple(centres.shape)} on {centres.device}"
         )
     if not -1 <= minimum <= 1:
-        raise ValueError(f"minimum is {minimum}, allowed are cosines in [-1, 1]")
+        raise ValueError(f"minimum: expected a cosine in [-1, 1], got {minimum}")
     valid = with_direction(centres)
     kept = torch.nonzero(valid).flatten()
     before = torch.cat((torch.zeros(1, dtype=torch.int64), valid.long().cumsum(0)))[offsets].tolist()
@@ -177,9 +178,7 @@ def offsets_of(baskets: Baskets | Tensor | Sequence[int]) -> list[int]:
         baskets = baskets.offsets
     offsets = [int(edge) for edge in (baskets.tolist() if isinstance(baskets, Tensor) else baskets)]
     if len(offsets) < 2 or offsets[0] != 0 or sorted(offsets) != offsets:
-        raise ValueError(
-            f"baskets has offsets {offsets}, allowed are rising ones that start at 0 and end at C"
-        )
+        raise ValueError(f"baskets: expected offsets that rise from 0 to C, got {offsets}")
     return offsets
 
 

@@ -71,9 +71,9 @@ class IResNet(nn.Module):
             ("embedding_size, channels and width", (embedding_size, channels, width)),
         ):
             if not numbers or min(numbers) < 1:
-                raise ValueError(f"{name}: {tuple(numbers)}, allowed are numbers from 1")
+                raise ValueError(f"{name}: expected numbers from 1, got {tuple(numbers)}")
         if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}, allowed is [0, 1)")
+            raise ValueError(f"dropout: expected a number in [0, 1), got {dropout}")
         self.stem = nn.Sequential(
             nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width)
         )
@@ -205,7 +205,7 @@ def _check(network: Any, factory: str, embedding_size: int, shape: tuple[int, ..
     """That it makes [2, D] of two images. Afterwards it is in training mode, whatever it was."""
     if not isinstance(network, nn.Module):
         raise BackboneError(
-            f"backbone.factory {factory} made a {type(network).__name__}, allowed is an nn.Module"
+            f"backbone.factory: expected an nn.Module from {factory}, got {type(network).__name__}"
         )
     network.eval()
     try:
@@ -218,6 +218,6 @@ def _check(network: Any, factory: str, embedding_size: int, shape: tuple[int, ..
     got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
     if got != (2, embedding_size):
         raise BackboneError(
-            f"backbone.factory {factory} makes {got} of 2 images, allowed is (2, {embedding_size}), embeddings of "
-            "backbone.embedding_size"
+            f"backbone.factory: expected embeddings of backbone.embedding_size, (2, {embedding_size}) of 2 images, "
+            f"from {factory}, got {got}"
         )

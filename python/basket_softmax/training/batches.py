@@ -39,7 +39,7 @@ class Batches:
         self.config, self.rank, self.world = config, rank, world
         if config.batch_size < 2 * world:
             raise DataError(
-                f"batch_size is {config.batch_size}, allowed for {world} ranks is {2 * world} or more"
+                f"batch_size: expected {2 * world} or more for {world} ranks, got {config.batch_size}"
             )
         proportions = [config.baskets[basket.name].proportion for basket in baskets]
         weights = None if proportions[0] is None else [p for p in proportions if p is not None]
@@ -51,7 +51,7 @@ class Batches:
             raise DataError(_too_small(config) or f"baskets.….proportion and batch_size: {error}") from error
         if len(self.sampler) == 0:
             raise DataError(
-                f"batch_size is {config.batch_size}, allowed are at most the {len(self.dataset)} images there are"
+                f"batch_size: expected at most the {len(self.dataset)} images there are, got {config.batch_size}"
             )
 
     @property
@@ -93,8 +93,8 @@ def _too_small(config: Config) -> str | None:
     if not 0 < together < math.inf or config.batch_size * proportions[name] / together >= 1:
         return None
     return (
-        f"baskets.{name}.proportion is {proportions[name]:g} of {together:g} together, which gives it no row in a "
-        f"batch of {config.batch_size}: allowed are a larger proportion, or a larger batch_size"
+        f"baskets.{name}.proportion: expected a row in a batch of {config.batch_size}, got none by "
+        f"{proportions[name]:g} of {together:g} together: take a larger proportion, or a larger batch_size"
     )
 
 

@@ -98,7 +98,11 @@ class LossSection(Section):
     subcenters: Annotated[int, Field(ge=1, le=MAX_SUBCENTERS)] = 1
     """Centres of a class: the nearest one counts, so that wrong images may gather at another."""
     sample_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the classes that a step uses (Partial FC)."""
+    """Share of the classes that a step uses (Partial FC); below 1 see `sparse_grad`."""
+    sparse_grad: bool = True
+    """With `sample_rate` below 1 and without a fused head. true: the gradient of the centres has only the rows of the
+    sample, which plain SGD takes, and `clip` too. false: a dense gradient, 0 outside the sample, for momentum, weight
+    decay and AdamW, which then move all centres and need the memory of all."""
     aliases: FilePath | None = None
     """CSV with the columns basket, identity, alias: rows with one alias are one person."""
     linking: Linking | None = None
@@ -194,7 +198,11 @@ class Validation(Section):
     def _something_to_measure(self) -> Validation:
         chosen = (self.fraction is not None) + (self.baskets is not None)
         if chosen == 2 or (chosen == 0 and self.pairs is None):
-            raise ValueError("allowed is either fraction or baskets, with pairs or without, or pairs alone")
+            got = [name for name in ("fraction", "baskets", "pairs") if getattr(self, name) is not None]
+            raise ValueError(
+                "expected either fraction or baskets, with pairs or without, or pairs alone, got "
+                + (" and ".join(got) or "none of them")
+            )
         return self
 
 
@@ -265,33 +273,46 @@ class Config(Section):
         if given and len(given) < len(self.baskets):
             lacking = next(name for name in self.baskets if name not in given)
             raise ValueError(
-                f"baskets.{lacking}.proportion is null, allowed is a number, since {given[0]} has one"
+                f"baskets.{lacking}.proportion: expected a number, since {given[0]} has one, got null"
             )
         head = self.optimizer.head
         fused = getattr(head, "fused", False)
         if fused and self.amp == "fp16":
-            raise ValueError("optimizer.head.fused is true with amp: fp16, allowed with it are bf16 and null")
+            raise ValueError("amp: expected bf16 or null with optimizer.head.fused: true, got fp16")
         if fused and self.device != "cpu":
-            raise ValueError(
-                f"optimizer.head.fused is true with device: {self.device}, allowed with it is cpu"
-            )
+            raise ValueError(f"device: expected cpu with optimizer.head.fused: true, got {self.device}")
         margin = self.loss.margin
         if (fused or self.loss.subcenters > 1) and negatives_of(margin.build()) is not None:
             other = "optimizer.head.fused is true" if fused else f"loss.subcenters is {self.loss.subcenters}"
             raise ValueError(f"{other} with loss.margin: {margin.name}, {NOT_FUSED}")
-        if self.loss.sample_rate < 1 and not fused and not self._plain_sgd():
+        sampled = self.loss.sample_rate < 1
+        if not self.loss.sparse_grad and (fused or not sampled):
+            other = "optimizer.head.fused: true" if fused else f"loss.sample_rate: {self.loss.sample_rate:g}"
             raise ValueError(
-                f"loss.sample_rate is {self.loss.sample_rate}, which gives sparse gradients: allowed with it are "
-                "optimizer.head.fused: true, or sgd whose head has momentum: 0 and weight_decay: 0"
+                f"loss.sparse_grad: expected true with {other}, where it has no effect, got false"
+            )
+        if sampled and self.loss.sparse_grad and not fused and not self._plain_sgd():
+            raise ValueError(
+                "optimizer.head: expected fused: true, or sgd with momentum: 0 and weight_decay: 0 for the head, with "
+                f"loss.sample_rate: {self.loss.sample_rate:g}, whose gradient is sparse, got {self._head_steps()}; "
+                "loss.sparse_grad: false makes it dense, for every optimiser"
             )
         return self
 
     def _plain_sgd(self) -> bool:
-        optimizer = self.optimizer
-        if optimizer.name != "sgd":
-            return False
-        own, head = (
-            (optimizer.momentum, optimizer.weight_decay),
-            (optimizer.head.momentum, optimizer.head.weight_decay),
+        return isinstance(self.optimizer, Sgd) and not any(self._momentum_and_decay(self.optimizer))
+
+    def _head_steps(self) -> str:
+        if not isinstance(self.optimizer, Sgd):
+            return str(self.optimizer.name)
+        momentum, decay = self._momentum_and_decay(self.optimizer)
+        return f"sgd with momentum: {momentum:g} and weight_decay: {decay:g}"
+
+    @staticmethod
+    def _momentum_and_decay(sgd: Sgd) -> tuple[float, float]:
+        """Of the class centres."""
+        head = sgd.head
+        return (
+            sgd.momentum if head.momentum is None else head.momentum,
+            sgd.weight_decay if head.weight_decay is None else head.weight_decay,
         )
-        return all((a if b is None else b) == 0 for a, b in zip(own, head, strict=True))

@@ -1,38 +1,52 @@
-"""pydantic's errors as lines: the key's path, what came and what is allowed."""
+"""`ConfigError`, and pydantic's errors as lines `key: expected X, got Y` with the whole path of the key."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from .config import Config
-from .key_path import KeyPath, key_path, names_of
+from .key_path import KeyPath, fields_of, key_path, names_of
 
 FORMS = {  # of keys whose pattern would tell nobody anything
     "device": "cpu, cuda or cuda:N",
     "backbone.factory": "module:callable or timm:NAME",
 }
+TYPES = {  # pydantic's words, and those of YAML
+    "a valid integer": "an integer",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "a valid boolean": "true or false",
+    "a valid tuple": "a list",
+    "a valid list": "a list",
+}
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used; the message has a line per problem."""
 
 
 class _Problem(NamedTuple):
-    """keys and what: which value is wrong and how; allowed: instead, "" where `what` says so itself."""
+    """keys and text: which value is wrong, and how; where `expected` is given, text names only the value."""
 
     keys: tuple[Any, ...]
-    what: str
-    allowed: str = ""
+    text: str
+    expected: str = ""
+    got: str = ""
 
 
 def problem_lines(error: ValidationError) -> list[str]:
     """One line for each key and value: a value that may be of several types comes with an error for each."""
-    allowed: dict[tuple[tuple[Any, ...], str], list[str]] = {}
+    problems: dict[tuple[tuple[Any, ...], str, str], list[str]] = {}
     for entry in error.errors(include_url=False):
-        problem = _problem(dict(entry))
-        allowed.setdefault((problem.keys, problem.what), []).append(problem.allowed)
+        keys, text, expected, got = _problem(dict(entry))
+        problems.setdefault((keys, text, got), []).append(expected)
     return [
-        what + (", allowed is " + " or ".join(these) if any(these) else "")
-        for (_, what), these in allowed.items()
+        text + (f": expected {' or '.join(dict.fromkeys(these))}, got {got}" if any(these) else "")
+        for (_, text, got), these in problems.items()
     ]
 
 
@@ -41,45 +55,63 @@ def _problem(error: dict[str, Any]) -> _Problem:
     kind = error["type"]
     if kind == "string_type" and location[-1] == "[key]":  # pydantic's mark for a key itself, behind that key
         path = key_path(Config, location[:-2])
-        return _Problem(path.keys, f"{path}: the name {came!r} is no text", f"{str(came)!r}, in quotes")
+        return _Problem(path.keys, str(path), f"names that are text, {str(came)!r} in quotes", repr(came))
     path = key_path(Config, location)
-    what, allowed = _what(path, kind, came, context, error["msg"])
-    return _Problem(path.keys, what, allowed)
-
-
-def _what(path: KeyPath, kind: str, came: Any, context: dict[str, Any], message: str) -> tuple[str, str]:
-    """(which value is wrong and how, what is allowed instead or "")."""
-    if kind == "extra_forbidden":
-        return f"{path}: unknown key, allowed are {_allowed_keys(path)}", ""
-    if kind == "missing":
-        return f"{path}: missing", ""
-    if kind == "value_error":
-        return f"{path}: {context['error']}" if path.keys else str(context["error"]), ""
+    text = _whole_line(path, kind, context)
+    if text:
+        return _Problem(path.keys, text)
     if kind == "union_tag_invalid":
-        return f"{path}.name: {context['tag']!r}, allowed are {context['expected_tags']}", ""
-    if kind == "union_tag_not_found":
-        return f"{path}.name: missing, allowed are {', '.join(map(repr, names_of(path.kinds)))}", ""
+        return _Problem(path.keys, f"{path}.name", f"one of {context['expected_tags']}", repr(context["tag"]))
+    return _Problem(path.keys, str(path), _expected(path, kind, context, error["msg"]), repr(came))
+
+
+def _whole_line(path: KeyPath, kind: str, context: dict[str, Any]) -> str:
+    """The line of a problem that is not about the value of a key; "" for others."""
+    if kind == "extra_forbidden":
+        return f"{path}: unknown key, expected one of {_known_keys(path)}"
     if kind == "invalid_key":
-        return f"{path}: unknown key, allowed are names", ""
-    value = f"{path}: {came!r}"
+        return f"{path}: unknown key, expected a name"
+    if kind == "missing":
+        return f"{path}: missing"
+    if kind == "union_tag_not_found":
+        return f"{path}.name: missing, expected one of {', '.join(map(repr, names_of(path.kinds)))}"
+    if kind == "value_error":
+        return _of_constructor(path, str(context["error"]))
+    return ""
+
+
+def _of_constructor(path: KeyPath, message: str) -> str:
+    """What a section itself has to say; its "k: expected …" and "TopK: k: expected …" are about its key `k`."""
+    if not path.keys:
+        return message
+    fields = fields_of(path.kinds)
+    named = re.match(r"(?:\w+: )?(\w+): (?=expected )", message)
+    if named and named[1] in fields:
+        return f"{path}.{named[1]}: {message[named.end() :]}"
+    return f"{path}: {message}"
+
+
+def _expected(path: KeyPath, kind: str, context: dict[str, Any], message: str) -> str:
     if kind == "string_pattern_mismatch":
-        return value, FORMS.get(str(path)) or "what matches " + context["pattern"]
+        return FORMS.get(str(path)) or "what matches " + context["pattern"]
     if kind == "too_short":
-        return value, f"at least {_counted(context['min_length'])}"
+        return f"at least {_counted(context['min_length'])}"
     if kind == "too_long":
-        return value, f"at most {_counted(context['max_length'])}"
+        return f"at most {_counted(context['max_length'])}"
     if kind == "path_type":
-        return value, "a path"
+        return "a path"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return value, "a mapping of keys to values"
-    return value, message.removeprefix("Input should be ").removesuffix(" or None")
+        return "a mapping of keys to values"
+    text = message.removeprefix("Input should be ").removesuffix(" or None")
+    text = next((ours + text[len(t) :] for t, ours in TYPES.items() if text.startswith(t)), text)
+    return f"a number {text}" if text.startswith(("greater than", "less than")) else text
 
 
 def _counted(entries: int) -> str:
     return "one entry" if entries == 1 else f"{entries} entries"
 
 
-def _allowed_keys(path: KeyPath) -> str:
+def _known_keys(path: KeyPath) -> str:
     names = [] if path.section is None else list(path.section.model_fields)
     near = difflib.get_close_matches(str(path.keys[-1]), names, 1)
     return ", ".join(names) + (f"; did you mean {near[0]!r}?" if near else "")

@@ -95,7 +95,9 @@ def _open(sources: Mapping[str, HeldOut], key: str) -> list[ImageBasket]:
                 warnings.simplefilter("ignore", UserWarning)
                 opened.append(open_basket(source.path, name, **columns))
         except (OSError, ValueError) as error:
-            raise DataError(f"{key}.{name}: {error}") from error
+            text = str(error)  # of open_basket, whose argument `path` is a key here
+            between = "." if text.startswith("path: expected ") else ": "
+            raise DataError(f"{key}.{name}{between}{text}") from error
     return opened
 
 
@@ -108,7 +110,7 @@ def _pairs(validation: Validation) -> list[VerificationPairs]:
             raise DataError(f"validation.pairs.{name}: {error}") from error
         if len(pairs.same) < FOLDS:
             raise DataError(
-                f"validation.pairs.{name}: {path} has {len(pairs.same)} pairs, allowed are {FOLDS} or more"
+                f"validation.pairs.{name}: expected {FOLDS} pairs or more, got {len(pairs.same)} in {path}"
             )
         found.append(pairs)
     return found
@@ -127,8 +129,8 @@ def _split(basket: ImageBasket, validation: Validation, seed: int) -> tuple[Imag
     wanted = max(2, round(validation.fraction * identities))
     if len(paired) < wanted or wanted >= identities:
         raise DataError(
-            f"validation.fraction {validation.fraction} holds out {wanted} of {identities} identities of basket "
-            f"{basket.name!r}, of which {len(paired)} have two images; allowed is a fraction that these can give"
+            f"validation.fraction: expected a fraction that the {len(paired)} identities with two images of basket "
+            f"{basket.name!r} can give, got {validation.fraction}, which holds out {wanted} of {identities} identities"
         )
     apart = np.sort(_generator(seed, basket).choice(paired, wanted, replace=False))
     return basket.select(np.setdiff1d(np.arange(identities), apart)), basket.select(apart)
@@ -141,7 +143,7 @@ def _measurable(basket: ImageBasket, validation: Validation, seed: int) -> Image
     chosen = basket.select(np.sort(order[np.cumsum(counts[order]) <= validation.max_images]))
     if len(chosen.identities) < 2 or not (chosen.images_per_identity > 1).any():
         raise DataError(
-            f"validation: basket {basket.name!r} gives {len(chosen.identities)} identities within max_images "
-            f"{validation.max_images}; allowed are at least two, one of them with two images"
+            f"validation.max_images: expected to hold at least two identities of basket {basket.name!r}, one of them "
+            f"with two images, got {len(chosen.identities)} within {validation.max_images}"
         )
     return chosen

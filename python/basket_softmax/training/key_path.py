@@ -26,7 +26,13 @@ class KeyPath(NamedTuple):
     kinds: tuple[Any, ...]
 
     def __str__(self) -> str:
-        return ".".join(map(str, self.keys))
+        return shown_keys(self.keys)
+
+
+def shown_keys(keys: Sequence[Any]) -> str:
+    """Return `keys` as a message names them, "loss.margin.margin"; a name that nobody would see is in quotes."""
+    names = map(str, keys)
+    return ".".join(name if name and name == name.strip() else repr(name) for name in names)
 
 
 def key_path(root: type[BaseModel], location: Sequence[Any]) -> KeyPath:
@@ -40,6 +46,12 @@ def key_path(root: type[BaseModel], location: Sequence[Any]) -> KeyPath:
 def names_of(kinds: Sequence[Any]) -> list[str]:
     """What the key `name` may be in a value of these types; empty where no union is told apart by it."""
     return [name for kind in kinds for name in _by_name(_alternatives(kind))]
+
+
+def fields_of(kinds: Sequence[Any]) -> set[str]:
+    """Return the keys of the sections that a value of these types may be."""
+    sections = (one for kind in kinds for one in _alternatives(kind))
+    return {name for section in sections for name in getattr(section, "model_fields", ())}
 
 
 def _chosen(path: KeyPath, step: Any) -> KeyPath | None:

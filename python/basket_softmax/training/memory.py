@@ -31,7 +31,8 @@ def head_bytes(config: Config, classes: int, world: int = 1) -> dict[str, int]:
         states, fused = int(momentum > 0), optimizer.head.fused
     else:
         states, fused = 2, False
-    gradient = 0 if fused else int(centres * config.loss.sample_rate)
+    rows = config.loss.sample_rate if config.loss.sparse_grad else 1.0
+    gradient = 0 if fused else int(centres * rows)
     found = {"centres": centres, "centres' gradient": gradient, "centres' optimiser state": states * centres}
     if config.loss.linking is not None:
         found["linker"] = prototypes + LINKER * classes

@@ -42,7 +42,7 @@ def build_head(
             aliases=aliases,
             subcenters=section.subcenters,
             sample_rate=section.sample_rate,
-            sparse_grad=True,  # the optimisers that `Config` allows take it
+            sparse_grad=section.sparse_grad,  # `Config` refuses optimisers that do not take a sparse one
             process_group=group,
             shard=config.parallel.shard,
         )

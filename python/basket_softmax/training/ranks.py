@@ -63,10 +63,10 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
-            raise DeviceError(f"device is {device}, but torch finds no GPU here; allowed is cpu")
+            raise DeviceError(f"device: expected cpu, since torch finds no GPU here, got {device}")
         count = torch.cuda.device_count()
         if chosen.index is not None and chosen.index >= count:
-            raise DeviceError(f"device is {device}, allowed are cuda:0 to cuda:{count - 1}")
+            raise DeviceError(f"device: expected cuda:0 to cuda:{count - 1}, got {device}")
         if launched and chosen.index is None:
             chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)

@@ -1,9 +1,9 @@
-"""YAML to `Config` and back: every problem is one line with the key's path, what came and what is allowed."""
+"""YAML to `Config` and back: every problem is one line with the key's path, what was expected and what came."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from os import PathLike
 from pathlib import Path
@@ -12,16 +12,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from .changes import SOURCES, Changes, change_values
 from .config import Config
-from .config_errors import problem_lines
+from .config_errors import ConfigError, problem_lines
 
 PATHS = ("output", "loss.aliases")  # and the path of every basket
 MERGE = "tag:yaml.org,2002:merge"
-SOURCES = (("baskets",), ("validation", "baskets"))  # by name
-
-
-class ConfigError(ValueError):
-    """A config that cannot be used; the message has a line per problem."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -47,7 +43,7 @@ class _Loader(yaml.SafeLoader):
             key = "<<" if merges else self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 raise ConfigError(
-                    f"line {key_node.start_mark.line + 1}: the key {key!r} is a {type(key).__name__}, allowed is a name"
+                    f"line {key_node.start_mark.line + 1}: expected a name as the key, got {key!r}"
                 )
             if key in seen:
                 raise ConfigError(f"line {key_node.start_mark.line + 1}: {key!r} is given twice")
@@ -59,16 +55,14 @@ _Loader.add_implicit_resolver(
 )
 
 
-Changes = Mapping[str | tuple[str, ...], Any]
-
-
 def load_config(path: str | PathLike[str], changes: Changes | None = None) -> Config:
     """Read a config file.
 
     Args:
         path: YAML; paths in it are relative to its folder.
-        changes: {"loss.scale": 32.0, ("baskets", "glint"): "data/glint"}: values that replace those of the file, by
-            their path of keys; paths of files in it are relative to the working directory.
+        changes: {"loss.scale": 32.0, ("baskets", "glint", "path"): "data/glint"}: values that replace those of the
+            file, one after the other, by their path of keys; other keys of a section stay. Paths of files in it are
+            relative to the working directory.
 
     Raises:
         ConfigError: unknown keys, wrong values or no YAML, with a line per problem.
@@ -81,14 +75,16 @@ def load_config(path: str | PathLike[str], changes: Changes | None = None) -> Co
         raise ConfigError(f"{path}: it is not UTF-8: {error.reason} at byte {error.start}") from None
     found = parse_yaml(text, str(path))
     if not isinstance(found, dict):
-        raise ConfigError(f"{path}: allowed is a mapping of keys to values, got {type(found).__name__}")
+        raise ConfigError(f"{path}: expected a mapping of keys to values, got {type(found).__name__}")
     return make_config(_absolute(found, path.resolve().parent), changes, str(path))
 
 
 def make_config(values: dict[str, Any], changes: Changes | None = None, where: str = "config") -> Config:
     """A config from plain values; see `load_config`. Paths are relative to the working directory."""
-    for key, value in (changes or {}).items():
-        values = _changed(values, key.split(".") if isinstance(key, str) else key, value)
+    try:
+        values = change_values(values, changes or {})
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
     try:
         return Config.model_validate(_absolute(values, Path.cwd()))
     except ValidationError as error:
@@ -134,19 +130,6 @@ def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, values
-
-
-def _changed(
-    values: dict[str, Any], keys: Sequence[str], value: Any, above: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """A copy of the section below the keys `above`, with `value` at the path `keys` in it."""
-    first, *rest = keys
-    if not rest:
-        return {**values, first: value}
-    inner = values.get(first)
-    if isinstance(inner, (str, Path)):  # a short form: data/a means {path: data/a}, topk {name: topk}
-        inner = {"path" if above in SOURCES else "name": inner}
-    return {**values, first: _changed(inner if isinstance(inner, dict) else {}, rest, value, (*above, first))}
 
 
 def _absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -65,11 +65,11 @@ class EmbeddingHead(BasketSoftmaxLoss):
         **options: Any,
     ) -> None:
         if neck_feat not in ("before", "after"):
-            raise ValueError(f"neck_feat is {neck_feat!r}, allowed are 'before' and 'after'")
+            raise ValueError(f"neck_feat: expected 'before' or 'after', got {neck_feat!r}")
         parts = Baskets([num_classes] if baskets is None else baskets)
         if parts.num_classes != num_classes:
             raise ValueError(
-                f"baskets has {parts.num_classes} classes, allowed are num_classes={num_classes} together"
+                f"baskets: expected num_classes={num_classes} classes together, got {parts.num_classes}"
             )
         rule = mining if mining is not None else Own() if len(parts) == 1 else TopK()
         size = embedding_dim if embedding_dim > 0 else feat_dim
@@ -125,6 +125,6 @@ class EmbeddingHead(BasketSoftmaxLoss):
         if not self.training:
             return neck
         if targets is None:
-            raise ValueError("EmbeddingHead: targets is None, allowed is a tensor [B] in training mode")
+            raise ValueError("EmbeddingHead: targets: expected a tensor [B] in training mode, got None")
         loss = super().forward(neck, targets, basket)
         return {"loss_cls": loss, "features": pooled[..., 0, 0] if self.neck_feat == "before" else neck}

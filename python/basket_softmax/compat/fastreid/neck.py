@@ -43,7 +43,7 @@ def pool_layer(pool_type: str | nn.Module) -> nn.Module:
         return pool_type
     if pool_type not in POOLS:
         raise ValueError(
-            f"pool_type is {pool_type!r}, allowed are {', '.join(map(repr, POOLS))} and a module of your own"
+            f"pool_type: expected {', '.join(map(repr, POOLS))} or a module of your own, got {pool_type!r}"
         )
     return POOLS[pool_type]()
 
@@ -58,7 +58,7 @@ def bottleneck(feat_dim: int, embedding_dim: int, with_bnneck: bool, norm_type: 
         feat_dim = embedding_dim
     if with_bnneck:
         if norm_type not in NORMS:
-            raise ValueError(f"norm_type is {norm_type!r}, allowed are {', '.join(map(repr, NORMS))}")
+            raise ValueError(f"norm_type: expected one of {', '.join(map(repr, NORMS))}, got {norm_type!r}")
         norm = NORMS[norm_type](feat_dim)
         norm.bias.requires_grad_(False)
         layers.append(norm)

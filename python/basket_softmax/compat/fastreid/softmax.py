@@ -53,4 +53,4 @@ def margin_of(cls_type: str, margin: float) -> Any:
     if cls_type == "CircleSoftmax":
         return CircleSoftmax(margin)
     also = "; Linear has unnormalised logits, which are not cosines" if cls_type == "Linear" else ""
-    raise ValueError(f"cls_type is {cls_type!r}, allowed are {', '.join(map(repr, CLS_TYPES))}{also}")
+    raise ValueError(f"cls_type: expected one of {', '.join(map(repr, CLS_TYPES))}, got {cls_type!r}{also}")

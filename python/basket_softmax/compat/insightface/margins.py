@@ -29,7 +29,7 @@ class MarginLoss(nn.Module):
     def _check(self) -> None:
         # A value out of range is an error here, not in the first step.
         if not self.s > 0:
-            raise ValueError(f"{type(self).__name__}: s must be > 0, got {self.s}")
+            raise ValueError(f"{type(self).__name__}: s: expected a number above 0, got {self.s}")
         self.target_margin()
 
     def coefficients(self) -> tuple[float, float, float]:
@@ -129,5 +129,5 @@ def flat_labels(labels: Tensor, rows: int, owner: str) -> Tensor:
     """[B] int64 from [B] or [B, 1], a view or a copy: the caller's tensor keeps its shape and values."""
     labels = class_indices(labels, f"{owner}: labels")
     if labels.shape not in ((rows,), (rows, 1)):
-        raise ValueError(f"{owner}: labels must be [{rows}] or [{rows}, 1], got {list(labels.shape)}")
+        raise ValueError(f"{owner}: labels: expected [{rows}] or [{rows}, 1], got {list(labels.shape)}")
     return labels.reshape(-1)

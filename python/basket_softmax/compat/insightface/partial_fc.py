@@ -80,15 +80,15 @@ class PartialFC_V2(nn.Module):
         super().__init__()
         if not isinstance(margin_loss, MarginLoss):
             raise TypeError(
-                "PartialFC_V2: margin_loss must be CombinedMarginLoss, ArcFace or CosFace of "
+                "PartialFC_V2: margin_loss: expected CombinedMarginLoss, ArcFace or CosFace of "
                 f"basket_softmax.compat.insightface, got {margin_loss!r}; for a margin of your own use "
                 "BasketSoftmaxLoss(margin=...), a function of the target cosine"
             )
         for name, size in (("num_classes", num_classes), ("embedding_size", embedding_size)):
             if size < 1:
-                raise ValueError(f"PartialFC_V2: {name} must be > 0, got {size}")
+                raise ValueError(f"PartialFC_V2: {name}: expected a number above 0, got {size}")
         if not 0.0 < sample_rate <= 1.0:
-            raise ValueError(f"PartialFC_V2: sample_rate must be in (0, 1], got {sample_rate}")
+            raise ValueError(f"PartialFC_V2: sample_rate: expected a number in (0, 1], got {sample_rate}")
         group = default_group() if process_group is None else process_group
         self._parallel = None if group is None else ClassParallel(num_classes, group)
         self.rank, self.world_size = 0, 1
@@ -121,7 +121,7 @@ class PartialFC_V2(nn.Module):
         self._check_place()
         if local_embeddings.dim() != 2 or local_embeddings.shape[1] != self.embedding_size:
             raise ValueError(
-                f"PartialFC_V2: embeddings must be [B, {self.embedding_size}], "
+                f"PartialFC_V2: embeddings: expected [B, {self.embedding_size}], "
                 f"got {list(local_embeddings.shape)}"
             )
         check_device("PartialFC_V2", "weight", self.weight, local_embeddings)

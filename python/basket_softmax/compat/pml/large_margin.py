@@ -75,9 +75,9 @@ class LargeMarginLoss(MetricLoss):
         owner = type(self).__name__
         for name, size in (("num_classes", num_classes), ("embedding_size", embedding_size)):
             if size < 1:
-                raise ValueError(f"{owner}: {name} must be > 0, got {size}")
+                raise ValueError(f"{owner}: {name}: expected a number above 0, got {size}")
         if not constant(owner, "scale", scale, _LEARN_SCALE) > 0:
-            raise ValueError(f"{owner}: scale must be > 0, got {scale}")
+            raise ValueError(f"{owner}: scale: expected a number above 0, got {scale}")
         self.margin = margin
         self.num_classes = num_classes
         self.scale = scale
@@ -216,9 +216,9 @@ class LargeMarginLoss(MetricLoss):
     def _check_embeddings(self, embeddings: Tensor) -> None:
         owner, size = type(self).__name__, self.W.shape[0]
         if embeddings.dim() != 2 or embeddings.shape[1] != size:
-            raise ValueError(f"{owner}: embeddings must be [B, {size}], got {list(embeddings.shape)}")
+            raise ValueError(f"{owner}: embeddings: expected [B, {size}], got {list(embeddings.shape)}")
         if not embeddings.is_floating_point():
-            raise TypeError(f"{owner}: embeddings must be floating-point, got {embeddings.dtype}")
+            raise TypeError(f"{owner}: embeddings: expected a floating-point dtype, got {embeddings.dtype}")
 
     def checked_labels(self, embeddings: Tensor, labels: Tensor | None) -> Tensor | None:
         """Labels as int64 on the device of the embeddings, after every check that needs no values; None stays."""
@@ -228,5 +228,5 @@ class LargeMarginLoss(MetricLoss):
             return None
         labels = class_indices(labels, f"{owner}: labels")
         if labels.shape != embeddings.shape[:1]:
-            raise ValueError(f"{owner}: labels must be [{len(embeddings)}], got {list(labels.shape)}")
+            raise ValueError(f"{owner}: labels: expected [{len(embeddings)}], got {list(labels.shape)}")
         return labels.to(embeddings.device)

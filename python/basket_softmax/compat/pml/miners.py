@@ -26,7 +26,7 @@ def row_weights(indices_tuple: Any, labels: Tensor, dtype: torch.dtype) -> Tenso
         return torch.ones(labels.shape, dtype=dtype, device=labels.device)
     if not isinstance(indices_tuple, (tuple, list)) or not all(_is_index(part) for part in indices_tuple):
         raise TypeError(
-            "indices_tuple must be what a miner returns, a tuple of 1-D index tensors (3 for triplets, 4 for "
+            "indices_tuple: expected what a miner returns, a tuple of 1-D index tensors (3 for triplets, 4 for "
             f"pairs), got {type(indices_tuple).__name__}"
         )
     if all(len(part) == 0 for part in indices_tuple):

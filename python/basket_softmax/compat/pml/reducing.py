@@ -100,7 +100,7 @@ def make_reducer(reducer: Any, names: list[str], default: Callable[[], Any] = Me
     """
     if reducer is not None and not callable(reducer):
         raise TypeError(
-            f"reducer must be None or callable as reducer(loss_dict, embeddings, labels), got {reducer!r}"
+            f"reducer: expected None or a callable reducer(loss_dict, embeddings, labels), got {reducer!r}"
         )
     if any(base.__name__ in _TAKE_ALL for base in type(reducer).__mro__):
         return reducer
@@ -109,7 +109,7 @@ def make_reducer(reducer: Any, names: list[str], default: Callable[[], Any] = Me
     each = {name: default() if reducer is None else copy.deepcopy(reducer) for name in names}
     if not all(isinstance(part, nn.Module) for part in each.values()):
         raise TypeError(
-            f"reducer: with a regularizer it must be an nn.Module (one copy per sub-loss), got "
+            f"reducer: expected an nn.Module, one copy per sub-loss, with a regularizer, got "
             f"{reducer if reducer is not None else next(iter(each.values()))!r}"
         )
     return MultipleReducers(each, MeanReducer())

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bbs_kernels.operands import MAX_SUBCENTERS
+from bbs_kernels.operands import check_subcenters_number
 
 from ...losses.fsdp import gathered
 from .._head import check_device
@@ -38,11 +38,7 @@ class SubCenterArcFaceLoss(ArcFaceLoss):
         sub_centers: int = 3,
         **kwargs: Any,
     ) -> None:
-        if isinstance(sub_centers, bool) or not 1 <= sub_centers <= MAX_SUBCENTERS:
-            raise ValueError(
-                f"SubCenterArcFaceLoss: sub_centers is {sub_centers!r}, allowed are 1 to {MAX_SUBCENTERS}"
-            )
-        self.sub_centers = sub_centers
+        self.sub_centers = check_subcenters_number(sub_centers, "SubCenterArcFaceLoss: sub_centers")
         super().__init__(num_classes, embedding_size, margin, scale, **kwargs)
 
     @torch.no_grad()
