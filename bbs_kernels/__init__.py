@@ -14,6 +14,7 @@ from .magface import MagFace
 from .margin_call import MarginContext
 from .margins import ArcFace, CombinedMargin, CosFace, SphereFace, arccos
 from .negative_map import NegativeMap
+from .recompute import moved_once
 from .rules import Absolute, All, Below, Ema, Own, Relative, TopK
 from .workspace import release_workspace
 
@@ -38,6 +39,7 @@ __all__ = [
     "check",
     "ema",
     "functional",
+    "moved_once",
     "reference",
     "release_workspace",
 ]

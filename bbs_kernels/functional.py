@@ -356,7 +356,7 @@ def _ema_rows(
             cos_t = OPS.target_cos(
                 x.detach(), w.detach(), labels, offsets, ignore_index, class_index, allow_tf32(x), subcenters
             )
-            (ema,) = moved_once((ema,), (running_mean.updated(ema, cos_t, basket, valid),), cos_t)
+            (ema,) = moved_once((ema,), (running_mean.updated(ema, cos_t, basket, valid),))
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     return running_mean.row_guards(ema.detach(), guard.r, basket, valid).to(dtype)
 

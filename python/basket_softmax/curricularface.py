@@ -63,7 +63,7 @@ class CurricularFace(nn.Module):
         """The map of the negatives; updates t when `ctx.training`."""
         t = self.t
         if ctx.training:
-            (t,) = moved_once((t,), (self._moved(cos_t, ctx.valid),), cos_t)
+            (t,) = moved_once((t,), (self._moved(cos_t, ctx.valid),))
         inside = cos_t.clamp(-1.0, 1.0)
         sin_theta = torch.sqrt((1.0 - inside) * (1.0 + inside))
         threshold = inside * math.cos(self.margin) - sin_theta * math.sin(self.margin)
