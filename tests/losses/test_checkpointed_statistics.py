@@ -200,7 +200,7 @@ def test_refused_inside_a_backward_pass_that_repeats_nothing(name: str) -> None:
 
     with pytest.raises(
         RuntimeError,
-        match="running statistics: expected .* got one inside a backward pass that has no first run",
+        match=r"running statistics: expected .* got one inside a backward pass that has no first run",
     ):
         backward_with_a_forward_pass_in_a_hook()
     head.eval()
