@@ -136,7 +136,7 @@ class Baskets:
             if not 0 <= basket < len(self):
                 raise ValueError(f"basket is {basket}, allowed are 0 to {len(self) - 1}")
             basket = torch.full_like(labels, int(basket))
-        basket = class_indices(basket, "basket", ", an int or a name")
+        basket = class_indices(basket, "basket", "basket", ", an int or a name")
         if basket.shape != labels.shape:
             raise ValueError(f"basket has shape {tuple(basket.shape)}, allowed is {tuple(labels.shape)}")
         return labels, basket

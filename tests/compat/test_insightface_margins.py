@@ -117,14 +117,14 @@ def test_wrong_arguments_are_named():
         ValueError, match=r"interclass_filtering_threshold=0.4 .*bs\.Below\(bs\.Absolute\(t\)\)"
     ):
         insightface.CombinedMarginLoss(64.0, 1.0, 0.5, 0.0, 0.4)
-    with pytest.raises(ValueError, match="s must be > 0"):
+    with pytest.raises(ValueError, match=": s is "):
         insightface.CosFace(s=0.0)
-    with pytest.raises(ValueError, match="factor of the angle must be > 0"):
+    with pytest.raises(ValueError, match="m1: expected a factor of the angle > 0"):
         insightface.CombinedMarginLoss(64.0, 0.0, 0.5, 0.0)
     with pytest.raises(ValueError, match="radians"):
         insightface.ArcFace(margin=28.6)
     logits, labels = cosines()
     with pytest.raises(ValueError, match=r"labels must be \[9\] or \[9, 1\], got \[8\]"):
         insightface.ArcFace()(logits, labels[:8])
-    with pytest.raises(TypeError, match="labels must be a tensor of class indices"):
+    with pytest.raises(TypeError, match="labels: expected a tensor of class indices"):
         insightface.ArcFace()(logits, labels.double())

@@ -94,7 +94,7 @@ def test_other_dtypes_are_refused_in_words(name: str) -> None:
         if labels is None and name.startswith(("pml", "fastreid")):  # there an argument that may be left out
             continue
         got = getattr(labels, "dtype", type(labels).__name__)
-        message = rf"labels must be a tensor of class indices \(an integer dtype\), got {got}"
+        message = rf"labels: expected a tensor of class indices \(an integer dtype\), got {got}"
         with pytest.raises(TypeError, match=message):
             TAKERS[name](labels)
 
@@ -104,7 +104,7 @@ def test_partial_fc_takes_what_insightface_converts() -> None:
     assert torch.equal(take(LABELS.float()), take(LABELS))
     assert torch.equal(take((LABELS > 0).to(torch.bool)), take((LABELS > 0).long()))
     with pytest.raises(
-        TypeError, match=r"PartialFC_V2: labels must be a tensor of class indices .* got list"
+        TypeError, match=r"PartialFC_V2: labels: expected a tensor of class indices .* got list"
     ):
         take(LABELS.tolist())
 

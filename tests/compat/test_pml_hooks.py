@@ -131,7 +131,7 @@ def test_get_default_distance(problem, name):
     x, _, labels = problem()
     losses = pair_of(name, {"get_default_distance": lambda self: distances.CosineSimilarity()})
     assert_same(losses, x, labels)
-    with pytest.raises(ValueError, match="distance must be None or CosineSimilarity"):
+    with pytest.raises(ValueError, match="distance: expected None or CosineSimilarity"):
         type("Mine", (getattr(ours, name),), {"get_default_distance": lambda self: distances.LpDistance()})(
             num_classes=5, embedding_size=4
         )

@@ -179,7 +179,8 @@ def test_cosine_distance_is_taken_and_others_are_named():
         distances.CosineSimilarity(power=2),
     ):
         with pytest.raises(
-            ValueError, match="distance must be None or CosineSimilarity with p=2 and power=1"
+            ValueError,
+            match="distance: expected None or CosineSimilarity with p=2, power=1 and normalize_embeddings=True",
         ):
             ours.ArcFaceLoss(5, 4, distance=wrong)
 
@@ -200,7 +201,7 @@ def test_wrong_arguments_are_named(problem):
         mine(x)
     with pytest.raises(ValueError, match=r"labels must be \[40\], got \[40, 1\]"):
         mine(x, labels[:, None])
-    with pytest.raises(TypeError, match="labels must be a tensor of class indices"):
+    with pytest.raises(TypeError, match="labels: expected a tensor of class indices"):
         mine(x, labels.double())
     with pytest.raises(ValueError, match=r"embeddings must be \[B, 23\], got \[40, 22\]"):
         mine(x[:, :22], labels)
@@ -211,8 +212,8 @@ def test_wrong_arguments_are_named(problem):
         with pytest.raises((ValueError, IndexError, RuntimeError), match=str(outside)):
             mine(x, labels.clone().fill_(outside))
     for kwargs, message in [
-        ({"margin": 200.0}, "radians"),
-        ({"scale": 0.0}, "scale must be > 0"),
+        ({"margin": 200.0}, r"ArcFaceLoss: margin: expected degrees in \[0, 180\), got 200$"),
+        ({"scale": 0.0}, "ArcFaceLoss: scale is 0.0"),
         ({"num_classes": 0}, "num_classes must be > 0"),
     ]:
         with pytest.raises(ValueError, match=message):

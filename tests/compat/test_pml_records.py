@@ -146,7 +146,7 @@ def test_a_distance_that_is_changed_later_is_refused(problem):
         mine(x, labels)
     for later in (distances.LpDistance(), None):
         mine.distance = later
-        with pytest.raises(ValueError, match="distance must be None or CosineSimilarity"):
+        with pytest.raises(ValueError, match="distance: expected None or CosineSimilarity"):
             mine(x, labels)
 
 

@@ -270,7 +270,7 @@ def refused_together(group: dist.ProcessGroup) -> None:
          {"labels": torch.tensor([0, 777, 1, 2]), "basket": 0}),
         (KeyError, "basket 'c' is unknown, allowed are '0', '1'", {"basket": "c"}),
         (ValueError, "basket[2] is 9, allowed are 0 to 1", {"basket": torch.tensor([0, 1, 9, 0])}),
-        (TypeError, "labels must be a tensor of class indices (an integer dtype), got torch.float32",
+        (TypeError, "labels: expected a tensor of class indices (an integer dtype), got torch.float32",
          {"labels": labels.float()}),
         (ValueError, "embeddings has shape (4, 3), allowed is [B, 24]", {"embeddings": x[:, :3]}),
         (TypeError, "embeddings is torch.int64, allowed are float64, float32, float16 and bfloat16",
@@ -292,7 +292,7 @@ def refused_together(group: dist.ProcessGroup) -> None:
     for kind, text, rows in (
         (
             TypeError,
-            "labels must be a tensor of class indices (an integer dtype), got torch.float32",
+            "labels: expected a tensor of class indices (an integer dtype), got torch.float32",
             labels.float(),
         ),
         (ValueError, "embeddings and labels have shapes (4, 24) and (3,)", labels[1:]),

@@ -66,7 +66,12 @@ def test_messages():
     cases = [
         ((x[:, :5], labels), {}, ValueError, r"embeddings has shape \(23, 5\), allowed is \[B, 13\]"),
         ((x, labels[:4]), {}, ValueError, r"labels has shape \(4,\), allowed is \(23,\)"),
-        ((x, labels.float()), {}, TypeError, "labels must be a tensor of class indices .* got torch.float32"),
+        (
+            (x, labels.float()),
+            {},
+            TypeError,
+            "labels: expected a tensor of class indices .* got torch.float32",
+        ),
         (
             (x, labels.clone().fill_(49)),
             {},

@@ -165,7 +165,11 @@ def test_a_plain_dict_without_prototypes_gives_no_links() -> None:
 
     del state["prototypes"]
     other = bs.IdentityLinker(bs.BasketSoftmaxLoss({"a": 5, "b": 6}, WIDTH))
-    assert set(other.load_state_dict(state, strict=False).missing_keys) == {"prototypes", "excluded", "shared"}
+    assert set(other.load_state_dict(state, strict=False).missing_keys) == {
+        "prototypes",
+        "excluded",
+        "shared",
+    }
     assert other.state_dict()["shared"].eq(-1).all()
 
 

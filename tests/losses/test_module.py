@@ -52,7 +52,7 @@ def test_refused_inputs() -> None:
         head(torch.zeros(37, 5), batch.labels)
     with pytest.raises(ValueError, match="labels has shape"):
         head(batch.x, batch.labels[1:])
-    with pytest.raises(TypeError, match=r"labels must be a tensor of class indices .* got torch\.float32"):
+    with pytest.raises(TypeError, match=r"labels: expected a tensor of class indices .* got torch\.float32"):
         head(batch.x, batch.labels.float())
     with pytest.raises(TypeError, match=r"weight is torch\.float32 with embeddings torch\.float64"):
         head(batch.x.double(), batch.labels)

@@ -83,7 +83,7 @@ def test_arguments() -> None:
     assert repr(bs.ASoftmax(3)) == "ASoftmax(margin=3.0, annealing=0.0)"
     with pytest.raises(ValueError, match=r"ASoftmax: annealing is -1.0, allowed is >= 0"):
         bs.ASoftmax(annealing=-1.0)
-    with pytest.raises(ValueError, match="the factor of the angle must be > 0"):
+    with pytest.raises(ValueError, match="expected a factor of the angle > 0"):
         bs.ASoftmax(0.0)
     with pytest.raises(TypeError, match="annealing must be a number"):
         bs.ASoftmax(annealing="5")

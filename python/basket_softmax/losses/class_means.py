@@ -37,6 +37,7 @@ class ClassMeans:
 
     Raises:
         ValueError: `size` is not an int >= 0, or `loss` has sub-centres: those that start alike would stay alike.
+        RuntimeError: FSDP holds the head.
     """
 
     def __init__(self, loss: BasketSoftmaxLoss, size: int) -> None:
@@ -46,7 +47,7 @@ class ClassMeans:
                 f"loss has subcenters = {loss.subcenters}, allowed is 1: sub-centres that start at one mean stay alike"
             )
         self._ranks = None if loss._parallel is None else loss._parallel.ranks
-        growth = loss._growth(size)
+        growth = loss._growth(size, "ClassMeans")
         self.first, rows = growth.first, growth.new.stop - growth.new.start
         self.num_classes = loss.num_classes
         # One row more takes what belongs to other ranks or to nobody, so that no step depends on the data.

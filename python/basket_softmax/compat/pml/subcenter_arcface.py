@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bbs_kernels.operands import MAX_SUBCENTERS
+from bbs_kernels.scalars import is_integer
 
 from ...losses.fsdp import gathered
 from .._head import check_device
@@ -38,7 +39,7 @@ class SubCenterArcFaceLoss(ArcFaceLoss):
         sub_centers: int = 3,
         **kwargs: Any,
     ) -> None:
-        if isinstance(sub_centers, bool) or not 1 <= sub_centers <= MAX_SUBCENTERS:
+        if not is_integer(sub_centers) or not 1 <= sub_centers <= MAX_SUBCENTERS:
             raise ValueError(
                 f"SubCenterArcFaceLoss: sub_centers is {sub_centers!r}, allowed are 1 to {MAX_SUBCENTERS}"
             )
