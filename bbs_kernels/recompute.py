@@ -8,16 +8,17 @@ of the region reads these instead of moving anything. Outside of such regions no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .checkpoint_regions import regions_of_caller
 
 Statistics = tuple[Tensor, ...]
+Result = TypeVar("Result")
 
 _UNKNOWN = (
     "running statistics: expected a training forward pass outside a backward pass, or one that "
@@ -90,6 +91,35 @@ def _moved_once(buffers: Statistics, moved: Statistics) -> Statistics:
 def _moved_once_op(buffers: list[Tensor], moved: list[Tensor], used: list[Tensor]) -> None:
     """`moved_once` inside a graph of torch.compile, which calls it in every run; the result goes to `used`."""
     _write(used, _moved_once(tuple(buffers), tuple(value.clone() for value in moved)))
+
+
+def called_as_before(module: Any, call: Callable[..., Result], *arguments: Any) -> Result:
+    """Return `call(*arguments)`, in which `module` must not write its buffers where it is a second run.
+
+    Under torch.compile nothing is compared.
+
+    Raises:
+        RuntimeError: it did, by itself and not by `moved_once`: its statistics would count the batch twice.
+    """
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._current_graph_task_id() == -1
+        or not isinstance(module, nn.Module)
+    ):
+        return call(*arguments)
+    before = _writes(module)
+    result = call(*arguments)
+    if _writes(module) != before:
+        raise RuntimeError(
+            f"margin: expected one that moves its running statistics by bs.moved_once, got {type(module).__name__}, "
+            "which writes its buffers again where activation checkpointing repeats a forward pass"
+        )
+    return result
+
+
+def _writes(module: nn.Module) -> list[tuple[int, int]]:
+    """Return which tensors the buffers are, and how often each was written to."""
+    return [(id(buffer), 0 if buffer.is_inference() else buffer._version) for buffer in module.buffers()]
 
 
 def _write(buffers: Sequence[Tensor], values: Sequence[Tensor]) -> None:

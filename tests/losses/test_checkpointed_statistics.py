@@ -189,6 +189,43 @@ def test_nothing_is_kept_for_longer_than_the_graph() -> None:
         assert len(recompute._PASSES) == before
 
 
+class Written(Centred):
+    """Moves its mean by itself, where `where` says."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where = where
+
+    def move(self, where: str) -> None:
+        if where == self.where:
+            self.mean += 0.01
+
+    def forward(self, cos_t: Tensor, ctx: bs.MarginContext) -> Tensor:
+        self.move("forward")
+        return cos_t * (0.5 + self.mean.clone())
+
+    def row_penalty(self, ctx: bs.MarginContext) -> Tensor:
+        self.move("row_penalty")
+        return 0.1 * ctx.norms
+
+
+class WrittenMap(Written):
+    def negatives(self, cos_t: Tensor, ctx: bs.MarginContext) -> bs.NegativeMap:
+        self.move("negatives")
+        return bs.NegativeMap(lambda cos: 0.9 * cos)
+
+
+@pytest.mark.parametrize("way", ["not reentrant", "reentrant"])
+@pytest.mark.parametrize("where", ["forward", "row_penalty", "negatives"])
+def test_a_margin_that_would_move_twice_is_refused(where: str, way: str) -> None:
+    kind = WrittenMap if where == "negatives" else Written
+    head = bs.BasketSoftmaxLoss([CLASSES], SIZE, margin=kind(where))
+    plain(head, batch()).backward()
+    loss = WAYS[way](head, batch())
+    with pytest.raises(RuntimeError, match=rf"margin: expected .* by bs\.moved_once, got {kind.__name__}"):
+        loss.backward()
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_refused_inside_a_backward_pass_that_repeats_nothing(name: str) -> None:
     head = made(name)

@@ -113,7 +113,7 @@ def test_messages() -> None:
         bs.CurricularFace(momentum=0)
     with pytest.raises(TypeError, match=r"CurricularFace: momentum must be a number, got 'a'"):
         bs.CurricularFace(momentum="a")
-    with pytest.raises(ValueError, match="angular margin is in radians"):
+    with pytest.raises(ValueError, match="CurricularFace: margin: expected radians"):
         bs.CurricularFace(28.6)
 
 
