@@ -13,6 +13,7 @@ from .margin_call import MarginContext
 from .margins import ArcFace, CombinedMargin, CosFace, SphereFace, arccos
 from .negative_map import NegativeMap
 from .ops import register as register
+from .recompute import moved_once
 from .rules import Absolute, All, Below, Ema, Own, Relative, TopK
 from .workspace import release_workspace
 
@@ -37,6 +38,7 @@ __all__ = [
     "check",
     "ema",
     "functional",
+    "moved_once",
     "reference",
     "release_workspace",
 ]

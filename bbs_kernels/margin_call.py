@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .recompute import called_as_before
+
 
 class MarginContext(NamedTuple):
     """What a margin may look at besides the target cosine.
@@ -90,9 +92,9 @@ def call_margin(
     """
     if with_context:
         norms = row_norms(x, valid, cos_t.dtype) if norms is None else norms
-        psi = margin(cos_t, MarginContext(norms, labels, training, valid))
+        psi = called_as_before(margin, margin, cos_t, MarginContext(norms, labels, training, valid))
     else:
-        psi = margin(cos_t)
+        psi = called_as_before(margin, margin, cos_t)
     if not isinstance(psi, Tensor) or not psi.is_floating_point():
         kind = psi.dtype if isinstance(psi, Tensor) else type(psi).__name__
         raise TypeError(f"margin must return a floating-point tensor, got {kind}")
@@ -124,7 +126,7 @@ def with_penalty(
         raise TypeError(
             f"margin: expected a callable margin(cos_t, ctx), since it has row_penalty, got {margin!r}"
         )
-    penalty = penalty_of(MarginContext(norms, labels, training, valid))
+    penalty = called_as_before(margin, penalty_of, MarginContext(norms, labels, training, valid))
     if penalty.shape != losses.shape:
         raise ValueError(
             f"row_penalty must return the shape {tuple(losses.shape)}, got {tuple(penalty.shape)}"

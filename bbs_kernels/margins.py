@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .scalars import finite, radians_hint
+from .scalars import angle, finite
 
 SIN_FLOOR = 1e-3  # d arccos(c)/dc = -1/sin(theta) is cut here: one constant on every backend
 BOUNDARIES = ("hard", "easy", "none")  # in the order of csrc/common/combined_margin.h
@@ -56,6 +56,17 @@ class FamilyCodes(NamedTuple):
     target_grad: int
 
 
+def check_coefficients(
+    owner: str, coefficients: tuple[Any, Any, Any], names: tuple[str, str, str] = ("m1", "m2", "m3")
+) -> None:
+    """Raise TypeError or ValueError unless m1 > 0, m2 lies in [0, pi) and m3 is finite; `names` are the caller's."""
+    m1, m2, m3 = coefficients
+    if finite(owner, names[0], m1) <= 0.0:
+        raise ValueError(f"{owner}: {names[0]}: expected a factor of the angle above 0, got {m1}")
+    angle(owner, names[1], m2)
+    finite(owner, names[2], m3)
+
+
 class _CombinedFamily:
     """What the four margins share: the call, and how m1, m2, m3 are checked."""
 
@@ -71,24 +82,13 @@ class _CombinedFamily:
         for field in ("m1", "m2", "m3", "margin"):
             if hasattr(self, field):
                 object.__setattr__(self, field, finite(owner, field, getattr(self, field)))
-        m1, m2, _ = self.coefficients()
-        if m1 <= 0.0:
-            raise ValueError(
-                f"{owner}: {self._name_of('m1')}: expected a factor of the angle above 0, got {m1:g}"
-            )
-        if not 0.0 <= m2 < math.pi:
-            raise ValueError(
-                f"{owner}: {self._name_of('m2')}: expected radians in [0, pi), got {m2:g}{radians_hint(m2)}"
-            )
+        m1, m2, m3 = (name if hasattr(self, name) else "margin" for name in ("m1", "m2", "m3"))
+        check_coefficients(owner, self.coefficients(), (m1, m2, m3))
         for name, choices in (("boundary", BOUNDARIES), ("target_grad", TARGET_GRADS)):
             if getattr(self, name) not in choices:
                 raise ValueError(
                     f"{owner}: {name}: expected one of {', '.join(map(repr, choices))}, got {getattr(self, name)!r}"
                 )
-
-    def _name_of(self, coefficient: str) -> str:
-        """What the constructor calls m1 or m2: `ArcFace` and `SphereFace` have but one argument, `margin`."""
-        return coefficient if hasattr(self, coefficient) else "margin"
 
     def __call__(self, cos_t: Tensor) -> Tensor:
         """psi(cos_t), same shape and dtype (fp32 or fp64; TypeError otherwise)."""

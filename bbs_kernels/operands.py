@@ -109,29 +109,34 @@ def check_optional(
         raise ValueError(f"{name}: expected a tensor on {device}, got one on {value.device}")
 
 
-def check_scale(scale: float) -> None:
-    """Raise TypeError or ValueError unless `scale` is a number above 0 and at most `LARGEST_SCALE`."""
+def check_scale(scale: float, name: str = "scale") -> None:
+    """Raise TypeError or ValueError unless `scale` is a number above 0 and at most `LARGEST_SCALE`.
+
+    Args:
+        name: what the caller calls it.
+    """
     if not is_number(scale):
-        raise TypeError(f"scale: expected a number, got {scale!r}")
+        raise TypeError(f"{name}: expected a number, got {scale!r}")
     if not 0 < scale <= LARGEST_SCALE:  # not isfinite: torch.compile makes a scale that changes symbolic
-        raise ValueError(f"scale: expected a number above 0, up to {LARGEST_SCALE:g}, got {scale}")
+        raise ValueError(f"{name}: expected a number above 0, up to {LARGEST_SCALE:g}, got {scale}")
 
 
-def class_indices(labels: Any, name: str = "labels", also: str = "") -> Tensor:
+def class_indices(labels: Any, name: str = "labels", kind: str = "class", also: str = "") -> Tensor:
     """Return `labels` as int64, from a tensor of any integer dtype: what heads, baskets and replacements take.
 
     Bool is refused, since a mask is no label, and floating-point, since a label would be cut to an integer in silence.
 
     Args:
         name: what the caller calls `labels`.
+        kind: what the indices are of.
         also: what else the caller takes, for the message.
 
     Raises:
         TypeError: no tensor, or one of another dtype.
     """
     if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS:
-        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"{name}: expected a tensor of class indices (an integer dtype){also}, got {kind}")
+        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"{name}: expected a tensor of {kind} indices (an integer dtype){also}, got {got}")
     return labels.long()
 
 

@@ -33,6 +33,23 @@ def positive_int(name: str, value: Any) -> int:
     return int(value)
 
 
+def angle(owner: str, name: str, value: Any, unit: str = "radians") -> float:
+    """Return an added angle as a float, in the unit in which it came.
+
+    Args:
+        unit: "radians" or "degrees".
+
+    Raises:
+        TypeError, ValueError: it is no number, or outside of [0, pi) or [0, 180).
+    """
+    value = finite(owner, name, value)
+    end, said = (math.pi, "pi") if unit == "radians" else (180.0, "180")
+    if not 0.0 <= value < end:
+        hint = radians_hint(value) if unit == "radians" else ""
+        raise ValueError(f"{owner}: {name}: expected {unit} in [0, {said}), got {value:g}{hint}")
+    return value
+
+
 def radians_hint(value: float) -> str:
     """What to add to the message about an angle that is too large to be in radians; nothing for others."""
     return f"; for degrees: math.radians({value:g})" if value > math.pi else ""

@@ -36,6 +36,6 @@ def row_guards(
             return cos_t - guard.d
         ema = running_mean.given(ema)
         if training:
-            (ema,) = moved_once((ema,), (running_mean.updated(ema, cos_t, batch.basket, batch.valid),), cos_t)
+            (ema,) = moved_once((ema,), (running_mean.updated(ema, cos_t, batch.basket, batch.valid),))
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         return running_mean.row_guards(ema.detach(), guard.r, batch.basket, batch.valid).to(dtype)

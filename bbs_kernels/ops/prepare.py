@@ -105,7 +105,7 @@ def _ema_rows(
     if training:
         with torch.no_grad():
             cos_t = target_cos(x, w, labels, offsets, ignore_index, class_index, subcenters)
-            (ema,) = moved_once((ema,), (running_mean.updated(ema, cos_t, basket, valid),), cos_t)
+            (ema,) = moved_once((ema,), (running_mean.updated(ema, cos_t, basket, valid),))
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     return running_mean.row_guards(ema.detach(), guard.r, basket, valid).to(dtype)
 

@@ -32,6 +32,7 @@ from bbs_kernels import (
     TopK,
     arccos,
     check,
+    moved_once,
 )
 
 from . import functional, optim
@@ -92,6 +93,7 @@ __all__ = [
     "demo",
     "evaluation",
     "functional",
+    "moved_once",
     "optim",
     "overlaps",
     "training",

@@ -63,7 +63,7 @@ class AdaFace(nn.Module):
         norms = ctx.norms.detach().clamp(1e-3, 100.0)
         mean, std = self.mean, self.std
         if ctx.training:
-            mean, std = moved_once((mean, std), self._moved(norms, ctx.valid), cos_t)
+            mean, std = moved_once((mean, std), self._moved(norms, ctx.valid))
         z = ((norms - mean) / (std + 1e-3) * self.h).clamp(-1.0, 1.0)
         floor = 1e-3  # theta stays inside (0, pi), where cos is monotone
         theta = (arccos(cos_t) - self.margin * z).clamp(floor, math.pi - floor)

@@ -136,7 +136,7 @@ class Baskets:
             if not 0 <= basket < len(self):
                 raise ValueError(f"basket: expected 0 to {len(self) - 1}, got {basket}")
             basket = torch.full_like(labels, int(basket))
-        basket = class_indices(basket, "basket", ", an int or a name")
+        basket = class_indices(basket, "basket", "basket", ", an int or a name")
         if basket.shape != labels.shape:
             raise ValueError(f"basket: expected shape {tuple(labels.shape)}, got {tuple(basket.shape)}")
         return labels, basket

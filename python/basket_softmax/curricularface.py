@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bbs_kernels import ArcFace, MarginContext, NegativeMap
 from bbs_kernels.recompute import moved_once
-from bbs_kernels.scalars import finite
+from bbs_kernels.scalars import angle, finite
 
 
 class CurricularFace(nn.Module):
@@ -37,7 +37,7 @@ class CurricularFace(nn.Module):
 
     def __init__(self, margin: float = 0.5, momentum: float = 0.01) -> None:
         super().__init__()
-        self._psi = ArcFace(margin)
+        self._psi = ArcFace(angle("CurricularFace", "margin", margin))
         self.momentum = finite("CurricularFace", "momentum", momentum)
         if not 0 < momentum <= 1:
             raise ValueError(f"CurricularFace: momentum: expected a number in (0, 1], got {momentum}")
@@ -63,7 +63,7 @@ class CurricularFace(nn.Module):
         """The map of the negatives; updates t when `ctx.training`."""
         t = self.t
         if ctx.training:
-            (t,) = moved_once((t,), (self._moved(cos_t, ctx.valid),), cos_t)
+            (t,) = moved_once((t,), (self._moved(cos_t, ctx.valid),))
         inside = cos_t.clamp(-1.0, 1.0)
         sin_theta = torch.sqrt((1.0 - inside) * (1.0 + inside))
         threshold = inside * math.cos(self.margin) - sin_theta * math.sin(self.margin)

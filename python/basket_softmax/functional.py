@@ -14,6 +14,7 @@ from bbs_kernels.margin_call import MarginContext, call_margin, row_norms, takes
 from bbs_kernels.margins import family_codes
 from bbs_kernels.negative_map import NOT_FUSED, NegativeMap, negatives_of
 from bbs_kernels.operands import OperandNames, class_indices
+from bbs_kernels.recompute import called_as_before
 from bbs_kernels.rules import Rule
 
 __all__ = ["basket_softmax"]
@@ -131,7 +132,7 @@ def row_results(
         def negatives(cos_t: Tensor) -> NegativeMap:
             valid = labels != ignore_index
             norms = row_norms(embeddings, valid, cos_t.dtype)
-            return map_of(cos_t, MarginContext(norms, labels, training, valid))
+            return called_as_before(margin, map_of, cos_t, MarginContext(norms, labels, training, valid))
 
         found = mapped_lse.cos_lse(*operands, negatives=negatives, **core_arguments)
     else:

@@ -55,7 +55,7 @@ def test_ignored_labels_stay():
             [0],
             torch.tensor([0.0]),
             TypeError,
-            r"basket: expected a tensor of class indices .*, an int or a name, got torch.float32",
+            r"basket: expected a tensor of basket indices .*, an int or a name, got torch.float32",
         ),
     ],
 )

@@ -119,7 +119,7 @@ def test_wrong_arguments_are_named():
         insightface.CombinedMarginLoss(64.0, 1.0, 0.5, 0.0, 0.4)
     with pytest.raises(ValueError, match="s: expected a number above 0"):
         insightface.CosFace(s=0.0)
-    with pytest.raises(ValueError, match="expected a factor of the angle above 0"):
+    with pytest.raises(ValueError, match="m1: expected a factor of the angle above 0"):
         insightface.CombinedMarginLoss(64.0, 0.0, 0.5, 0.0)
     with pytest.raises(ValueError, match="radians"):
         insightface.ArcFace(margin=28.6)

@@ -179,7 +179,8 @@ def test_cosine_distance_is_taken_and_others_are_named():
         distances.CosineSimilarity(power=2),
     ):
         with pytest.raises(
-            ValueError, match="distance: expected None or CosineSimilarity with p=2 and power=1"
+            ValueError,
+            match="distance: expected None or CosineSimilarity with p=2, power=1 and normalize_embeddings=True",
         ):
             ours.ArcFaceLoss(5, 4, distance=wrong)
 
@@ -211,8 +212,8 @@ def test_wrong_arguments_are_named(problem):
         with pytest.raises((ValueError, IndexError, RuntimeError), match=str(outside)):
             mine(x, labels.clone().fill_(outside))
     for kwargs, message in [
-        ({"margin": 200.0}, "radians"),
-        ({"scale": 0.0}, "scale: expected a number above 0"),
+        ({"margin": 200.0}, r"ArcFaceLoss: margin: expected degrees in \[0, 180\), got 200$"),
+        ({"scale": 0.0}, "ArcFaceLoss: scale: expected a number above 0"),
         ({"num_classes": 0}, "num_classes: expected a number above 0"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -114,8 +114,13 @@ def refused(group: dist.ProcessGroup, folder: str) -> None:
         assert not (own / "no").exists()
         fused = refusal(RuntimeError, lambda: bs.optim.FusedSGD(head, lr=0.1))
         assert "expected a head that FSDP does not hold" in fused
-        for grow in (lambda: head.add_basket("new", 5), lambda: bs.ClassMeans(head, 5)):
-            assert "add the basket first, then apply FSDP" in refusal(RuntimeError, grow)
+        for call, grow in (
+            ("add_basket", lambda: head.add_basket("new", 5)),
+            ("ClassMeans", lambda: bs.ClassMeans(head, 5)),
+        ):
+            message = refusal(RuntimeError, grow)
+            assert message.startswith(f"{call}: expected a head whose centres are all in this process")
+            assert "add the basket first, then apply FSDP" in message
     net.reshard()
     assert torch.equal(centres(head), before)
     assert head.baskets == bs.Baskets([CLASSES])

@@ -254,3 +254,23 @@ def refused(group: dist.ProcessGroup) -> None:
     assert "process_group: expected a ProcessGroup" in refusal(
         TypeError, lambda: PartialFC_V2(ArcFace(), WIDTH, CLASSES, process_group="world")
     )
+
+
+def refused_together(group: dist.ProcessGroup) -> None:
+    """Nobody waits in a collective for a rank whose arguments are wrong, and the next step is as ever."""
+    rank, head = dist.get_rank(group), PartialFC_V2(ArcFace(), 4, 10, process_group=group)
+    x, labels = torch.randn(3, 4), torch.arange(3)
+    for kind, text, wrong in (
+        (
+            ValueError,
+            "PartialFC_V2: labels: expected class indices, got nan",
+            (x, torch.tensor([0.0, torch.nan, 1.0])),
+        ),
+        (ValueError, "PartialFC_V2: labels: expected [3] or [3, 1], got [2]", (x, labels[:2])),
+        (ValueError, "PartialFC_V2: embeddings: expected [B, 4], got [3, 5]", (torch.randn(3, 5), labels)),
+        (TypeError, "PartialFC_V2: labels: expected a tensor of class indices", (x, [0, 1, 2])),
+    ):
+        given = wrong if rank == 1 else (x, labels)
+        message = refusal(kind, lambda given=given: head(*given))
+        assert message.startswith(f"rank 1 of 2: {text}"), message
+    assert head(x, labels).isfinite()

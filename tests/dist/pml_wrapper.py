@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 import torch.distributed as dist
 from pytorch_metric_learning import losses as upstream
@@ -16,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from basket_softmax.compat import pml as ours
 
 from .heads_in_use import refusal
+from .ranks import of_every_rank, warnings_with
 
 NAMES = ("ArcFaceLoss", "CosFaceLoss", "SubCenterArcFaceLoss")
 CLASSES, WIDTH, ROWS, STEPS = 31, 24, 13, 5
@@ -76,9 +75,7 @@ def training(group: dist.ProcessGroup, name: str) -> None:
     for got, want in zip(*runs, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-11)
     for mine in runs[0]:
-        first = mine.clone()
-        dist.broadcast(first, src=0)
-        assert torch.equal(mine, first), "ranks differ"
+        assert all(torch.equal(mine, other) for other in of_every_rank(mine)), "ranks differ"
 
 
 def reference_embeddings(group: dist.ProcessGroup) -> None:
@@ -105,11 +102,10 @@ def who_averages(group: dist.ProcessGroup) -> None:
         for inside in (True, False):
             loss = DistributedLossWrapper(kind(CLASSES, WIDTH).double())
             whole = DistributedDataParallel(loss) if inside else loss
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                whole(x.clone().requires_grad_(), labels).backward()
-                whole(x.clone().requires_grad_(), labels).backward()
-            found.append(
-                sum("a wrapper that averages the gradient of W" in str(each.message) for each in caught)
-            )
+
+            def two_steps(whole: nn.Module = whole) -> None:
+                for _ in range(2):
+                    whole(x.clone().requires_grad_(), labels).backward()
+
+            found.append(len(warnings_with("a wrapper that averages the gradient of W", two_steps)))
         assert found == [0, 1], f"{kind.__name__}: {found} warnings inside and outside"

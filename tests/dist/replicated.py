@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -17,6 +16,7 @@ import basket_softmax as bs
 from basket_softmax.compat import fastreid, pml
 
 from .heads_in_use import refusal
+from .ranks import of_every_rank, warnings_with
 
 CLASSES, WIDTH, ROWS = 50, 16, 6
 
@@ -120,10 +120,7 @@ def fused_on_one_rank_alone(group: dist.ProcessGroup) -> None:
 
 def warnings_of(call: Callable[[], object]) -> list[str]:
     """The messages that `call()` brings about the gradient of a head."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        call()
-    return [text for each in caught if "trains centres of its own" in (text := str(each.message))]
+    return warnings_with("trains centres of its own", call)
 
 
 def steps(forward: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], None]:
@@ -161,9 +158,7 @@ def beside_the_wrapper(group: dist.ProcessGroup, name: str) -> None:
 
     head.zero_grad()
     head(backbone(x), labels).backward()
-    gradient = next(p.grad for p in head.parameters() if p.grad is not None).contiguous()
-    others = [torch.empty_like(gradient) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(others, gradient, group=group)
+    others = of_every_rank(next(p.grad for p in head.parameters() if p.grad is not None), group)
     assert not torch.allclose(others[0], others[1])
 
 
@@ -268,6 +263,5 @@ def grown_inside_ddp(group: dist.ProcessGroup) -> None:
             optimizer.zero_grad()
             new(*batch(10 * rank + seed)).backward()
             optimizer.step()
-        every = [torch.empty_like(net.head.weight) for _ in range(dist.get_world_size(group))]
-        dist.all_gather(every, net.head.weight.detach(), group=group)
+        every = of_every_rank(net.head.weight, group)
         assert all(torch.equal(each, every[0]) for each in every)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from support.torchrun import torchrun
 
 pytestmark = pytest.mark.dist
 SHORT = (
@@ -43,14 +44,10 @@ def test_torchrun(tmp_path: Path) -> None:
     """Rank 0 alone prints the table and writes the files."""
     script = tmp_path / "short.py"
     script.write_text(SHORT)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
-        str(tmp_path / "out"),
-    ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stdout.count("Basket-based Softmax") == done.stdout.count("written to") == 1
+    said = torchrun(
+        2, script, tmp_path / "out", environment={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    )
+    assert said.count("Basket-based Softmax") == said.count("written to") == 1
     rows = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [row["rule"] for row in rows] == ["all", "own", "bbs", "oracle"]
     assert all(0.0 < row["rank1"] <= 1.0 for row in rows)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from dist.stops_main import TIMEOUT
+from support.torchrun import torchrun
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
 HERE = Path(__file__).parent
@@ -54,23 +55,18 @@ def test_the_others_fail_in_time(tmp_path: Path, how: str, moment: str) -> None:
     assert "leaves" in ranks[leaver].stdout.read()
 
 
-def torchrun(folder: Path, ranks: int, *arguments: object) -> str:
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks),
-            "--max-restarts", "1", str(HERE / "resume_main.py"), str(folder), *map(str, arguments),
-        ],
-        capture_output=True, text=True, env=ENVIRONMENT, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def resumed(folder: Path, ranks: int, *arguments: object) -> str:
+    script = HERE / "resume_main.py"
+    return torchrun(
+        ranks, script, folder, *arguments, options=["--max-restarts", "1"], environment=ENVIRONMENT
+    )
 
 
 @pytest.mark.parametrize("step", [3, 4])
 def test_torchrun_resumes_bit_for_bit(tmp_path: Path, step: int) -> None:
     plain, killed = tmp_path / "plain", tmp_path / "killed"
-    assert "starts at step 2" not in torchrun(plain, 2, 6)
-    said = torchrun(killed, 2, 6, 1, step)
+    assert "starts at step 2" not in resumed(plain, 2, 6)
+    said = resumed(killed, 2, 6, 1, step)
     assert said.count("starts at step 0") == 2, said
     assert said.count(f"starts at step {step - step % 2}") == 2, said
     ends = [torch.load(folder / "end.pt", weights_only=True) for folder in (plain, killed)]
@@ -82,7 +78,7 @@ def test_torchrun_resumes_bit_for_bit(tmp_path: Path, step: int) -> None:
 
 def test_another_number_of_ranks_goes_on(tmp_path: Path) -> None:
     """Two ranks, then three: the batches differ, so only the start is compared, and that training works."""
-    torchrun(tmp_path, 2, 4)
-    said = torchrun(tmp_path, 3, 6)
+    resumed(tmp_path, 2, 4)
+    said = resumed(tmp_path, 3, 6)
     assert said.count("starts at step 4") == 3, said
     assert torch.load(tmp_path / "end.pt", weights_only=True)["weight"].isfinite().all()

@@ -35,3 +35,7 @@ def test_the_default_group(workers) -> None:
 
 def test_refused(workers) -> None:
     workers.run(2, "partial_fc.refused")
+
+
+def test_what_is_wrong_on_one_rank_is_refused_on_all(workers) -> None:
+    workers.run(2, "partial_fc.refused_together")

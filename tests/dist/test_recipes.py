@@ -7,15 +7,13 @@ bits on both ranks and in both ways, and fall.
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from dist import recipes
+from support.torchrun import losses_of_ranks, torchrun
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "parallel.md"
 pytestmark = [
@@ -45,24 +43,8 @@ def losses(folder: Path, source: str, *parts: str) -> list[float]:
     script = folder / "train.py"
     script.write_text(source)
     for part in parts:
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            "2",
-            script,
-            part,
-        ]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=300, cwd=folder, env=environment, check=False
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-    of_ranks = [[float(line) for line in (folder / f"losses-{rank}.txt").open()] for rank in (0, 1)]
-    assert of_ranks[0] == of_ranks[1]
-    return of_ranks[0]
+        torchrun(2, script, part, environment={"HF_HUB_OFFLINE": "1"}, folder=folder)
+    return losses_of_ranks(folder)
 
 
 def check(folder: Path, source: str, steps: int) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from support.torchrun import losses_of_ranks, torchrun
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "parallel.md"
 pytestmark = [
@@ -47,18 +47,7 @@ def test_example(tmp_path: Path) -> None:
     assert '{"webface": 10572, "glint": 360232}' in example
     script = tmp_path / "train.py"
     script.write_text(BEFORE + example.replace("10572", "57").replace("360232", "33") + AFTER.lstrip("\n"))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        str(script),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    losses = [[float(line) for line in (tmp_path / f"losses-{rank}.txt").open()] for rank in (0, 1)]
-    assert len(losses[0]) == 6
-    assert losses[0] == losses[1]
-    assert losses[0][-1] < losses[0][0]
+    torchrun(2, script, folder=tmp_path)
+    losses = losses_of_ranks(tmp_path)
+    assert len(losses) == 6
+    assert losses[-1] < losses[0]

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 import basket_softmax as bs
 
 from .heads_in_use import refusal
+from .ranks import of_every_rank
 from .replicated import WIDTH, Net, batch
 
 SIZES = (20, 30)
@@ -60,8 +61,7 @@ def train(
 
 def spread(tensor: Tensor, group: dist.ProcessGroup) -> float:
     """The largest difference from rank to rank."""
-    every = [torch.empty_like(tensor) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(every, tensor.detach().contiguous(), group=group)
+    every = of_every_rank(tensor, group)
     return max(float((each - every[0]).abs().max()) for each in every)
 
 

@@ -184,3 +184,8 @@ def step(
     # The modules keep fp32 centres; the functional form, which they go through, takes 16-bit ones and any strides.
     head.weight = nn.Parameter(LAYOUTS[layout](w))
     return Step(head, Batch(x.requires_grad_(), problem.labels), precision)
+
+
+def plain(**options) -> Step:
+    """Return a step that is always of the same kernels, which are compiled once."""
+    return step(bs.TopK(3, 1, bs.Relative(0.1)), mates=True, **options)

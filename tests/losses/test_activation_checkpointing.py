@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import basket_softmax as bs
-from bbs_kernels import recompute
 
 SIZE, CLASSES, ROWS = 8, 20, 16
 Head = bs.BasketSoftmaxLoss
@@ -141,16 +140,3 @@ def test_compiled_around_the_checkpoint(way: bool) -> None:
     got = trained(HEADS["AdaFaceLoss"], compiled, passes=1)
     for key, value in want.items():
         torch.testing.assert_close(got[key], value, msg=key)
-
-
-def test_the_oldest_pass_is_forgotten_first() -> None:
-    buffer, rows = torch.zeros(3), torch.arange(1.0, recompute.HELD + 2)
-    for row in rows:
-        recompute.moved_once((buffer,), (torch.full((3,), float(row)),), row[None])
-    passes = recompute._PASSES[buffer]
-    found = [passes.find(torch.stack([row, row**2]))[0] for row in rows]
-    assert all(torch.equal(found[i], torch.full((3,), float(rows[i]))) for i in range(1, len(rows)))
-    assert found[0].tolist() == [2.0] * 3  # the nearest that is left
-    kept = len(recompute._PASSES)
-    del buffer
-    assert len(recompute._PASSES) == kept - 1  # nothing is kept for buffers that are gone

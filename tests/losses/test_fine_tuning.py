@@ -79,11 +79,11 @@ def pick_the_others_with_metadata(state: OrderedDict[str, Tensor], key: str) -> 
 REMOVALS = [delete, delete_in_a_copy, pick_the_others, pick_the_others_with_metadata]
 
 
-def check(net: Net, before: Net, old: Net, found: Any, key: str) -> None:
-    """Everything but the centres is as in `old`, the centres are as in `before`."""
-    assert found == ([key], [])
+def check(net: Net, before: Net, old: Net, found: Any, missing: list[str]) -> None:
+    """What is missing is as in `before`, everything else as in `old`."""
+    assert found == (missing, [])
     for name, value in net.state_dict().items():
-        assert torch.equal(value, (before if name == key else old).state_dict()[name]), name
+        assert torch.equal(value, (before if name in missing else old).state_dict()[name]), name
 
 
 @pytest.mark.parametrize("remove", REMOVALS)
@@ -93,7 +93,9 @@ def test_centres_that_were_removed_are_missing(name: str, remove: Callable[..., 
     before = copy.deepcopy(net)
     key = "parts.head." + centres(net.parts["head"])
     found = net.load_state_dict(remove(old.state_dict(), key), strict=False)
-    check(net, before, old, found, key)
+    # A plain dict does not say whose running means it has.
+    unknown = ["parts.head.ema"] if name == "Ema guard" and remove is pick_the_others else []
+    check(net, before, old, found, [key, *unknown])
 
 
 @pytest.mark.parametrize("where", ["the model", "the head"])
@@ -104,7 +106,7 @@ def test_centres_that_a_hook_removes_are_missing(name: str, where: str) -> None:
     key = "parts.head." + centres(net.parts["head"])
     owner = net if where == "the model" else net.parts["head"]
     owner.register_load_state_dict_pre_hook(lambda module, state, *rest: state.pop(key))
-    check(net, before, old, net.load_state_dict(old.state_dict(), strict=False), key)
+    check(net, before, old, net.load_state_dict(old.state_dict(), strict=False), [key])
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -132,6 +134,43 @@ def test_running_means_of_other_baskets_are_missing_too() -> None:
     grown = bs.BasketSoftmaxLoss({"a": 50, "b": 6}, WIDTH, mining=rule)
     assert grown.load_state_dict(state, strict=False) == (["weight"], [])
     assert torch.equal(grown.ema, old.ema)
+
+
+def test_a_plain_dict_without_centres_gives_no_running_means() -> None:
+    """Nothing in it says which datasets they are of; with the centres it is taken for a state of this head."""
+    rule = bs.TopK(2, guard=bs.Ema(0.5))
+    old = bs.BasketSoftmaxLoss({"a": 5, "b": 6}, WIDTH, mining=rule)
+    old.ema.copy_(torch.tensor([0.25, 0.5]))
+    state = dict(old.state_dict())
+    other = bs.BasketSoftmaxLoss({"c": 5, "d": 6}, WIDTH, mining=rule)
+    assert other.load_state_dict(state) == ([], [])
+    assert torch.equal(other.ema, old.ema)
+
+    del state["weight"]
+    other = bs.BasketSoftmaxLoss({"c": 5, "d": 6}, WIDTH, mining=rule)
+    assert other.load_state_dict(state, strict=False) == (["weight", "ema"], [])
+    assert other.ema.isinf().all()
+    with pytest.raises(RuntimeError, match=r'Missing key\(s\) in state_dict: "weight", "ema"\. $'):
+        other.load_state_dict(state)
+    assert set(state) == {"ema"}
+
+
+def test_a_plain_dict_without_prototypes_gives_no_links() -> None:
+    """Links are rows of classes too, as those of other datasets would fit."""
+    linker = bs.IdentityLinker(bs.BasketSoftmaxLoss({"a": 5, "b": 6}, WIDTH))
+    state = dict(linker.state_dict())
+    state["excluded"] = state["shared"] = torch.zeros(11, dtype=torch.int64)
+    assert linker.load_state_dict(state) == ([], [])
+    assert linker.state_dict()["shared"].eq(0).all()
+
+    del state["prototypes"]
+    other = bs.IdentityLinker(bs.BasketSoftmaxLoss({"a": 5, "b": 6}, WIDTH))
+    assert set(other.load_state_dict(state, strict=False).missing_keys) == {
+        "prototypes",
+        "excluded",
+        "shared",
+    }
+    assert other.state_dict()["shared"].eq(-1).all()
 
 
 def test_centres_that_are_there_are_refused_with_what_to_do() -> None:

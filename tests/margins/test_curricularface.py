@@ -113,7 +113,7 @@ def test_messages() -> None:
         bs.CurricularFace(momentum=0)
     with pytest.raises(TypeError, match=r"CurricularFace: momentum: expected a number, got 'a'"):
         bs.CurricularFace(momentum="a")
-    with pytest.raises(ValueError, match="margin: expected radians in \[0, pi\)"):
+    with pytest.raises(ValueError, match=r"CurricularFace: margin: expected radians in \[0, pi\)"):
         bs.CurricularFace(28.6)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -87,5 +88,8 @@ def check_small_state(loss: BasketSoftmaxLoss, saved: dict[str, Any]) -> None:
 
 
 def restore_small_state(loss: BasketSoftmaxLoss, saved: dict[str, Any]) -> None:
-    """Load what `small_state` gave."""
-    loss.load_state_dict(saved, strict=False)
+    """Load what `small_state` gave; the caller has checked that it is of the same baskets."""
+    state = OrderedDict(saved)
+    # The metadata says whose the running means are: without it they would be left out, as the centres are not here.
+    state._metadata = loss.state_dict()._metadata  # type: ignore[attr-defined]
+    loss.load_state_dict(state, strict=False)

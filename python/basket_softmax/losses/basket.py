@@ -434,9 +434,9 @@ class BasketSoftmaxLoss(ReplicatedHead):
             self.ema = torch.cat([self.ema, self.ema.new_full((1,), math.inf)])
         self._last = None
 
-    def _growth(self, size: int) -> Growth:
+    def _growth(self, size: int, call: str = "add_basket") -> Growth:
         if self._parallel is None:
-            refuse_part(self, "add_basket", "add the basket first, then apply FSDP and make the optimizer")
+            refuse_part(self, call, "add the basket first, then apply FSDP and make the optimizer")
             return growth_here(self.num_classes, size)
         old, ranks = self._parallel.shard.sharding, self._parallel.ranks
         return growth_of_shards(

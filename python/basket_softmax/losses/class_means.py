@@ -38,6 +38,7 @@ class ClassMeans:
 
     Raises:
         ValueError: `size` is not an int >= 0, or `loss` has sub-centres: those that start alike would stay alike.
+        RuntimeError: FSDP holds the head.
     """
 
     def __init__(self, loss: BasketSoftmaxLoss, size: int) -> None:
@@ -48,7 +49,7 @@ class ClassMeans:
             )
         self._ranks = None if loss._parallel is None else loss._parallel.ranks
         self._common = {**of_baskets(loss.baskets), "size": size}
-        growth = loss._growth(size)
+        growth = loss._growth(size, "ClassMeans")
         self.first, rows = growth.first, growth.new.stop - growth.new.start
         self.num_classes = loss.num_classes
         # One row more takes what belongs to other ranks or to nobody, so that no step depends on the data.

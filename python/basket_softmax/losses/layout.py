@@ -63,34 +63,42 @@ def load_rows(
     """Call `load`, torch's `_load_from_state_dict` of `module`, unless the state has rows of other classes.
 
     Such a state becomes an error in torch's list. One without rows, from which they were removed, loads like any
-    other: its rows are missing, and so are entries per basket, if they are those of other baskets.
+    other: its rows are missing, and so are entries per basket, unless they are known to be those of the same baskets.
+    A state without the metadata that says so, a plain dict, is taken for one of these baskets if it has the rows.
 
     Args:
         arguments: of `load`: state_dict, prefix, metadata and the rest.
         layout: what the module holds.
-        rows: names of the tensors with a row per class, or several.
+        rows: names of the tensors with a row per class, or several; the first is what tells whether a state has rows.
         per_basket: names of the tensors with an entry per basket.
         advice: what to do with a state of another rank or number of ranks.
     """
     state, prefix, metadata, *_, errors = arguments
     saved = metadata.get("baskets")
     problem = None if saved is None else _problem(saved, layout, module, rows[0], prefix, advice)
-    if problem is None:
+    if saved is not None and problem is None:
         load(*arguments)
         return
 
+    def leave_out(names: Sequence[str]) -> None:
+        for name in names:
+            state.pop(prefix + name, None)
+
     def check(*_: Any) -> None:
-        if any(prefix + name in state for name in rows):
+        if saved is None:
+            if prefix + rows[0] not in state:
+                leave_out([*rows, *per_basket])
+        elif any(prefix + name in state for name in rows):
             raise _OtherRows
-        if not _same_baskets(saved, layout.baskets):
-            for name in per_basket:
-                state.pop(prefix + name, None)
+        elif not _same_baskets(saved, layout.baskets):
+            leave_out(per_basket)
 
     # The last of the hooks: those before it may remove rows or give them their names.
     hook = module.register_load_state_dict_pre_hook(check)
     try:
         load(*arguments)
     except _OtherRows:
+        assert problem is not None
         errors.append(problem)
     finally:
         hook.remove()

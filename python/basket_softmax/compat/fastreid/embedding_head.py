@@ -73,7 +73,9 @@ class EmbeddingHead(BasketSoftmaxLoss):
             )
         rule = mining if mining is not None else Own() if len(parts) == 1 else TopK()
         size = embedding_dim if embedding_dim > 0 else feat_dim
-        super().__init__(parts, size, margin_of(cls_type, margin), scale, rule, **options)
+        super().__init__(
+            parts, size, margin_of(cls_type, margin, type(self).__name__), scale, rule, **options
+        )
         self.cls_type = cls_type
         self.neck_feat = neck_feat
         self.pool_layer = pool_layer(pool_type)

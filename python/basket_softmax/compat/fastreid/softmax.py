@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from bbs_kernels import ArcFace, CosFace, MarginContext, NegativeMap
+from bbs_kernels.scalars import angle, finite
 
 CLS_TYPES = ("ArcSoftmax", "CosSoftmax", "CircleSoftmax")
 
@@ -22,10 +23,16 @@ class CircleSoftmax:
     Args:
         margin: m.
 
+    Raises:
+        TypeError, ValueError: `margin` is not a finite number.
+
     Source: Sun et al., "Circle Loss", CVPR 2020, section 3; as fast-reid's CircleSoftmax has it.
     """
 
     margin: float = 0.25
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "margin", finite("CircleSoftmax", "margin", self.margin))
 
     def __call__(self, cos_t: Tensor) -> Tensor:
         """The target logit over s, [B], for cos_t [B]."""
@@ -40,17 +47,21 @@ class CircleSoftmax:
         return (cos.detach() + self.margin).clamp_min(0.0) * (cos - self.margin)
 
 
-def margin_of(cls_type: str, margin: float) -> Any:
+def margin_of(cls_type: str, margin: float, owner: str = "margin_of") -> Any:
     """The margin object of a fast-reid softmax layer, cos(theta + m) without a boundary at pi as it has it.
 
+    Args:
+        owner: whose arguments they are, for messages.
+
     Raises:
-        ValueError: another layer. `Linear` is no cosine: its logits are unnormalised products.
+        TypeError, ValueError: a margin that the layer does not take, or another layer. `Linear` is no cosine: its
+            logits are unnormalised products.
     """
     if cls_type == "ArcSoftmax":
-        return ArcFace(margin, boundary="none")
+        return ArcFace(angle(owner, "margin", margin), boundary="none")
     if cls_type == "CosSoftmax":
-        return CosFace(margin)
+        return CosFace(finite(owner, "margin", margin))
     if cls_type == "CircleSoftmax":
-        return CircleSoftmax(margin)
+        return CircleSoftmax(finite(owner, "margin", margin))
     also = "; Linear has unnormalised logits, which are not cosines" if cls_type == "Linear" else ""
     raise ValueError(f"cls_type: expected one of {', '.join(map(repr, CLS_TYPES))}, got {cls_type!r}{also}")

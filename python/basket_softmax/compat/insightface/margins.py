@@ -10,11 +10,14 @@ numbers; m3 > 0 beside m1 or m2 means all of them (insightface then applies m3 a
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bbs_kernels.margins import CombinedMargin
+from bbs_kernels.margins import CombinedMargin, check_coefficients
+from bbs_kernels.operands import check_scale
+from bbs_kernels.ops.placement import on_device
 
 from .._head import class_indices
 
@@ -25,12 +28,17 @@ class MarginLoss(nn.Module):
     """Base: scale `s` and a margin, applied to a logits tensor. No parameters, an empty state_dict."""
 
     s: float
+    _arguments = ("m1", "m2", "m3")  # names of the coefficients, for messages
 
     def _check(self) -> None:
         # A value out of range is an error here, not in the first step.
-        if not self.s > 0:
-            raise ValueError(f"{type(self).__name__}: s: expected a number above 0, got {self.s}")
+        self.checked_scale()
         self.target_margin()
+
+    def checked_scale(self) -> float:
+        """s, read from the attribute and checked."""
+        check_scale(self.s, f"{type(self).__name__}: s")
+        return float(self.s)
 
     def coefficients(self) -> tuple[float, float, float]:
         """(m1, m2, m3), read from the attributes, so that a margin schedule may assign them."""
@@ -39,6 +47,7 @@ class MarginLoss(nn.Module):
     def target_margin(self) -> CombinedMargin:
         """psi(cos_t) with the slope 1, for a loss that needs no logits."""
         m1, m2, m3 = self.coefficients()
+        check_coefficients(type(self).__name__, (m1, m2, m3), self._arguments)
         return CombinedMargin(m1, m2, m3, boundary="none", target_grad="straight_through")
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -104,6 +113,8 @@ class CombinedMarginLoss(MarginLoss):
 class ArcFace(MarginLoss):
     """psi = cos(theta + margin); `s` the scale, `margin` in radians, in [0, pi)."""
 
+    _arguments = ("m1", "margin", "m3")
+
     def __init__(self, s: float = 64.0, margin: float = 0.5) -> None:
         super().__init__()
         self.s, self.margin = s, margin
@@ -115,6 +126,8 @@ class ArcFace(MarginLoss):
 
 class CosFace(MarginLoss):
     """psi = cos(theta) - m; `s` the scale."""
+
+    _arguments = ("m1", "m2", "m")
 
     def __init__(self, s: float = 64.0, m: float = 0.40) -> None:
         super().__init__()
@@ -131,3 +144,22 @@ def flat_labels(labels: Tensor, rows: int, owner: str) -> Tensor:
     if labels.shape not in ((rows,), (rows, 1)):
         raise ValueError(f"{owner}: labels: expected [{rows}] or [{rows}, 1], got {list(labels.shape)}")
     return labels.reshape(-1)
+
+
+def truncated(labels: Any, name: str) -> Any:
+    """Return bool and floating-point labels as int64, cut as insightface's `.long()` cuts them; others as they came.
+
+    A label that is not finite becomes a class that does not exist: `.long()` may make class 0 of it on a GPU.
+
+    Raises:
+        ValueError: a label that is not finite, on the CPU; `name` is what the message calls the labels.
+    """
+    if not isinstance(labels, Tensor):
+        return labels
+    if not labels.is_floating_point():
+        return labels.long()
+    known = labels.isfinite()
+    if not torch.compiler.is_compiling() and not on_device(labels) and not bool(known.all()):
+        got = labels[~known][0].item()
+        raise ValueError(f"{name}: expected class indices, got {got}")
+    return torch.where(known, labels, 0).long().masked_fill(~known, torch.iinfo(torch.int64).min)

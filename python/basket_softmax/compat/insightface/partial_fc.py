@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.functional import reduce_rows
+from bbs_kernels.operands import check_is_tensor
 from bbs_kernels.transforms import refuse_transforms
 
 from ...baskets import Baskets
@@ -18,7 +19,7 @@ from ...losses.parallel import NOT_IN_DDP, refuse_fsdp, refuse_wrappers
 from ...losses.sampled_gradient import DenseGradient
 from ...losses.sampling import sample_classes
 from .._head import check_device, row_losses
-from .margins import IGNORED, MarginLoss, flat_labels
+from .margins import IGNORED, MarginLoss, flat_labels, truncated
 from .ranks import ClassParallel, default_group, global_losses
 
 ADVICE = (
@@ -117,20 +118,20 @@ class PartialFC_V2(nn.Module):
             local_embeddings: [B, D], floating-point; B may be 0 where other ranks have rows.
             local_labels: [B] or [B, 1] class indices in [0, C), of all ranks' classes; -1 is ignored. Any dtype, as
                 in insightface, which takes `local_labels.long()`.
+
+        Raises:
+            TypeError, ValueError: shapes, dtypes or devices that do not fit, or (on the CPU) labels that are not
+                finite; over several ranks every rank raises what is wrong on one.
+            RuntimeError: a label out of range.
         """
         self._check_place()
-        if local_embeddings.dim() != 2 or local_embeddings.shape[1] != self.embedding_size:
-            raise ValueError(
-                f"PartialFC_V2: embeddings: expected [B, {self.embedding_size}], "
-                f"got {list(local_embeddings.shape)}"
-            )
-        check_device("PartialFC_V2", "weight", self.weight, local_embeddings)
-        refuse_transforms(
-            embeddings=local_embeddings, weight=self.weight
-        )  # before autograd.Function meets them
-        if isinstance(local_labels, Tensor):
-            local_labels = local_labels.long()  # insightface's takes floating-point and bool labels so
-        labels = flat_labels(local_labels, len(local_embeddings), "PartialFC_V2").to(local_embeddings.device)
+        try:
+            labels = self._checked_labels(local_embeddings, local_labels)
+        except (TypeError, ValueError) as problem:
+            if self._parallel is not None:  # the other ranks would wait for this one for ever
+                device = self.weight.device
+                self._parallel.ranks.row_counts(0, False, device, problem, common=self._common())
+            raise
         # The flag decides the arithmetic, not the surrounding autocast, as in insightface.
         with torch.autocast(local_embeddings.device.type, enabled=False):
             x = local_embeddings.to(self.weight.dtype)
@@ -141,7 +142,7 @@ class PartialFC_V2(nn.Module):
             # A sampled gradient is sparse; insightface's users expect a dense one.
             weight = self.weight if self.sample_rate == 1.0 else DenseGradient.apply(self.weight)
             options: dict[str, Any] = {
-                "margin": self.margin_softmax.target_margin(), "scale": float(self.margin_softmax.s),
+                "margin": self.margin_softmax.target_margin(), "scale": self.margin_softmax.checked_scale(),
                 "ignore_index": IGNORED,
             }  # fmt: skip
             if self._parallel is None:
@@ -149,14 +150,33 @@ class PartialFC_V2(nn.Module):
                 losses, _ = row_losses(x, weight, labels, class_index=index, **options)
                 return reduce_rows(losses, labels != IGNORED)
             sample = None if self.sample_rate == 1.0 else self._sample
-            common = {
-                "num_classes": self._classes.num_classes, "embedding_size": self.embedding_size,
-                "sample_rate": self.sample_rate, "fp16": self.fp16, "weight": weight.dtype,
-                "training": self.training, "margin_loss": (options["margin"], options["scale"]),
-            }  # fmt: skip
-            return reduce_rows(
-                *global_losses(x, weight, labels, self._parallel, sample=sample, common=common, **options)
+            options |= {"sample": sample, "common": self._common()}
+            return reduce_rows(*global_losses(x, weight, labels, self._parallel, **options))
+
+    def _common(self) -> dict[str, Any]:
+        """Return what every rank must have alike."""
+        return {
+            "num_classes": self._classes.num_classes,
+            "embedding_size": self.embedding_size,
+            "sample_rate": self.sample_rate,
+            "fp16": self.fp16,
+            "weight": self.weight.dtype,
+            "training": self.training,
+            "margin_loss": (self.margin_softmax.target_margin(), float(self.margin_softmax.s)),
+        }
+
+    def _checked_labels(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """`labels` as int64 [B] on the device of the embeddings, both arguments checked."""
+        check_is_tensor("PartialFC_V2: embeddings", embeddings)
+        if embeddings.dim() != 2 or embeddings.shape[1] != self.embedding_size:
+            raise ValueError(
+                f"PartialFC_V2: embeddings: expected [B, {self.embedding_size}], got {list(embeddings.shape)}"
             )
+        check_device("PartialFC_V2", "weight", self.weight, embeddings)
+        # Before autograd.Function meets them.
+        refuse_transforms(embeddings=embeddings, weight=self.weight)
+        labels = flat_labels(truncated(labels, "PartialFC_V2: labels"), len(embeddings), "PartialFC_V2")
+        return labels.to(embeddings.device)
 
     def _sample(self, labels: Tensor) -> Tensor:
         return sample_classes(labels, self.num_local, self.sample_rate, IGNORED)

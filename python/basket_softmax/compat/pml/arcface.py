@@ -6,8 +6,10 @@ import math
 from typing import Any
 
 from bbs_kernels.margins import ArcFace
+from bbs_kernels.scalars import angle, finite
 
 from .constants import constant
+from .hooks import is_default
 from .large_margin import LargeMarginLoss
 
 _OTHERWISE = "override modify_cosine_of_target_classes for a margin that is learned or differs by row"
@@ -33,8 +35,13 @@ class ArcFaceLoss(LargeMarginLoss):
 
     def init_margin(self) -> None:
         """Turn the attribute `margin` from degrees into radians."""
-        self.margin = math.radians(constant(type(self).__name__, "margin", self.margin, _OTHERWISE))
+        owner = type(self).__name__
+        degrees = finite(owner, "margin", constant(owner, "margin", self.margin, _OTHERWISE))
+        if is_default(self, "modify_cosine_of_target_classes"):  # who overrides it may mean another range
+            angle(owner, "margin", degrees, "degrees")
+        self.margin = math.radians(degrees)
 
     def target_margin(self) -> ArcFace:
         """The margin on the target cosine, from the attribute `margin` (radians)."""
-        return ArcFace(constant(type(self).__name__, "margin", self.margin, _OTHERWISE))
+        owner = type(self).__name__
+        return ArcFace(angle(owner, "margin", constant(owner, "margin", self.margin, _OTHERWISE)))

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from bbs_kernels.margins import CosFace
+from bbs_kernels.scalars import finite
 
 from .large_margin import LargeMarginLoss
 
@@ -30,7 +31,9 @@ class CosFaceLoss(LargeMarginLoss):
 
     def target_margin(self) -> Callable[[Tensor], Tensor]:
         """The margin on the target cosine, from the attribute `margin`."""
-        return self._minus_margin if isinstance(self.margin, Tensor) else CosFace(self.margin)
+        if isinstance(self.margin, Tensor):
+            return self._minus_margin
+        return CosFace(finite(type(self).__name__, "margin", self.margin))
 
     def _minus_margin(self, cos_t: Tensor) -> Tensor:
         return cos_t - self.margin

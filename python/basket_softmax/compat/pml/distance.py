@@ -82,10 +82,12 @@ def check_distance(owner: str, distance: Any) -> None:
         or getattr(distance, "power", 1) != 1
         or not getattr(distance, "normalize_embeddings", True)
     ):
+        got = ", ".join(
+            f"{name}={getattr(distance, name, None)}" for name in ("p", "power", "normalize_embeddings")
+        )
         raise ValueError(
-            f"{owner}: distance: expected None or CosineSimilarity with p=2 and power=1 (the loss is defined "
-            f"on cosines), got {distance!r} with p={getattr(distance, 'p', None)}, "
-            f"power={getattr(distance, 'power', None)}"
+            f"{owner}: distance: expected None or CosineSimilarity with p=2, power=1 and normalize_embeddings=True "
+            f"(the loss is defined on cosines), got {type(distance).__name__} with {got}"
         )
     for name in _FORMULA:
         if name in vars(distance) or getattr(type(distance), name, None) is not getattr(base, name, None):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bbs_kernels.margins import arccos
+from bbs_kernels.operands import check_scale
 
 from ...losses.fsdp import gathered
 from .._head import check_device, class_indices, row_losses
@@ -76,8 +77,7 @@ class LargeMarginLoss(MetricLoss):
         for name, size in (("num_classes", num_classes), ("embedding_size", embedding_size)):
             if size < 1:
                 raise ValueError(f"{owner}: {name}: expected a number above 0, got {size}")
-        if not constant(owner, "scale", scale, _LEARN_SCALE) > 0:
-            raise ValueError(f"{owner}: scale: expected a number above 0, got {scale}")
+        check_scale(constant(owner, "scale", scale, _LEARN_SCALE), f"{owner}: scale")
         self.margin = margin
         self.num_classes = num_classes
         self.scale = scale
