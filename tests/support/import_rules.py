@@ -18,7 +18,10 @@ class Place(NamedTuple):
 
 KERNELS = {
     "rules": Place(
-        ("rules", "ema", "sharding", "scalars", "operands", "validate", "recompute", "checkpoint_regions", "transforms", "_not_built")
+        (
+            "rules", "ema", "sharding", "scalars", "operands", "validate", "recompute", "checkpoint_regions",
+            "transforms", "_not_built",
+        )
     ),
     "margins": Place(
         ("margins", "margins.*", "a_softmax", "interclass", "magface", "margin_call", "negative_map"),
