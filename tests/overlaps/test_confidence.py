@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from basket_softmax.matching.search import neighbours
 from basket_softmax.overlaps import NoConfidence, find_overlaps, mutual_nearest
 from basket_softmax.overlaps.confidence import Chance, chance, confidence
-from basket_softmax.overlaps.search import neighbours
 from overlaps.people import people
 
 

@@ -7,7 +7,7 @@ import torch
 from torch._dynamo import reset
 
 import basket_softmax as bs
-from basket_softmax.overlaps.cosines import Cosines
+from basket_softmax.matching.cosines import Cosines
 from bbs_kernels.ops.precision import allow_tf32, cpu_lowers_fp32
 from support.fake_cuda import fake_cuda, outside
 

@@ -16,9 +16,9 @@ from ..losses.agreement import of_baskets
 from ..losses.grow import growth_here, growth_of_shards
 from ..losses.layout import Layout, layout_of, load_rows, note_layout
 from ..losses.parallel import ClassParallel
+from ..matching import Groups, mutual_nearest
 from . import prototypes
 from .arguments import check_fraction, check_thresholds
-from .groups import Groups
 from .shards import gathered, known_everywhere
 from .sharing import SharedLabels
 
@@ -157,8 +157,6 @@ class IdentityLinker(nn.Module):
 
     def _identities(self, full: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Both aliases [C] from the prototypes of all classes, on the CPU."""
-        from ..overlaps import mutual_nearest  # brings the reading of images along
-
         if self.centred:
             full = prototypes.without_basket_mean(full, offsets)
         pairs = mutual_nearest(full, offsets, minimum=self.exclude)

@@ -7,13 +7,13 @@
 `bbs overlaps` does this and writes a CSV and a page.
 """
 
+from ..matching import MutualPairs, comparisons, mutual_nearest, mutual_nearest_within
 from .decisions import Persons, persons, read_decisions
 from .find import NoConfidence, Overlaps, find_overlaps
 from .names import ClassNames
 from .page import write_page
 from .prototypes import class_prototypes
 from .report import read_report, write_report
-from .search import MutualPairs, comparisons, mutual_nearest, mutual_nearest_within
 
 __all__ = [
     "ClassNames",

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .search import Neighbours
+from ..matching.search import Neighbours
 
 ENOUGH = 20  # of each sample: with fewer, quartiles and densities mean nothing
 GUMBEL_IQR = 1.5725  # interquartile range of the standard Gumbel distribution

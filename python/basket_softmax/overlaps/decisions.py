@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..matching.disjoint_sets import DisjointSets, aliases_of
 from .find import Overlaps
 from .names import ClassNames
 from .report import PAIR, Path, pair_of, table
@@ -105,24 +106,13 @@ def persons(
 
 
 class _Groups:
-    """Disjoint sets of classes, with their members."""
+    """Classes joined so far, and which may still be."""
 
     def __init__(self, offsets: Tensor) -> None:
         self._edges = offsets.numpy()
-        self._members: dict[int, list[int]] = {}  # of each set, by its root
-        self._root: dict[int, int] = {}
+        self._sets = DisjointSets()
         self._apart: dict[int, set[int]] = {}
-
-    def join(self, a: int, b: int) -> None:
-        root, other = self._root.get(a, a), self._root.get(b, b)
-        if root == other:
-            return
-        moved = self._members.pop(other, [other])
-        self._members.setdefault(root, [root]).extend(moved)
-        self._root.update((c, root) for c in (*moved, root))
-
-    def joined(self, a: int, b: int) -> bool:
-        return self._root.get(a, a) == self._root.get(b, b)
+        self.join, self.joined = self._sets.join, self._sets.joined
 
     def keep_apart(self, pairs: list[tuple[int, int]]) -> None:
         for a, b in pairs:
@@ -131,9 +121,9 @@ class _Groups:
 
     def may_join(self, a: int, b: int) -> bool:
         """No basket would have two classes of the person, and nobody told apart would be one."""
-        here, there = self._of(a), self._of(b)
         if self.joined(a, b):
             return True
+        here, there = self._sets.members(a), self._sets.members(b)
         if set(self._baskets(here)) & set(self._baskets(there)):
             return False
         return not any(self._apart.get(c, set()).intersection(there) for c in here)
@@ -141,22 +131,16 @@ class _Groups:
     def twice(self) -> list[tuple[int, int]]:
         """Two classes of one basket for each basket of each set that has more than one."""
         found = []
-        for members in self._members.values():
+        for members in self._sets.sets():
             seen: dict[int, int] = {}
-            for c, basket in zip(sorted(members), self._baskets(sorted(members)), strict=True):
+            for c, basket in zip(members, self._baskets(members), strict=True):
                 if basket in seen:
                     found.append((seen[basket], c))
                 seen.setdefault(basket, c)
         return found
 
     def aliases(self) -> Tensor:
-        aliases = torch.full((int(self._edges[-1]),), -1)
-        for number, members in enumerate(sorted(self._members.values(), key=min)):
-            aliases[members] = number
-        return aliases
-
-    def _of(self, c: int) -> list[int]:
-        return self._members.get(self._root.get(c, c), [c])
+        return aliases_of(int(self._edges[-1]), enumerate(self._sets.sets()))
 
     def _baskets(self, classes: list[int]) -> list[int]:
         return (np.searchsorted(self._edges, classes, side="right") - 1).tolist()

@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from ..baskets import Baskets
+from ..matching.search import MutualPairs, comparisons, joined, neighbours, offsets_of
 from .confidence import TooFew, chance, confidence
-from .search import MutualPairs, comparisons, joined, neighbours, offsets_of
 
 
 class Overlaps(NamedTuple):

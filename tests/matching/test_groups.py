@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basket_softmax.linking.groups import Groups
+from basket_softmax.matching import Groups
 
 OFFSETS = torch.tensor([0, 4, 4, 7, 12])
 

@@ -10,9 +10,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
+
+from .disjoint_sets import DisjointSets, aliases_of
+
+
+class _Side(NamedTuple):
+    """A set of classes. baskets: bits. total [D]: the sum of the unit vectors."""
+
+    baskets: int
+    total: np.ndarray
+    size: int
 
 
 class Groups:
@@ -30,10 +42,8 @@ class Groups:
         self.offsets = offsets
         norms = torch.linalg.vector_norm(directions, dim=1, keepdim=True)
         self._unit = torch.where(norms > 0, directions / norms, 0.0).numpy()
-        self._parent: dict[int, int] = {}
-        self._of_root: dict[
-            int, tuple[int, np.ndarray, int]
-        ] = {}  # baskets as bits, sum of unit vectors, size
+        self._sets = DisjointSets()
+        self._of_root: dict[int, _Side] = {}
         if known is not None:
             self._join_known(known)
 
@@ -41,10 +51,11 @@ class Groups:
         classes = torch.nonzero(known >= 0).flatten()
         first: dict[int, int] = {}
         for c, alias, bit in zip(classes.tolist(), known[classes].tolist(), self._bits(classes), strict=True):
-            root = first.setdefault(alias, c)
-            self._parent[c] = root
-            baskets, total, size = self._of_root.get(root, (0, np.zeros_like(self._unit[c]), 0))
-            self._of_root[root] = baskets | bit, total + self._unit[c], size + 1
+            before = first.setdefault(alias, c)
+            if before == c:
+                self._of_root[c] = _Side(bit, self._unit[c], 1)
+            else:
+                self._merge(before, c, self._side(before, 0), self._side(c, bit))
 
     def join(self, first: Tensor, second: Tensor, minimum: float) -> None:
         """Join pairs [P] in the order given, each if both conditions hold.
@@ -55,35 +66,31 @@ class Groups:
         """
         pairs = zip(first.tolist(), second.tolist(), self._bits(first), self._bits(second), strict=True)
         for a, b, bit_a, bit_b in pairs:
-            root_a, root_b = self._root(a), self._root(b)
-            if root_a == root_b:
+            if self._sets.joined(a, b):
                 continue
-            baskets_a, total_a, size_a = self._of_root.get(root_a, (bit_a, self._unit[a], 1))
-            baskets_b, total_b, size_b = self._of_root.get(root_b, (bit_b, self._unit[b], 1))
-            if baskets_a & baskets_b or float(total_a @ total_b) < minimum * size_a * size_b:
+            one, other = self._side(a, bit_a), self._side(b, bit_b)
+            if (
+                one.baskets & other.baskets
+                or float(one.total @ other.total) < minimum * one.size * other.size
+            ):
                 continue
-            self._parent[root_a] = self._parent[root_b] = root_a
-            self._of_root.pop(root_b, None)
-            self._of_root[root_a] = baskets_a | baskets_b, total_a + total_b, size_a + size_b
+            self._merge(a, b, one, other)
 
     def aliases(self) -> Tensor:
         """[C] int64: the smallest class of each one's group, -1 for a class that is alone."""
-        aliases = torch.full((int(self.offsets[-1]),), -1, device="cpu")
-        smallest: dict[int, int] = {}
-        classes = sorted(self._parent)
-        for c in classes:
-            smallest.setdefault(self._root(c), c)
-        if classes:
-            found = [smallest[self._root(c)] for c in classes]
-            aliases[torch.tensor(classes, device="cpu")] = torch.tensor(found, device="cpu")
-        return aliases
+        groups = ((members[0], members) for members in self._sets.sets())
+        return aliases_of(int(self.offsets[-1]), groups)
 
-    def _root(self, c: int) -> int:
-        parent = self._parent.get(c, c)
-        while (above := self._parent.get(parent, parent)) != parent:
-            self._parent[c] = above  # halve the way for the next one
-            c, parent = parent, above
-        return parent
+    def _side(self, c: int, bit: int) -> _Side:
+        """Return the set of `c`, whose basket is `bit`."""
+        return self._of_root.get(self._sets.root(c)) or _Side(bit, self._unit[c], 1)
+
+    def _merge(self, a: int, b: int, one: _Side, other: _Side) -> None:
+        for c in (a, b):
+            self._of_root.pop(self._sets.root(c), None)
+        self._of_root[self._sets.join(a, b)] = _Side(
+            one.baskets | other.baskets, one.total + other.total, one.size + other.size
+        )
 
     def _bits(self, classes: Tensor) -> list[int]:
         baskets = torch.searchsorted(self.offsets, classes.contiguous(), right=True) - 1

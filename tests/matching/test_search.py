@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import basket_softmax as bs
-from basket_softmax.overlaps import comparisons, cosines, mutual_nearest, mutual_nearest_within, nearest, scan
+from basket_softmax.matching import comparisons, cosines, mutual_nearest, mutual_nearest_within, nearest, scan
 from overlaps.planted import centres, dense
 
 SIZES = (31, 0, 97, 1, 64, 33)
