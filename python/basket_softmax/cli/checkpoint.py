@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .errors import one_line
+from .progress import bar
 from .words import count
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def inspect(folder: Path, no_check: bool) -> None:
         folder = _last(folder)
         with reading(folder) as manifest:
             if not no_check:
-                with _bar("checking", manifest) as progress:
+                with bar("checking", _bytes(manifest)) as progress:
                     verify(folder, manifest, progress=progress)
     _show(manifest)
     click.echo("files not checked" if no_check else "files are those that were written")
@@ -66,7 +66,7 @@ def merge(folder: Path, output: Path, force: bool) -> None:
         check_writable(output.parent)  # before all files are read, not after
         folder = _last(folder)
         manifest = read_manifest(folder)
-        with _bar("checking", manifest) as progress:
+        with bar("checking", _bytes(manifest)) as progress:
             run(folder, output, progress)
     centres = manifest.num_classes * manifest.subcenters
     click.echo(f"{output}: weight [{centres}, {manifest.embedding_size}]")
@@ -165,16 +165,8 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         )
 
 
-@contextmanager
-def _bar(label: str, manifest: Manifest) -> Iterator[Any]:
-    """A bar over the bytes of all files; None where nobody would see it move."""
-    stream = sys.stderr
-    if not stream.isatty():
-        yield None
-        return
-    size = sum(info.bytes for info in manifest.files.values())
-    with click.progressbar(length=size, label=label, file=stream) as bar:
-        yield bar.update
+def _bytes(manifest: Manifest) -> int:
+    return sum(info.bytes for info in manifest.files.values())
 
 
 def _plain_errors() -> AbstractContextManager[None]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .device import known_device
 from .errors import one_line
 from .extras import need
+from .progress import bar
 from .words import count
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from basket_softmax.overlaps import Overlaps
     from basket_softmax.training import Run
 
-REPORT, PAGE, ALIASES = "overlaps.csv", "overlaps.html", "aliases.csv"
-ORIGIN = "overlaps.json"  # which checkpoint the report is of
 NEEDS = {"pydantic": "pydantic", "yaml": "pyyaml", "rich": "rich", "PIL": "pillow", "sklearn": "scikit-learn"}
 PAIRS = ("mutual pair", "mutual pairs")
 SURE = 0.9  # for the summary only
@@ -41,20 +38,6 @@ class _Probability(click.FloatRange):
 PROBABILITY = _Probability(0, 1)
 
 
-def _device(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
-    """A device that torch has; a usage error otherwise."""
-    kind, _, number = value.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()) or value in ("cpu:", "cuda:"):
-        raise click.BadParameter(f"{value!r} is not cpu, cuda or cuda:N")
-    if kind == "cuda":
-        import torch
-
-        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if int(number or 0) >= gpus:
-            raise click.BadParameter(f"{value!r}: torch sees {gpus} GPUs here")
-    return value
-
-
 @click.command(short_help="List identities of different datasets that are one, to accept or reject.")
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
@@ -62,7 +45,7 @@ def _device(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("overlaps"),
     show_default=True,
-    help=f"Folder for {REPORT}, {PAGE} and {ALIASES}.",
+    help="Folder for overlaps.csv, overlaps.html and aliases.csv.",
 )
 @click.option(
     "--from",
@@ -89,14 +72,16 @@ def _device(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
     "--apply",
     "decisions",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help=f"CSV saved from the page: write {ALIASES} from it and search nothing.",
+    help="CSV saved from the page: write aliases.csv from it and search nothing.",
 )
 @click.option(
-    "--accept-above", type=PROBABILITY, help=f"Also accept pairs with this confidence or more into {ALIASES}."
+    "--accept-above",
+    type=PROBABILITY,
+    help="Also accept pairs with this confidence or more into aliases.csv.",
 )
 @click.option(
     "--device",
-    callback=_device,
+    callback=known_device,
     default="cpu",
     show_default=True,
     help="Of the backbone: cpu, cuda or cuda:N.",
@@ -125,7 +110,7 @@ def overlaps(run: Path, output: Path, decisions: Path | None, device: str, **opt
     with one_line(*EXPECTED, ValueError):
         if (output / "config.yaml").exists():  # its overlaps.csv is the log that --resume goes on with
             raise click.BadParameter(
-                f"{output} holds a run, whose {REPORT} would be lost", param_hint="--output"
+                f"{output} holds a run, whose overlaps.csv would be lost", param_hint="--output"
             )
         loaded = load_run(run, device)
         if decisions is None and len(loaded.head.baskets) < 2:
@@ -147,116 +132,74 @@ def _check_listed(above: float | None, least: float) -> None:
         )
 
 
-def _find(
-    run: Run,
-    path: Path,
-    output: Path,
-    source: str,
-    min_confidence: float,
-    page_pairs: int,
-    page_images: int,
-    accept_above: float | None,
-    batch_size: int,
-    workers: int,
-) -> None:
-    """Search, then write the table, the page and, when pairs are accepted by confidence, the aliases."""
-    from basket_softmax.overlaps import (
-        ClassNames,
-        NoConfidence,
-        find_overlaps,
-        write_page,
-        write_report,
-    )
-    from basket_softmax.overlaps.origin import Origin, write_origin
+def _find(run: Run, path: Path, output: Path, accept_above: float | None, **options: Any) -> None:
+    """Search, then say what was found and written."""
+    from basket_softmax.overlaps.workflow import PAGE, REPORT, report
 
-    names, known = ClassNames(run.baskets), _known(run)
-    if source == "prototypes":
-        centres, each = _prototypes(run, batch_size, workers), 1
-    else:
-        centres, each = run.head.full_weight().cpu(), run.head.subcenters
-    confident = True
-    with _bar("comparing identities", len(centres) * (len(centres) - 1) // 2) as progress:
-        try:
-            found = find_overlaps(centres, run.head.baskets, subcenters=each, progress=progress)
-        except NoConfidence as error:
-            found, confident, why = error.overlaps, False, str(error)
-    compared = f"{len(names):,} identities in {len(run.baskets)} baskets: {count(len(found.first), *PAIRS)}"
-    if confident:
-        listed = found.select((found.confidence >= min_confidence) & ~_same(found, known))
+    known = _known(run)
+    made = report(
+        run,
+        path,
+        output,
+        run.config.image.build(),
+        known=known,
+        accept_above=accept_above,
+        bar=bar,
+        **options,
+    )
+    found, least = made.found, options["min_confidence"]
+    classes = sum(len(basket.identities) for basket in run.baskets)
+    compared = f"{classes:,} identities in {len(run.baskets)} baskets: {count(len(found.first), *PAIRS)}"
+    if made.unsure is None:
         sure = int((found.confidence >= SURE).sum())
         click.echo(
             f"{compared}, {sure:,} with confidence {SURE} or more; by their confidences about "
             f"{found.confidence.sum():,.0f} are one person"
         )
+        if options["source"] == "centres":
+            click.echo(
+                "confidences from centres are too high, see the documentation: look at the pairs, or use prototypes"
+            )
     else:
-        listed = found.select(~_same(found, known))
         click.echo(compared)
-        click.echo(f"note: {why}. The pairs are listed without a confidence", err=True)
-    if source == "centres" and confident:
-        click.echo(
-            "confidences from centres are too high, see the documentation: look at the pairs, or use prototypes"
-        )
-    (output / ORIGIN).unlink(
-        missing_ok=True
-    )  # first, so that none ever stands beside a report of another run
-    write_report(output / REPORT, listed, names)
-    write_origin(
-        output / ORIGIN, Origin(run.fingerprint, str(path.resolve()), run.step, source, min_confidence)
-    )
-    of_them = f"with confidence {min_confidence} or more" if confident else "without a confidence"
-    click.echo(f"{output / REPORT}: {count(len(listed.first), 'pair', 'pairs')} {of_them}")
-    undecided = listed if accept_above is None else listed.select(~(listed.confidence >= accept_above))
-    shown = write_page(
-        output / PAGE, undecided, run.baskets, max_pairs=page_pairs, images_per_class=page_images
-    )
+        click.echo(f"note: {made.unsure}. The pairs are listed without a confidence", err=True)
+    of_them = f"with confidence {least} or more" if made.unsure is None else "without a confidence"
+    click.echo(f"{output / REPORT}: {count(len(made.listed.first), 'pair', 'pairs')} {of_them}")
     megabytes = (output / PAGE).stat().st_size / 1e6
-    click.echo(f"{output / PAGE}: {shown:,} of {len(undecided.first):,} pairs to decide, {megabytes:.1f} MB")
+    click.echo(
+        f"{output / PAGE}: {made.shown:,} of {len(made.undecided.first):,} pairs to decide, {megabytes:.1f} MB"
+    )
     if accept_above is not None:
-        _write_aliases(run, output, {}, listed, accept_above)
+        _decide(run, output, {}, made.listed, accept_above)
 
 
 def _apply(run: Run, output: Path, decisions: Path, accept_above: float | None) -> None:
     """The aliases of what a person decided and, with `accept_above`, of the report in `output`."""
-    from basket_softmax.overlaps import ClassNames, read_decisions, read_report
+    from basket_softmax.overlaps import ClassNames, read_decisions
+    from basket_softmax.overlaps.workflow import reported
 
-    names = ClassNames(run.baskets)
     table = None
     if accept_above is not None:
-        for file in (output / REPORT, output / ORIGIN):
-            if not file.exists():
-                raise ValueError(f"{file} does not exist: run bbs overlaps without --apply first")
-        _check_origin(run, output, accept_above)
-        table = read_report(output / REPORT, names)
-    _write_aliases(run, output, read_decisions(decisions, names), table, accept_above)
+        origin, table = reported(run, output)
+        _check_listed(accept_above, origin.min_confidence)
+    _decide(run, output, read_decisions(decisions, ClassNames(run.baskets)), table, accept_above)
 
 
-def _check_origin(run: Run, output: Path, accept_above: float) -> None:
-    """That the report in `output` is of this checkpoint, and lists what is to be accepted."""
-    from basket_softmax.overlaps.origin import read_origin
-
-    origin = read_origin(output / ORIGIN)
-    if origin.checkpoint != run.fingerprint:
-        raise ValueError(
-            f"{output / REPORT} is of another checkpoint, step {origin.step:,} of {origin.run}, and --accept-above "
-            "takes its confidences: run bbs overlaps without --apply first, or give the --output of this run"
-        )
-    _check_listed(accept_above, origin.min_confidence)
-
-
-def _write_aliases(
+def _decide(
     run: Run,
     output: Path,
     decisions: dict[tuple[int, int], bool],
     table: Overlaps | None,
     accept_above: float | None,
 ) -> None:
-    from basket_softmax.data import write_aliases
-    from basket_softmax.overlaps import ClassNames, persons
+    """Write the aliases, and say who became one person and why."""
+    from basket_softmax.overlaps import ClassNames
+    from basket_softmax.overlaps.workflow import ALIASES, decide
 
     known, names = _known(run), ClassNames(run.baskets)
     if table is not None and len(table.confidence) and all(map(math.isnan, table.confidence)):
         click.echo("note: the pairs have no confidence: --accept-above accepts none of them", err=True)
-    found = persons(run.head.baskets.offsets, decisions, table, accept_above, known)
+    found = decide(run, output, decisions, table, accept_above, known)
     for first, second in found.twice:
         (basket, a), (_, b) = names.of(first), names.of(second)
         click.echo(f"note: identities {a!r} and {b!r} of basket {basket!r} become one person", err=True)
@@ -267,7 +210,6 @@ def _write_aliases(
             "or by the run's aliases",
             err=True,
         )
-    write_aliases(output / ALIASES, found.aliases, run.baskets)
     classes = int((found.aliases >= 0).sum())
     people = len(found.aliases[found.aliases >= 0].unique())
     parts = [
@@ -295,33 +237,3 @@ def _known(run: Run) -> Tensor | None:
     from basket_softmax.training.model import aliases_of
 
     return aliases_of(run.config, run.baskets)
-
-
-def _same(found: Overlaps, known: Tensor | None) -> Any:
-    """[P] bool: pairs that the run's aliases joined already."""
-    import numpy as np
-
-    if known is None:
-        return np.zeros(len(found.first), bool)
-    alias = known.numpy()
-    return (alias[found.first] >= 0) & (alias[found.first] == alias[found.second])
-
-
-def _prototypes(run: Run, batch_size: int, workers: int) -> Tensor:
-    from basket_softmax.overlaps import class_prototypes
-
-    with _bar("embedding images", sum(map(len, run.baskets))) as progress:
-        return class_prototypes(
-            run.backbone, run.baskets, run.config.image.build(),
-            device=run.device, batch_size=batch_size, workers=workers, progress=progress,
-        )  # fmt: skip
-
-
-@contextmanager
-def _bar(label: str, length: int) -> Iterator[Callable[[int], None] | None]:
-    """A bar that the yielded function moves; None where nobody would see it."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
-        yield bar.update

@@ -11,6 +11,7 @@ import click
 
 from .errors import one_line
 from .extras import need
+from .progress import bar
 
 OPTIONS = {  # those that stand for a key of the config
     "output": "output",
@@ -93,15 +94,15 @@ def train(config: Path | None, baskets: tuple[str, ...], changes: tuple[str, ...
 def _check(training: Any, config: Any, resume: bool, decode: bool) -> None:
     """Print the report; exit code 1 if something stands against the run. The bar shows only where it can move."""
     with ExitStack() as stack:
-        bar: Any = None
+        move: Any = None
+        before = 0
 
         def advance(done: int, total: int) -> None:
-            nonlocal bar
-            if bar is None:
-                bar = stack.enter_context(
-                    click.progressbar(length=total, label="reading images", file=sys.stderr)
-                )
-            bar.update(done - bar.pos)
+            nonlocal move, before
+            if move is None:
+                move = stack.enter_context(bar("reading images", total))
+            move(done - before)
+            before = done
             if done == total:
                 stack.close()
 
