@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .margins import FamilyArguments, FamilyCodes, family_arguments, family_codes
-from .operands import CORE_NAMES, OperandNames, check_sample_weight
 from .ops.call import DEFAULT_WORKSPACE_BYTES
 from .ops.load import OPS
 from .ops.prepare import DEFAULT_STASH_BYTES, prepare
 from .rules import Rule
+from .validate import CORE_NAMES, OperandNames, check_sample_weight
 
 REDUCTIONS = ("mean", "sum", "none")
 

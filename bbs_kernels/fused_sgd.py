@@ -10,10 +10,10 @@ from torch import Tensor
 
 from .functional import checked_family
 from .margins import FamilyArguments, FamilyCodes
-from .operands import CORE_NAMES, OperandNames
 from .ops.call import CoreCall, CoreOutputs, SgdSettings
 from .ops.placement import on_device
 from .ops.prepare import prepare
+from .validate import CORE_NAMES, OperandNames
 
 
 def cos_lse_with_sgd(

@@ -10,7 +10,7 @@ from torch import Tensor
 from .margin_call import MarginContext
 from .margins import ArcFace, _CombinedFamily
 from .negative_map import NegativeMap
-from .scalars import finite
+from .validate import finite
 
 
 @dataclass(frozen=True)

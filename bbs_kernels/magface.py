@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .margin_call import MarginContext
 from .margins import BOUNDARIES, SIN_FLOOR, _check_dtype, _sin_theta
-from .scalars import finite, radians_hint
+from .validate import finite, radians_hint
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,15 @@ scores as the clue to mining negative classes from other datasets); the default 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
-from .scalars import finite, is_integer
+import torch
+from torch import Tensor
+
+from .validate import finite, is_integer
 
 # Codes of the op arguments `rule` and `guard_kind`; csrc/common uses the same numbers.
 RULE_ALL, RULE_OWN, RULE_BELOW, RULE_TOPK = 0, 1, 2, 3
@@ -205,3 +210,24 @@ def _guard_arguments(guard: Guard | None) -> tuple[int, float]:
     if isinstance(guard, Relative):
         return GUARD_RELATIVE, guard.d
     return GUARD_ROWS, 0.0
+
+
+def check_listed(mining: Rule, sizes: Sequence[int]) -> None:
+    """Raise ValueError when a rule would list more classes of a row than the kernels hold."""
+    if not isinstance(mining, TopK):
+        return
+    mined = sum(min(mining.k, size) for size in sizes)
+    if mined > MAX_SLOTS:
+        raise ValueError(
+            f"mining: expected up to {MAX_SLOTS} listed classes a row, got {mined} (k = {mining.k} over {len(sizes)} "
+            "baskets): use a smaller k"
+        )
+
+
+def check_rule_size(mining: Rule, offsets: Tensor) -> None:
+    """The bound on the mined list, early and by name; under torch.compile the op itself checks it."""
+    if isinstance(mining, TopK) and not torch.compiler.is_compiling():
+        edges = (
+            offsets.tolist()
+        )  # reads host memory: no op, which a FakeTensorMode would take for data-dependent
+        check_listed(mining, [stop - start for start, stop in pairwise(edges)])

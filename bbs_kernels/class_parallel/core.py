@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ..fused_sgd import step_on_centres
-from ..operands import CORE_NAMES, OperandNames
 from ..ops.call import DEFAULT_WORKSPACE_BYTES, CoreCall, CoreOutputs, SgdSettings
 from ..ops.layout import sampled_gradient
 from ..ops.prepare import DEFAULT_STASH_BYTES, autocast, prepare
 from ..rules import Rule, TopK
+from ..validate import CORE_NAMES, OperandNames
 from .aliases import mate_counts, row_aliases
 from .guards import row_guards
 from .merge import Found, merge

@@ -6,19 +6,27 @@ import torch
 from torch import Tensor
 
 from .. import ema as running_mean
-from ..operands import (
+from ..recompute import moved_once
+from ..rules import (
+    GUARD_NONE,
+    GUARD_RELATIVE,
+    GUARD_ROWS,
+    OpArguments,
+    Rule,
+    check_rule,
+    check_rule_size,
+    ema_guard,
+)
+from ..transforms import refuse_transforms
+from ..validate import (
     CORE_NAMES,
     OperandNames,
     check_is_tensor,
     check_operands,
     check_optional,
-    check_rule_size,
     check_scale,
     check_subcenters,
 )
-from ..recompute import moved_once
-from ..rules import GUARD_NONE, GUARD_RELATIVE, GUARD_ROWS, OpArguments, Rule, check_rule, ema_guard
-from ..transforms import refuse_transforms
 from .call import DEFAULT_WORKSPACE_BYTES, CoreCall, target_cos
 from .load import OPS
 from .placement import on_device

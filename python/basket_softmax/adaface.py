@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bbs_kernels import MarginContext, arccos
 from bbs_kernels.recompute import moved_once
-from bbs_kernels.scalars import finite, radians_hint
+from bbs_kernels.validate import finite, radians_hint
 
 
 class AdaFace(nn.Module):

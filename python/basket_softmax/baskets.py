@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from bbs_kernels import functional as core
-from bbs_kernels.operands import class_indices
 from bbs_kernels.ops.placement import on_device
-from bbs_kernels.scalars import is_integer
+from bbs_kernels.validate import class_indices, is_integer
 
 
 class LocalLabels(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bbs_kernels import ArcFace, MarginContext, NegativeMap
 from bbs_kernels.recompute import moved_once
-from bbs_kernels.scalars import angle, finite
+from bbs_kernels.validate import angle, finite
 
 
 class CurricularFace(nn.Module):

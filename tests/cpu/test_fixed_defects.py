@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from bbs_kernels import functional, reference
-from bbs_kernels.operands import LARGEST_SCALE
 from bbs_kernels.rules import Absolute, All, Below, Own, TopK
+from bbs_kernels.validate import LARGEST_SCALE
 
 from .problem import Problem, make
 from .test_fused_sgd import SETTINGS, fused

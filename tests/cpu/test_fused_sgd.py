@@ -90,7 +90,7 @@ def test_threads_change_nothing() -> None:
     ("w", "buffer", "message"),
     [
         (torch.float16, None, "w: expected float32 or float64, got float16"),
-        (torch.float32, None, "needs momentum_buffer"),
+        (torch.float32, None, "momentum_buffer: expected a tensor exactly when"),
     ],
 )
 def test_refused(w: torch.dtype, buffer, message: str) -> None:

@@ -199,7 +199,7 @@ def test_guards_of_rows_must_fit_the_rule() -> None:
         ValueError, match=r"row_guard: expected None with Own\(\), which has no guard, got Tensor"
     ):
         functional.cos_lse(x, w, labels, offsets, scale=64.0, mining=Own(), row_guard=torch.ones(3))
-    with pytest.raises(ValueError, match="row_guard: expected a tensor \[B\] with row_basket and Below"):
+    with pytest.raises(ValueError, match=r"row_guard: expected a tensor \[B\] with row_basket and Below"):
         functional.cos_lse(
             x, w, labels, offsets, scale=64.0, mining=Below(Relative(0.1)), row_basket=torch.tensor([0, 1, 1])
         )

@@ -78,7 +78,12 @@ def test_messages():
             RuntimeError,
             r"labels\[0\]: expected 0 to 48 .*, got 49",
         ),
-        ((x.float(), labels), {}, TypeError, "weight is torch.float64 with embeddings torch.float32"),
+        (
+            (x.float(), labels),
+            {},
+            TypeError,
+            "weight: expected torch.float32 with embeddings torch.float32, got torch.float64",
+        ),
         (
             (x, labels.clone().fill_(17)),
             {"basket": "a"},

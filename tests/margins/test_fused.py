@@ -208,7 +208,7 @@ def test_a_subclass_with_its_own_formula_is_called() -> None:
     [
         ({"m1": 0.0}, "m1: expected a finite number above 0, got 0"),
         ({"m2": math.pi}, r"m2: expected radians in \[0, pi\), got 3.14159"),
-        ({"m2": math.nan}, "m2 is nan"),
+        ({"m2": math.nan}, "m2: expected radians .*, got nan"),
         ({"m3": math.inf}, "m3: expected a finite number, got inf"),
         ({"boundary": 3}, r"boundary: expected 0 \(hard\), 1 \(easy\) or 2 \(none\), got 3"),
         ({"target_grad": 2}, r"target_grad: expected 0 \(exact\) or 1 \(straight_through\), got 2"),

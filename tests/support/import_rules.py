@@ -19,7 +19,7 @@ class Place(NamedTuple):
 KERNELS = {
     "rules": Place(
         (
-            "rules", "ema", "sharding", "scalars", "operands", "validate", "recompute", "checkpoint_regions",
+            "rules", "ema", "sharding", "validate", "recompute", "checkpoint_regions",
             "transforms", "_not_built",
         )
     ),

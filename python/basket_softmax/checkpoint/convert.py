@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bbs_kernels.operands import MAX_SUBCENTERS
 from bbs_kernels.sharding import Sharding
+from bbs_kernels.validate import MAX_SUBCENTERS
 
 from ..baskets import Baskets
 from ..replacing import replacing

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from bbs_kernels import functional
-from bbs_kernels.operands import class_indices
 from bbs_kernels.rules import Own
+from bbs_kernels.validate import class_indices
 
 __all__ = ["check_device", "class_indices", "round_to_zero", "row_losses"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from bbs_kernels.scalars import positive_int
+from bbs_kernels.validate import positive_int
 
 
 class MixedBasketSampler(Sampler[list[int]]):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bbs_kernels.scalars import positive_int
+from bbs_kernels.validate import positive_int
 
 from .arrays import as_scores, as_vector
 

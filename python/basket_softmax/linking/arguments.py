@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bbs_kernels.scalars import is_number
+from bbs_kernels.validate import is_number
 
 
 def check_fraction(name: str, value: Any, *, one: bool) -> float:

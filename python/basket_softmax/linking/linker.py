@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bbs_kernels.scalars import is_integer
+from bbs_kernels.validate import is_integer
 
 from ..losses import BasketSoftmaxLoss
 from ..losses.agreement import of_baskets

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bbs_kernels.scalars import is_integer, is_number
+from bbs_kernels.validate import is_integer, is_number
 
 from ..baskets import Baskets
 

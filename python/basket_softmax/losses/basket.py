@@ -14,20 +14,19 @@ from bbs_kernels import functional as core
 from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.margin_call import takes_context
 from bbs_kernels.negative_map import NOT_FUSED, negatives_of
-from bbs_kernels.operands import (
+from bbs_kernels.ops.call import DEFAULT_WORKSPACE_BYTES
+from bbs_kernels.ops.prepare import DEFAULT_STASH_BYTES
+from bbs_kernels.rules import Rule, check_listed, check_rule, ema_guard
+from bbs_kernels.sharding import KINDS, Sharding
+from bbs_kernels.unit import ZERO_NORM
+from bbs_kernels.validate import (
     check_is_tensor,
     check_labels,
-    check_listed,
     check_sample_weight,
     check_scale,
     check_subcenters_number,
+    positive_int,
 )
-from bbs_kernels.ops.call import DEFAULT_WORKSPACE_BYTES
-from bbs_kernels.ops.prepare import DEFAULT_STASH_BYTES
-from bbs_kernels.rules import Rule, check_rule, ema_guard
-from bbs_kernels.scalars import positive_int
-from bbs_kernels.sharding import KINDS, Sharding
-from bbs_kernels.unit import ZERO_NORM
 
 from ..baskets import Baskets
 from ..functional import row_results

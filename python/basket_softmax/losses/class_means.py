@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from bbs_kernels.class_parallel import draw_rows
-from bbs_kernels.operands import class_indices
 from bbs_kernels.ops.placement import on_device
 from bbs_kernels.unit import ZERO_NORM
+from bbs_kernels.validate import class_indices
 
 from .agreement import of_baskets
 from .arguments import checked_size

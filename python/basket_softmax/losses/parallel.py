@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from bbs_kernels import class_parallel as core_parallel
 from bbs_kernels import functional as core
 from bbs_kernels.margin_call import call_margin, row_norms, with_penalty
-from bbs_kernels.operands import check_listed, check_operands
 from bbs_kernels.ops.prepare import autocast
-from bbs_kernels.rules import Rule, TopK
+from bbs_kernels.rules import Rule, TopK, check_listed
 from bbs_kernels.sharding import Sharding
+from bbs_kernels.validate import check_operands
 
 from ..baskets import Baskets
 from ..functional import NAMES

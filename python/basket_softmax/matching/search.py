@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bbs_kernels.scalars import positive_int
+from bbs_kernels.validate import positive_int
 
 from ..baskets import Baskets
 from .cosines import Cosines, with_direction

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bbs_kernels.scalars import positive_int
+from bbs_kernels.validate import positive_int
 
 from ..data import ImageBasket
 from ..data.image import upright_8_bit

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from bbs_kernels.negative_map import NOT_FUSED, negatives_of
-from bbs_kernels.operands import MAX_SUBCENTERS
+from bbs_kernels.validate import MAX_SUBCENTERS
 
 from ..data import Augment
 from .choices import MARGINS, RULES, Linking, Margin, Rule, Section, one_of, section_of

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from bbs_kernels import ArcFace, CosFace, MarginContext, NegativeMap
-from bbs_kernels.scalars import angle, finite
+from bbs_kernels.validate import angle, finite
 
 CLS_TYPES = ("ArcSoftmax", "CosSoftmax", "CircleSoftmax")
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from bbs_kernels.margins import CombinedMargin, check_coefficients
-from bbs_kernels.operands import check_scale
 from bbs_kernels.ops.placement import on_device
+from bbs_kernels.validate import check_scale
 
 from .._head import class_indices
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.functional import reduce_rows
-from bbs_kernels.operands import check_is_tensor
 from bbs_kernels.transforms import refuse_transforms
+from bbs_kernels.validate import check_is_tensor
 
 from ...baskets import Baskets
 from ...losses.layout import Layout, layout_of, load_rows, note_layout

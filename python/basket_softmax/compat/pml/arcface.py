@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from bbs_kernels.margins import ArcFace
-from bbs_kernels.scalars import angle, finite
+from bbs_kernels.validate import angle, finite
 
 from .constants import constant
 from .hooks import is_default

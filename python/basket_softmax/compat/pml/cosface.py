@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from bbs_kernels.margins import CosFace
-from bbs_kernels.scalars import finite
+from bbs_kernels.validate import finite
 
 from .large_margin import LargeMarginLoss
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bbs_kernels.margins import arccos
-from bbs_kernels.operands import check_scale
+from bbs_kernels.validate import check_scale
 
 from ...losses.fsdp import gathered
 from .._head import check_device, class_indices, row_losses

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bbs_kernels.operands import check_subcenters_number
+from bbs_kernels.validate import check_subcenters_number
 
 from ...losses.fsdp import gathered
 from .._head import check_device

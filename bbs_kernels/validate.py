@@ -1,16 +1,17 @@
-"""Checks of what the core is called with; each message names the argument, what was expected and what came."""
+"""Checks of arguments, and their words: each message names the argument, what was expected and what came.
+
+Numbers first, NumPy's too; then tensors. What only the kernels' side can know is checked in C++
+(csrc/common/check_values.h), in the same form.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+import math
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-
-from .rules import MAX_SLOTS, Rule, TopK
-from .scalars import is_integer, is_number
 
 MAX_SUBCENTERS = 16  # kMaxSubcenters of csrc/common/rule.h
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -20,6 +21,54 @@ _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint32, to
 # From about 7e8 one ulp of an fp32 logit is more than exp can take, and gradients became NaN; at the limit the rounding
 # of a cosine alone is a step of 0.1 in a logit. Losses of this family use 1 to a few hundred.
 LARGEST_SCALE = 1e6
+
+
+def is_number(value: Any) -> bool:
+    """An int or a float, also NumPy's, and what torch.compile puts in their place; no bool."""
+    return not isinstance(value, bool) and isinstance(value, (int, float, Real))
+
+
+def is_integer(value: Any) -> bool:
+    """An int, also NumPy's; no bool."""
+    return not isinstance(value, bool) and isinstance(value, Integral)
+
+
+def finite(owner: str, name: str, value: Any) -> float:
+    """`value` as a float; TypeError or ValueError unless it is a finite number."""
+    if not is_number(value):
+        raise TypeError(f"{owner}: {name}: expected a number, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{owner}: {name}: expected a finite number, got {value}")
+    return float(value)
+
+
+def positive_int(name: str, value: Any) -> int:
+    """Return `value` as an int; raise ValueError unless it is an integer, also NumPy's, from 1."""
+    if not is_integer(value) or value < 1:
+        raise ValueError(f"{name}: expected a positive int, got {value!r}")
+    return int(value)
+
+
+def angle(owner: str, name: str, value: Any, unit: str = "radians") -> float:
+    """Return an added angle as a float, in the unit in which it came.
+
+    Args:
+        unit: "radians" or "degrees".
+
+    Raises:
+        TypeError, ValueError: it is no number, or outside of [0, pi) or [0, 180).
+    """
+    value = finite(owner, name, value)
+    end, said = (math.pi, "pi") if unit == "radians" else (180.0, "180")
+    if not 0.0 <= value < end:
+        hint = radians_hint(value) if unit == "radians" else ""
+        raise ValueError(f"{owner}: {name}: expected {unit} in [0, {said}), got {value:g}{hint}")
+    return value
+
+
+def radians_hint(value: float) -> str:
+    """What to add to the message about an angle that is too large to be in radians; nothing for others."""
+    return f"; for degrees: math.radians({value:g})" if value > math.pi else ""
 
 
 class OperandNames(NamedTuple):
@@ -156,24 +205,3 @@ def check_sample_weight(sample_weight: Any, shape: tuple[int, ...]) -> None:
         raise TypeError(f"sample_weight: expected a tensor or None, got {type(sample_weight).__name__}")
     if sample_weight.shape != shape:
         raise ValueError(f"sample_weight: expected shape {shape}, got {tuple(sample_weight.shape)}")
-
-
-def check_listed(mining: Rule, sizes: Sequence[int]) -> None:
-    """Raise ValueError when a rule would list more classes of a row than the kernels hold."""
-    if not isinstance(mining, TopK):
-        return
-    mined = sum(min(mining.k, size) for size in sizes)
-    if mined > MAX_SLOTS:
-        raise ValueError(
-            f"mining: expected up to {MAX_SLOTS} listed classes a row, got {mined} (k = {mining.k} over {len(sizes)} "
-            "baskets): use a smaller k"
-        )
-
-
-def check_rule_size(mining: Rule, offsets: Tensor) -> None:
-    """The bound on the mined list, early and by name; under torch.compile the op itself checks it."""
-    if isinstance(mining, TopK) and not torch.compiler.is_compiling():
-        edges = (
-            offsets.tolist()
-        )  # reads host memory: no op, which a FakeTensorMode would take for data-dependent
-        check_listed(mining, [stop - start for start, stop in pairwise(edges)])
