@@ -139,7 +139,7 @@ def test_load_run_without_the_data(small, folders, tmp_path):
     train(config)
     (tmp_path / "moved").unlink()
     run = load_run(config.output)
-    with pytest.raises(DataError, match=r"baskets.one: .*moved"):
+    with pytest.raises(DataError, match=r"baskets.one.path: .*moved"):
         _ = run.baskets
     (tmp_path / "moved").symlink_to(folders / "held")
     with pytest.raises(ValueError, match="the run was trained on"):
