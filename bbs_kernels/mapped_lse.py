@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .mapped_blocks import Blocks
-from .negative_map import NegativeMap, checked_map
+from .margins.negative_map import NegativeMap, checked_map
 from .ops.layout import sampled_gradient
 from .ops.prepare import prepare
 from .unit import through_norm, unit

@@ -24,7 +24,7 @@ KERNELS = {
         )
     ),
     "margins": Place(
-        ("margins", "margins.*", "a_softmax", "interclass", "magface", "margin_call", "negative_map"),
+        ("margins", "margins.*", "_old_names"),
         ("rules",),
     ),
     "ops": Place(
@@ -67,7 +67,7 @@ LOSS = {
     ),
     "loss": Place(("losses.basket",), ("baskets", "linking", "placement", "centres", "engines")),
     "heads": Place(
-        ("losses.one_dataset", "losses.single", "losses.single_adaptive", "adaface", "curricularface"),
+        ("losses.one_dataset", "losses.single", "losses.single_adaptive"),
         ("baskets", "placement", "centres", "engines", "loss"),
     ),
     "losses": Place(("losses",), ("placement", "centres", "engines", "loss", "heads")),

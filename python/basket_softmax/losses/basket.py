@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from bbs_kernels import ArcFace, TopK
 from bbs_kernels import functional as core
 from bbs_kernels.class_parallel import draw_shard
-from bbs_kernels.margin_call import takes_context
-from bbs_kernels.negative_map import NOT_FUSED, negatives_of
+from bbs_kernels.margins.call import takes_context
+from bbs_kernels.margins.negative_map import NOT_FUSED, negatives_of
 from bbs_kernels.ops.call import DEFAULT_WORKSPACE_BYTES
 from bbs_kernels.ops.prepare import DEFAULT_STASH_BYTES
 from bbs_kernels.rules import Rule, check_listed, check_rule, ema_guard

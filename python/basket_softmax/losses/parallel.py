@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bbs_kernels import class_parallel as core_parallel
 from bbs_kernels import functional as core
-from bbs_kernels.margin_call import call_margin, row_norms, with_penalty
+from bbs_kernels.margins.call import call_margin, row_norms, with_penalty
 from bbs_kernels.ops.prepare import autocast
 from bbs_kernels.rules import Rule, TopK, check_listed
 from bbs_kernels.sharding import Sharding
