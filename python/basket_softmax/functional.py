@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bbs_kernels import functional as core
-from bbs_kernels import mapped_lse
+from bbs_kernels.mapped import lse as mapped_lse
 from bbs_kernels.margins import family_codes
 from bbs_kernels.margins.call import MarginContext, call_margin, row_norms, takes_context, with_penalty
 from bbs_kernels.margins.negative_map import NOT_FUSED, NegativeMap, negatives_of

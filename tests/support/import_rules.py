@@ -19,7 +19,7 @@ class Place(NamedTuple):
 KERNELS = {
     "rules": Place(
         (
-            "rules", "ema", "sharding", "validate", "recompute", "checkpoint_regions",
+            "rules", "ema", "sharding", "validate", "normalize", "recompute", "checkpoint_regions",
             "transforms", "_not_built",
         )
     ),
@@ -37,7 +37,7 @@ KERNELS = {
         ("functional", "fused_sgd", "info", "reference"), ("rules", "margins", "ops")
     ),
     "mapped": Place(
-        ("mapped", "mapped.*", "mapped_blocks", "mapped_lse", "mapped_pairs", "unit"),
+        ("mapped", "mapped.*"),
         ("rules", "margins", "ops", "functional"),
     ),
     "class_parallel": Place(("class_parallel", "class_parallel.*"), ("rules", "margins", "ops", "functional")),

@@ -14,11 +14,11 @@ from bbs_kernels import functional as core
 from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.margins.call import takes_context
 from bbs_kernels.margins.negative_map import NOT_FUSED, negatives_of
+from bbs_kernels.normalize import ZERO_NORM
 from bbs_kernels.ops.call import DEFAULT_WORKSPACE_BYTES
 from bbs_kernels.ops.prepare import DEFAULT_STASH_BYTES
 from bbs_kernels.rules import Rule, check_listed, check_rule, ema_guard
 from bbs_kernels.sharding import KINDS, Sharding
-from bbs_kernels.unit import ZERO_NORM
 from bbs_kernels.validate import (
     check_is_tensor,
     check_labels,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bbs_kernels.class_parallel import draw_rows
+from bbs_kernels.normalize import ZERO_NORM
 from bbs_kernels.ops.placement import on_device
-from bbs_kernels.unit import ZERO_NORM
 from bbs_kernels.validate import class_indices
 
 from .agreement import of_baskets
