@@ -49,18 +49,15 @@ FILES = ("files",)  # locks and atomic writes: what every place may use
 LOSSES = ("placement", "centres", "engines", "loss", "heads", "losses")
 LOSS = {
     "placement": Place(
-        ("losses.agreement", "losses.fsdp", "losses.placement", "losses.replicated"), ("baskets",)
+        ("losses.protocols", "losses.fsdp", "losses.placement", "losses.replicated"), ("baskets",)
     ),
     "centres": Place(
-        (
-            "losses.arguments", "losses.centres", "losses.class_means", "losses.graph_numbers", "losses.grow",
-            "losses.layout",
-        ),
+        ("losses.arguments", "losses.centres", "losses.class_means", "losses.resize_parameter"),
         ("baskets", "placement"),
     ),
     "engines": Place(
         (
-            "functional", "losses.engines", "losses.parallel", "losses.sampled_gradient", "losses.sampling",
+            "functional", "losses.graph_numbers", "losses.parallel", "losses.sampled_gradient", "losses.sampling",
             "losses.statistics",
         ),
         ("baskets", "placement", "centres"),
@@ -78,7 +75,7 @@ ABOVE = (
 )  # fmt: skip
 SOFTMAX = {
     "files": Place(("file_lock", "replacing", "atomic_write")),
-    "baskets": Place(("baskets",)),
+    "baskets": Place(("baskets", "layout")),
     "matching": Place(("matching", "matching.*"), ("baskets",)),
     "linking": Place(("linking", "linking.*"), ("baskets", "matching")),
     **LOSS,
