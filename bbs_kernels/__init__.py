@@ -4,14 +4,23 @@
 frozen objects. Losses as modules are in `basket_softmax`, which imports this package, never the other way.
 """
 
+from . import _old_names as _old_names
 from . import ema, functional, reference
-from .a_softmax import ASoftmax
 from .checks import check
-from .interclass import InterclassFilter
-from .magface import MagFace
-from .margin_call import MarginContext
-from .margins import ArcFace, CombinedMargin, CosFace, SphereFace, arccos
-from .negative_map import NegativeMap
+from .margins import (
+    AdaFace,
+    ArcFace,
+    ASoftmax,
+    CombinedMargin,
+    CosFace,
+    CurricularFace,
+    InterclassFilter,
+    MagFace,
+    MarginContext,
+    NegativeMap,
+    SphereFace,
+    arccos,
+)
 from .ops import register as register
 from .recompute import moved_once
 from .rules import Absolute, All, Below, Ema, Own, Relative, TopK
@@ -20,11 +29,13 @@ from .workspace import release_workspace
 __all__ = [
     "ASoftmax",
     "Absolute",
+    "AdaFace",
     "All",
     "ArcFace",
     "Below",
     "CombinedMargin",
     "CosFace",
+    "CurricularFace",
     "Ema",
     "InterclassFilter",
     "MagFace",

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .margin_call import MarginContext, call_margin, row_norms, takes_context, with_penalty
-from .negative_map import NegativeMap, negatives_of
+from .margins.call import MarginContext, call_margin, row_norms, takes_context, with_penalty
+from .margins.negative_map import NegativeMap, negatives_of
 from .rules import Absolute, All, Below, Own, Relative, Rule, TopK, check_rule, ema_guard
 
 ZERO_NORM = 1e-12  # a row or centre below this norm has cosine 0 and gradient 0

@@ -1,6 +1,6 @@
 // Loss of a row under the combined margin family, and its derivatives: loss = softplus(lse - s psi(c)), where
 // psi(c) = cos(phi) - m3, phi = m1 theta + m2, theta = arccos(c) with c clamped to [-1, 1]. One formula for the CPU op
-// and the CUDA merge; bbs_kernels/margins.py is the same for autograd, case by case.
+// and the CUDA merge; bbs_kernels/margins/combined.py is the same for autograd, case by case.
 // Sources: SphereFace (Liu et al. 2017, eq. 7), CosFace (Wang et al. 2018), ArcFace (Deng et al. 2019, eq. 4).
 #pragma once
 
@@ -32,7 +32,7 @@ struct RowLoss {
   T grad_cos_t;  // dloss / dc
 };
 
-// d arccos(c) / dc = -1 / sin(theta) is cut here, as in margins.py.
+// d arccos(c) / dc = -1 / sin(theta) is cut here, as in margins/combined.py.
 template <class T>
 BBS_HOST_DEVICE constexpr T sin_floor() {
   return static_cast<T>(1e-3);

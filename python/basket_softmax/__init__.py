@@ -15,12 +15,14 @@ from types import ModuleType
 
 from bbs_kernels import (
     Absolute,
+    AdaFace,
     All,
     ArcFace,
     ASoftmax,
     Below,
     CombinedMargin,
     CosFace,
+    CurricularFace,
     Ema,
     InterclassFilter,
     MagFace,
@@ -36,9 +38,7 @@ from bbs_kernels import (
 )
 
 from . import functional, optim
-from .adaface import AdaFace
 from .baskets import Baskets, LocalLabels
-from .curricularface import CurricularFace
 from .linking import IdentityLinker
 from .losses import (
     AdaFaceLoss,

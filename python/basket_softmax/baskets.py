@@ -39,7 +39,7 @@ class Baskets:
 
     def __init__(self, baskets: Mapping[str, int] | Iterable[int] | Baskets) -> None:
         if isinstance(baskets, Baskets):
-            baskets = dict(zip(baskets.names, baskets.sizes, strict=True))
+            baskets = baskets.as_dict()
         elif isinstance(baskets, (str, bytes)) or not isinstance(baskets, (Mapping, Iterable)):
             raise TypeError(f"baskets: expected a dict of name: size or a list of sizes, got {baskets!r}")
         elif not isinstance(baskets, Mapping):
@@ -59,6 +59,10 @@ class Baskets:
         self.sizes: tuple[int, ...] = tuple(checked.values())
         self.offsets: Tensor = torch.tensor([0, *accumulate(self.sizes)], device="cpu")  # [K + 1] int64
 
+    def as_dict(self) -> dict[str, int]:
+        """Return {name: number of classes}, in order."""
+        return dict(zip(self.names, self.sizes, strict=True))
+
     @property
     def num_classes(self) -> int:
         """C, the number of classes of all baskets together."""
@@ -74,7 +78,7 @@ class Baskets:
         return hash((self.names, self.sizes))
 
     def __repr__(self) -> str:
-        return f"Baskets({dict(zip(self.names, self.sizes, strict=True))})"
+        return f"Baskets({self.as_dict()})"
 
     def index(self, name: str) -> int:
         """Position of the basket called `name`; a KeyError that lists the names if there is none."""

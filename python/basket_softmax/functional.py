@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from bbs_kernels import functional as core
-from bbs_kernels import mapped_lse
-from bbs_kernels.margin_call import MarginContext, call_margin, row_norms, takes_context, with_penalty
+from bbs_kernels.mapped import lse as mapped_lse
 from bbs_kernels.margins import family_codes
-from bbs_kernels.negative_map import NOT_FUSED, NegativeMap, negatives_of
+from bbs_kernels.margins.call import MarginContext, call_margin, row_norms, takes_context, with_penalty
+from bbs_kernels.margins.negative_map import NOT_FUSED, NegativeMap, negatives_of
 from bbs_kernels.recompute import called_as_before
 from bbs_kernels.rules import Rule
 from bbs_kernels.validate import OperandNames, class_indices

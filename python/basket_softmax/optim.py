@@ -61,13 +61,13 @@ class FusedSGD(torch.optim.Optimizer):
                 raise ValueError(f"{name}: expected a number from 0, got {value}")
         if nesterov and (momentum == 0 or dampening != 0):
             raise ValueError("nesterov needs momentum above 0 and dampening = 0")
-        if loss._sharded_by_fsdp:
+        if loss.sharded_by_fsdp:
             raise RuntimeError(
                 "FusedSGD moves all centres in backward, expected a head that FSDP does not hold, got one under "
                 "fully_shard: give the head process_group=torch.distributed.group.WORLD and apply fully_shard to the "
                 "backbone alone, or use torch.optim.SGD"
             )
-        if loss._fused is not None:
+        if loss.fused_step is not None:
             raise ValueError("loss: expected a head without a FusedSGD, got one that has one")
         defaults = {
             "lr": lr,
@@ -80,7 +80,7 @@ class FusedSGD(torch.optim.Optimizer):
         super().__init__([loss.weight], defaults)
         self._closed = True
         self._updated = False
-        loss._fused = self
+        loss.fused_step = self
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Refused after construction: only the loss's weight is updated in its backward pass."""

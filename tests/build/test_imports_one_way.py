@@ -89,13 +89,15 @@ def test_python_imports_point_one_way(package):
 
 
 def test_kernels_package_defines_no_losses():
+    """Of modules it has margins, which keep statistics."""
     classes = [
         f"{path.relative_to(ROOT)}: {node.name}"
         for path in sorted((ROOT / "bbs_kernels").rglob("*.py"))
+        if path.parent.name != "margins"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ClassDef) and any("Module" in ast.unparse(base) for base in node.bases)
     ]
-    assert not classes, f"bbs_kernels holds no nn.Module: {classes}"
+    assert not classes, f"bbs_kernels holds no nn.Module but margins: {classes}"
 
 
 @pytest.mark.parametrize("layer", [name for name in CPP_LAYERS if (ROOT / "csrc" / name).is_dir()])

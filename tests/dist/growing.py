@@ -49,7 +49,7 @@ def state_rows(head: Any, optimizer: Any) -> dict[str, torch.Tensor]:
     for key, value in optimizer.state[head.weight].items():
         if isinstance(value, torch.Tensor) and value.dim() > 0:
             own[key] = value
-    return {key: head._parallel.full_rows(value) for key, value in own.items()}
+    return {key: head.placement.full_rows(value) for key, value in own.items()}
 
 
 def old_rows_stay(group: dist.ProcessGroup, kind: str, optimizer: str) -> None:
@@ -67,7 +67,7 @@ def old_rows_stay(group: dist.ProcessGroup, kind: str, optimizer: str) -> None:
         assert torch.equal(value[97:], given if key == "weight" else torch.zeros(NEW, WIDTH)), key
     assert torch.equal(head.ema[:4], ema)
     assert head.ema[4].isinf()
-    aliases = head._parallel.full_rows(head.aliases)
+    aliases = head.placement.full_rows(head.aliases)
     assert aliases.tolist() == [*(torch.arange(97) // 2).tolist(), *[-1] * NEW]
     del alive
     go(head, made, 3, dist.get_rank(group))

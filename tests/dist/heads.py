@@ -100,7 +100,7 @@ class Pair:
     def part(self, full: Tensor) -> Tensor:
         """The rows of [C*subcenters, …] that this rank owns."""
         head = self.head(True)
-        return head._parallel.own_part(full.unflatten(0, (-1, head.subcenters))).flatten(0, 1)
+        return head.placement.own_part(full.unflatten(0, (-1, head.subcenters))).flatten(0, 1)
 
 
 def error(got: Tensor, want: Tensor) -> float:

@@ -27,7 +27,7 @@ def new_aliases(group: dist.ProcessGroup, kind: str) -> None:
     together.set_aliases(torch.zeros_like(wanted))
     for head in (together, alone):
         head.set_aliases(wanted)
-    assert torch.equal(together.aliases, together._parallel.own_part(wanted))
+    assert torch.equal(together.aliases, together.placement.own_part(wanted))
     check_step(pair, pair.step_together(together), pair.step_alone(alone))
 
     def gradient(change: bool, in_place: bool = False) -> torch.Tensor:
@@ -93,12 +93,12 @@ def like_one_process(group: dist.ProcessGroup, kind: str, known: bool) -> None:
         assert torch.equal(shared < 0, given < 0)
         changed += int((shared != given).sum())
         torch.testing.assert_close(
-            together.prototypes, heads[1]._parallel.own_part(alone.prototypes), rtol=0, atol=2e-6
+            together.prototypes, heads[1].placement.own_part(alone.prototypes), rtol=0, atol=2e-6
         )
         assert torch.equal(together.excluded, alone.excluded)
         assert torch.equal(together.shared, alone.shared)
         assert heads[1].aliases is None or torch.equal(
-            heads[1].aliases, heads[1]._parallel.own_part(heads[0].aliases)
+            heads[1].aliases, heads[1].placement.own_part(heads[0].aliases)
         )
     total = torch.tensor(changed)
     dist.all_reduce(total, group=group)
@@ -115,11 +115,11 @@ def goes_on(group: dist.ProcessGroup, kind: str) -> None:
     linker = bs.IdentityLinker(loss, share=0.8, exclude=0.7, every=5)
     for step in range(12):
         linker(*people.batch(step))
-    before = loss._parallel.full_rows(linker.prototypes)
+    before = loss.placement.full_rows(linker.prototypes)
     links = linker.shared.clone()
     loss.add_basket("new", 9)
     linker(*people.batch(12))  # not a step that matches
-    after = loss._parallel.full_rows(linker.prototypes)
+    after = loss.placement.full_rows(linker.prototypes)
     assert len(after) == len(before) + 9
     assert len(linker.prototypes) == Sharding(loss.baskets.sizes, dist.get_world_size(group), kind).num_local(
         dist.get_rank(group)

@@ -59,7 +59,7 @@ def load(group: dist.ProcessGroup, folder: str, shard: str) -> None:
 
 def full(head: bs.BasketSoftmaxLoss, optimizer: torch.optim.Optimizer) -> torch.Tensor:
     moments = optimizer.state[head.weight]["exp_avg"]
-    return head._parallel.full_rows(head._by_class(moments)).view(-1, 12)
+    return head.placement.full_rows(head._by_class(moments)).view(-1, 12)
 
 
 def fused(group: dist.ProcessGroup, rate: float) -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from basket_softmax import AdaFace, CurricularFace, MagFace
-from bbs_kernels.margin_call import takes_context
 from bbs_kernels.margins import ArcFace, CombinedMargin, CosFace, SphereFace
+from bbs_kernels.margins.call import takes_context
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@ import pytest
 import torch
 
 import basket_softmax as bs
-from bbs_kernels import mapped_blocks, mapped_lse, mapped_pairs, reference
+from bbs_kernels import reference
+from bbs_kernels.mapped import blocks as mapped_blocks
+from bbs_kernels.mapped import lse as mapped_lse
+from bbs_kernels.mapped import pairs as mapped_pairs
 from bbs_kernels.ops import placement
 from losses.planted import F32_MAX, eager, exact, planted
 from support.tolerances import PRECISION, assert_gradient, assert_losses

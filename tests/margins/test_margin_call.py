@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bbs_kernels.margin_call import call_margin, takes_context
+from bbs_kernels.margins.call import call_margin, takes_context
 
 
 class Plain(torch.nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import basket_softmax as bs
-from bbs_kernels.margin_call import MarginContext, call_margin, takes_context
+from bbs_kernels.margins.call import MarginContext, call_margin, takes_context
 
 
 class Bound:

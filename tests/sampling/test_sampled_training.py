@@ -63,9 +63,9 @@ def test_fused_sgd_is_sgd_on_the_sampled_rows(settings: dict) -> None:
     buffer = torch.zeros(CLASSES, 12)
     for seed in range(4):
         before = loss.full_weight()
-        loss._fused = None  # for the gradient alone
+        loss.fused_step = None  # for the gradient alone
         classes, gradient = sampled_gradient(loss, seed)
-        loss._fused = optimizer
+        loss.fused_step = optimizer
         torch.manual_seed(seed)
         loss(*batch(seed)).backward()
         optimizer.step()

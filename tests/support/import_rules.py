@@ -19,12 +19,12 @@ class Place(NamedTuple):
 KERNELS = {
     "rules": Place(
         (
-            "rules", "ema", "sharding", "validate", "recompute", "checkpoint_regions",
+            "rules", "ema", "sharding", "validate", "normalize", "recompute", "checkpoint_regions",
             "transforms", "_not_built",
         )
     ),
     "margins": Place(
-        ("margins", "margins.*", "a_softmax", "interclass", "magface", "margin_call", "negative_map"),
+        ("margins", "margins.*", "_old_names"),
         ("rules",),
     ),
     "ops": Place(
@@ -37,7 +37,7 @@ KERNELS = {
         ("functional", "fused_sgd", "info", "reference"), ("rules", "margins", "ops")
     ),
     "mapped": Place(
-        ("mapped", "mapped.*", "mapped_blocks", "mapped_lse", "mapped_pairs", "unit"),
+        ("mapped", "mapped.*"),
         ("rules", "margins", "ops", "functional"),
     ),
     "class_parallel": Place(("class_parallel", "class_parallel.*"), ("rules", "margins", "ops", "functional")),
@@ -49,25 +49,22 @@ FILES = ("files",)  # locks and atomic writes: what every place may use
 LOSSES = ("placement", "centres", "engines", "loss", "heads", "losses")
 LOSS = {
     "placement": Place(
-        ("losses.agreement", "losses.fsdp", "losses.placement", "losses.replicated"), ("baskets",)
+        ("losses.protocols", "losses.fsdp", "losses.placement", "losses.replicated"), ("baskets",)
     ),
     "centres": Place(
-        (
-            "losses.arguments", "losses.centres", "losses.class_means", "losses.graph_numbers", "losses.grow",
-            "losses.layout",
-        ),
+        ("losses.arguments", "losses.centres", "losses.class_means", "losses.resize_parameter"),
         ("baskets", "placement"),
     ),
     "engines": Place(
         (
-            "functional", "losses.engines", "losses.parallel", "losses.sampled_gradient", "losses.sampling",
+            "functional", "losses.graph_numbers", "losses.parallel", "losses.sampled_gradient", "losses.sampling",
             "losses.statistics",
         ),
         ("baskets", "placement", "centres"),
     ),
     "loss": Place(("losses.basket",), ("baskets", "linking", "placement", "centres", "engines")),
     "heads": Place(
-        ("losses.one_dataset", "losses.single", "losses.single_adaptive", "adaface", "curricularface"),
+        ("losses.one_dataset", "losses.single", "losses.single_adaptive"),
         ("baskets", "placement", "centres", "engines", "loss"),
     ),
     "losses": Place(("losses",), ("placement", "centres", "engines", "loss", "heads")),
@@ -78,7 +75,7 @@ ABOVE = (
 )  # fmt: skip
 SOFTMAX = {
     "files": Place(("file_lock", "replacing", "atomic_write")),
-    "baskets": Place(("baskets",)),
+    "baskets": Place(("baskets", "layout")),
     "matching": Place(("matching", "matching.*"), ("baskets",)),
     "linking": Place(("linking", "linking.*"), ("baskets", "matching")),
     **LOSS,

@@ -1,4 +1,4 @@
-"""What an op makes of lse and cos_t on B rows, loss and both derivatives, beside the formula of margins.py in fp64."""
+"""What an op makes of lse and cos_t on B rows, loss and both derivatives, beside margins/combined.py in fp64."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def place_of(loss: BasketSoftmaxLoss) -> Place:
             f"a checkpoint is of a BasketSoftmaxLoss or one of its kind, got {type(loss).__name__}: save the "
             "state_dict() of other modules with torch.save, on every rank to a file of its own where each has a part"
         )
-    if loss._parallel is None:
+    if loss.placement is None:
         found = part_held(loss)
         if found is not None:
             raise CheckpointError(
@@ -38,12 +38,12 @@ def place_of(loss: BasketSoftmaxLoss) -> Place:
                 "the whole model with torch.distributed.checkpoint"
             )
         return Place(Sharding(loss.baskets.sizes, 1))
-    return Place(loss._parallel.shard.sharding, loss._parallel.ranks.rank, loss._parallel.ranks.group)
+    return Place(loss.placement.shard.sharding, loss.placement.ranks.rank, loss.placement.ranks.group)
 
 
 def refuse_other_ranks(loss: BasketSoftmaxLoss) -> None:
     """Raise CheckpointError on every rank but 0 of torch.distributed when `loss` is whole on each of them."""
-    if loss._parallel is not None or not dist.is_available() or not dist.is_initialized():
+    if loss.placement is not None or not dist.is_available() or not dist.is_initialized():
         return
     rank, world = dist.get_rank(), dist.get_world_size()
     if rank > 0:
@@ -63,7 +63,7 @@ def optimizer_of(
     loss: BasketSoftmaxLoss, optimizer: torch.optim.Optimizer | None
 ) -> torch.optim.Optimizer | None:
     """The optimiser whose state belongs to the checkpoint: the given one, or the loss's own `FusedSGD`."""
-    return loss._fused if optimizer is None else optimizer
+    return loss.own_optimizer if optimizer is None else optimizer
 
 
 def small_state(loss: BasketSoftmaxLoss) -> dict[str, Any]:

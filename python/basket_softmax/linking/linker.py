@@ -9,16 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bbs_kernels.resharding.growth import growth_here, growth_of_shards
 from bbs_kernels.validate import is_integer
 
-from ..losses import BasketSoftmaxLoss
-from ..losses.agreement import of_baskets
-from ..losses.grow import growth_here, growth_of_shards
-from ..losses.layout import Layout, layout_of, load_rows, note_layout
-from ..losses.parallel import ClassParallel
+from ..layout import Layout, layout_of, load_rows, note_layout
 from ..matching import Groups, mutual_nearest
 from . import prototypes
 from .arguments import check_fraction, check_thresholds
+from .protocol import LinkedHead, Placement
 from .shards import gathered, known_everywhere
 from .sharing import SharedLabels
 
@@ -75,7 +73,7 @@ class IdentityLinker(nn.Module):
 
     def __init__(
         self,
-        loss: BasketSoftmaxLoss,
+        loss: LinkedHead,
         *,
         exclude: float = 0.6,
         share: float | None = None,
@@ -87,7 +85,7 @@ class IdentityLinker(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not isinstance(loss, BasketSoftmaxLoss):
+        if not isinstance(loss, LinkedHead):
             raise TypeError(f"loss: expected a BasketSoftmaxLoss, got {type(loss).__name__}")
         self.exclude, self.share = check_thresholds(exclude, share)
         self.probability = check_fraction("probability", probability, one=True)
@@ -98,7 +96,7 @@ class IdentityLinker(nn.Module):
         self.every, self.start, self.seed = int(every), int(start), int(seed)
         self.centred, self.in_place = bool(centred), False
         self._loss = [loss]  # in a list: its centres are not parameters of this module
-        parallel = loss._parallel
+        parallel = loss.placement
         classes = loss.num_classes if parallel is None else parallel.shard.num_local
         empty = torch.zeros(classes, loss.embedding_size, dtype=torch.float32, device=loss.weight.device)
         self.register_buffer("prototypes", empty)
@@ -122,9 +120,9 @@ class IdentityLinker(nn.Module):
             [B] int64 global classes for the loss, in eval mode the given ones (and nothing is learnt).
         """
         loss = self._loss[0]
-        parallel = loss._parallel
+        parallel = loss.placement
         if parallel is None or not self.training:
-            labels = loss._global_labels(embeddings, labels, basket)
+            labels = loss.global_labels(embeddings, labels, basket)
             if not self.training:
                 return labels
         self._follow_growth()
@@ -144,15 +142,15 @@ class IdentityLinker(nn.Module):
         """Find the links anew from the prototypes and hand them to the loss; under a process group on every rank."""
         self._follow_growth()
         loss = self._loss[0]
-        full = gathered(self.prototypes, loss._parallel)
+        full = gathered(self.prototypes, loss.placement)
         found = torch.empty((2, loss.num_classes), dtype=torch.int64, device="cpu")
         if full is not None:  # one process, or rank 0
             # Whatever torch's default device is, and a step under autocast finds the same links.
             with torch.device("cpu"), torch.autocast("cpu", enabled=False):
                 found = torch.stack(self._identities(full, loss.baskets.offsets))
         found = found.to(self.excluded.device)
-        if loss._parallel is not None:
-            found = loss._parallel.ranks.broadcast(found, 0)
+        if loss.placement is not None:
+            found = loss.placement.ranks.broadcast(found, 0)
         self._adopt(*found)
 
     def _identities(self, full: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,10 +173,10 @@ class IdentityLinker(nn.Module):
         self._loss[0].set_aliases(self.excluded, in_place=self.in_place)
 
     def _update_together(
-        self, parallel: ClassParallel, embeddings: Tensor, labels: Tensor, basket: Tensor | int | str | None
+        self, parallel: Placement, embeddings: Tensor, labels: Tensor, basket: Tensor | int | str | None
     ) -> Tensor:
         """Every rank's rows to the ranks that keep their classes; this rank's labels as global classes."""
-        x, own, problem = parallel.checked(self._loss[0], embeddings, labels, basket, for_loss=False)
+        x, own, problem = self._loss[0].checked_rows(embeddings, labels, basket)
         ranks, shard = parallel.ranks, parallel.shard
         counts = ranks.row_counts(len(own), False, own.device, problem, common=self._common()).counts
         every, classes = ranks.gather_rows(x.detach(), counts), ranks.gather_rows(own, counts)
@@ -189,13 +187,13 @@ class IdentityLinker(nn.Module):
 
     def _common(self) -> dict[str, Any]:
         return {
-            **of_baskets(self._loss[0].baskets), "exclude": self.exclude, "share": self.share,
+            "baskets": self._loss[0].baskets.as_dict(), "exclude": self.exclude, "share": self.share,
             "probability": self.probability, "every": self.every, "start": self.start, "momentum": self.momentum,
             "centred": self.centred, "seed": self.seed, "step": self.step,
         }  # fmt: skip
 
     def _generator(self) -> torch.Generator:
-        parallel = self._loss[0]._parallel
+        parallel = self._loss[0].placement
         rank = 0 if parallel is None else parallel.ranks.rank
         (mixed,) = np.random.SeedSequence([self.seed, self.step, rank]).generate_state(1, np.uint64)
         return torch.Generator().manual_seed(int(mixed) >> 1)
@@ -206,7 +204,7 @@ class IdentityLinker(nn.Module):
         added = loss.num_classes - len(self.excluded)
         if added == 0:
             return
-        parallel = loss._parallel
+        parallel = loss.placement
         if parallel is None or self._sharding is None:
             growth = growth_here(len(self.excluded), added)
         else:
@@ -238,7 +236,7 @@ class IdentityLinker(nn.Module):
 
     def _layout(self) -> Layout:
         loss = self._loss[0]
-        return layout_of(loss.baskets, loss._parallel)
+        return layout_of(loss.baskets, loss.placement)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> IdentityLinker:
         # .half(), .to(torch.bfloat16): running means whose small steps would be lost stay fp32, and move all the same.

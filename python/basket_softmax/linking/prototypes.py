@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bbs_kernels.unit import ZERO_NORM
+from bbs_kernels.normalize import ZERO_NORM
 
 
 @torch.no_grad()

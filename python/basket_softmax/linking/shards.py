@@ -5,18 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..losses import BasketSoftmaxLoss
-from ..losses.parallel import ClassParallel
+from .protocol import LinkedHead, Placement
 
 
-def known_everywhere(loss: BasketSoftmaxLoss) -> Tensor:
+def known_everywhere(loss: LinkedHead) -> Tensor:
     """[C] int64: the head's aliases of all classes, -1 where it has none; under a process group on every rank."""
     if loss.aliases is None:
         return torch.full((loss.num_classes,), -1, device=loss.weight.device)
-    return loss.aliases.clone() if loss._parallel is None else loss._parallel.full_rows(loss.aliases)
+    return loss.aliases.clone() if loss.placement is None else loss.placement.full_rows(loss.aliases)
 
 
-def gathered(rows: Tensor, parallel: ClassParallel | None) -> Tensor | None:
+def gathered(rows: Tensor, parallel: Placement | None) -> Tensor | None:
     """The rows of all classes, [C, …] on the CPU of rank 0, None on the others, which hold one shard more meanwhile."""
     if parallel is None:
         return rows.cpu()

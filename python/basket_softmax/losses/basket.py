@@ -4,56 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from bbs_kernels import ArcFace, TopK
 from bbs_kernels import functional as core
-from bbs_kernels.class_parallel import draw_shard
-from bbs_kernels.margin_call import takes_context
-from bbs_kernels.negative_map import NOT_FUSED, negatives_of
+from bbs_kernels.margins.call import takes_context
+from bbs_kernels.margins.negative_map import NOT_FUSED, negatives_of
+from bbs_kernels.normalize import ZERO_NORM
 from bbs_kernels.ops.call import DEFAULT_WORKSPACE_BYTES
 from bbs_kernels.ops.prepare import DEFAULT_STASH_BYTES
 from bbs_kernels.rules import Rule, check_listed, check_rule, ema_guard
-from bbs_kernels.sharding import KINDS, Sharding
-from bbs_kernels.unit import ZERO_NORM
+from bbs_kernels.sharding import KINDS
 from bbs_kernels.validate import (
     check_is_tensor,
     check_labels,
     check_sample_weight,
     check_scale,
-    check_subcenters_number,
-    positive_int,
 )
 
 from ..baskets import Baskets
 from ..functional import row_results
-from .agreement import of_baskets
-from .arguments import (
-    check_aliases,
-    check_centres,
-    check_ignore_index,
-    check_sample_rate,
-    check_sparse_grad,
-)
-from .class_means import ClassMeans, first_centres
-from .fsdp import all_centres, refuse_part, write_centres
+from .arguments import check_ignore_index, check_sample_rate, check_sparse_grad
+from .centres import ClassCentres
 from .graph_numbers import graph_numbers
-from .grow import Growth, grow_parameter, growth_here, growth_of_shards
-from .layout import layout_of, load_rows, note_layout
-from .parallel import NOT_IN_DDP, ClassParallel, parallel_loss, refuse_fsdp
-from .replicated import ReplicatedHead
+from .parallel import checked, parallel_loss
+from .placement import ClassParallel, refuse_fsdp
+from .protocols import FirstCentres, FusedStep
 from .sampled_gradient import refuse_sparse_in_fsdp, weight_of_sample
 from .sampling import sample_classes
 from .statistics import LastStep, summarise
 
-if TYPE_CHECKING:
-    from ..optim import FusedSGD
 
-
-class BasketSoftmaxLoss(ReplicatedHead):
+class BasketSoftmaxLoss(ClassCentres):
     """Margin softmax for training on several datasets whose identities may overlap.
 
     Each row competes with all other classes of its own basket and with those that `mining` admits of the
@@ -109,13 +94,11 @@ class BasketSoftmaxLoss(ReplicatedHead):
     Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-Scale Noisy Web Faces", ECCV 2020.
     """
 
-    _instead = ", or give it process_group=torch.distributed.group.WORLD and leave it outside"
+    _per_basket = ("ema",)
 
-    weight: nn.Parameter
-    aliases: Tensor | None
     ema: Tensor
     _numbers: Tensor  # what a compiled graph reads: see `graph_numbers`
-    _told_of_sparse = False
+    told_of_sparse = False  # the warning about a sparse gradient has been given
 
     def __init__(
         self,
@@ -139,19 +122,13 @@ class BasketSoftmaxLoss(ReplicatedHead):
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__()
-        self.baskets = Baskets(baskets)
-        self.embedding_size = positive_int("embedding_size", embedding_size)
-        self.subcenters = check_subcenters_number(subcenters)
+        baskets = Baskets(baskets)
         if shard not in KINDS:
             raise ValueError(f"shard: expected {' or '.join(map(repr, KINDS))}, got {shard!r}")
-        self._parallel: ClassParallel | None = None
+        placement = None
         if process_group is not None:
-            self._parallel = ClassParallel(self.baskets, process_group, shard, grad_average, equal_batches)
-        classes = self.num_classes if self._parallel is None else self._parallel.shard.num_local
-        rows = classes * self.subcenters
-        self.weight = nn.Parameter(torch.empty(rows, self.embedding_size, device=device, dtype=dtype))
-        check_centres("dtype", self.weight.dtype)
+            placement = ClassParallel(baskets, process_group, shard, grad_average, equal_batches)
+        super().__init__(baskets, embedding_size, subcenters, placement, device, dtype)
         self.margin = ArcFace(0.5) if margin is None else margin
         self.scale = scale
         self.mining = TopK() if mining is None else mining
@@ -163,8 +140,8 @@ class BasketSoftmaxLoss(ReplicatedHead):
         self.workspace_bytes = workspace_bytes
         self.register_buffer("aliases", self._checked_aliases(aliases), persistent=False)
         self._last: LastStep | None = None
-        self._fused: FusedSGD | None = None
-        self._draw_centres()
+        self.fused_step: FusedStep | None = None
+        self.draw_centres()
 
     def reset_parameters(self) -> None:
         """Draw `weight` from N(0, 0.01); running means of an `Ema` guard start over, and so does a margin that has
@@ -173,23 +150,16 @@ class BasketSoftmaxLoss(ReplicatedHead):
         What `to_empty()` leaves undefined is then as in a new head, but for aliases: give them with `set_aliases`.
         Under a process group seed all ranks alike: the shards are then those of what one process draws on the CPU.
         """
-        self._draw_centres()
+        self.draw_centres()
         reset = getattr(self.margin, "reset_parameters", None)
         if isinstance(self.margin, nn.Module) and reset is not None:
             reset()
 
-    def _draw_centres(self) -> None:
-        if self._parallel is None:
-            nn.init.normal_(self.weight, std=0.01)
-        else:
-            draw_shard(self._by_class(self.weight.detach()), self._parallel.shard, std=0.01)
+    def draw_centres(self) -> None:
+        """Draw `weight`, and let running means of an `Ema` guard start over."""
+        super().draw_centres()
         if "ema" in self._buffers:
             self.ema.fill_(math.inf)
-
-    @property
-    def num_classes(self) -> int:
-        """C, the classes of all baskets together."""
-        return self.baskets.num_classes
 
     @property
     def mining(self) -> Rule:
@@ -199,8 +169,8 @@ class BasketSoftmaxLoss(ReplicatedHead):
     @mining.setter
     def mining(self, rule: Rule) -> None:
         check_listed(check_rule(rule), self.baskets.sizes)
-        if self._parallel is not None:
-            self._parallel.check_listed(rule)
+        if self.placement is not None:
+            self.placement.check_listed(rule)
         self._mining = rule
         if ema_guard(rule) is None:
             self._buffers.pop("ema", None)  # or the state_dict would depend on rules used earlier
@@ -209,6 +179,16 @@ class BasketSoftmaxLoss(ReplicatedHead):
                 (len(self.baskets),), math.inf, dtype=self.weight.dtype, device=self.weight.device
             )
             self.register_buffer("ema", means)
+
+    @property
+    def own_optimizer(self) -> torch.optim.Optimizer | None:
+        """The `FusedSGD` that trains the centres, if there is one."""
+        return cast("torch.optim.Optimizer | None", self.fused_step)
+
+    @property
+    def running_means(self) -> Tensor | None:
+        """[K] of an `Ema` guard, None with other rules."""
+        return self._buffers.get("ema")
 
     @property
     def scale(self) -> float:
@@ -227,13 +207,13 @@ class BasketSoftmaxLoss(ReplicatedHead):
             return
         if name == "margin":
             with_context = takes_context(value)
-            if negatives_of(value) is not None and self._parallel is not None:
+            if negatives_of(value) is not None and self.placement is not None:
                 raise ValueError(f"process_group came with the margin {value!r}, {NOT_FUSED}")
-            self._margin_takes_context = with_context
+            self.margin_takes_context = with_context
             self._modules.pop("margin", None)  # nn.Module refuses a plain object where a module was
             if "_scale" in self.__dict__:
                 self._numbers = graph_numbers(self._scale, value)
-        if name == "weight" and getattr(self, "_parallel", None) is not None:
+        if name == "weight" and getattr(self, "placement", None) is not None:
             refuse_fsdp(value)
         elif name == "weight":
             refuse_sparse_in_fsdp(self, value)
@@ -263,28 +243,28 @@ class BasketSoftmaxLoss(ReplicatedHead):
             TypeError, ValueError, KeyError, RuntimeError: see `Baskets.to_global` and
                 `bbs_kernels.functional.cos_lse`.
         """
-        if self._parallel is not None:
-            value, self._last = parallel_loss(self, self._parallel, embeddings, labels, basket, sample_weight)
+        if self.placement is not None:
+            value, self._last = parallel_loss(self, self.placement, embeddings, labels, basket, sample_weight)
             return self._hooked(value)
         self._check_averaged()
-        labels = self._global_labels(embeddings, labels, basket, sample_weight)
+        labels = self.global_labels(embeddings, labels, basket, sample_weight)
         sampled = self._sampled(labels)
-        in_graph = self._fused is None and torch.compiler.is_compiling()
+        in_graph = self.fused_step is None and torch.compiler.is_compiling()
         scale = self._numbers if in_graph else self._scale
         weight = self.weight if sampled is None else weight_of_sample(self)
         rows = row_results(
             embeddings, weight, labels, self.baskets.offsets, margin=self.margin,
-            with_context=self._margin_takes_context, scale=scale, mining=self.mining, aliases=self.aliases,
-            ignore_index=self.ignore_index, ema=self._buffers.get("ema"), training=self.training,
+            with_context=self.margin_takes_context, scale=scale, mining=self.mining, aliases=self.aliases,
+            ignore_index=self.ignore_index, ema=self.running_means, training=self.training,
             class_index=sampled, subcenters=self.subcenters, stash_bytes=self.stash_bytes,
-            workspace_bytes=self.workspace_bytes, kernels=core if self._fused is None else self._fused,
+            workspace_bytes=self.workspace_bytes, kernels=core if self.fused_step is None else self.fused_step,
         )  # fmt: skip
         self._last = LastStep(self.mining, labels, *(t.detach() for t in rows))
         return self._hooked(
             core.reduce_rows(rows.losses, labels != self.ignore_index, sample_weight, self.reduction)
         )
 
-    def _global_labels(
+    def global_labels(
         self,
         embeddings: Tensor,
         labels: Tensor,
@@ -292,7 +272,7 @@ class BasketSoftmaxLoss(ReplicatedHead):
         sample_weight: Tensor | None = None,
         to_global: Callable[..., Tensor] | None = None,
     ) -> Tensor:
-        """The checked labels of a call as global classes; `to_global`: in place of that of the baskets."""
+        """Return the checked labels of a call as global classes; `to_global`: in place of that of the baskets."""
         check_is_tensor("embeddings", embeddings)
         if embeddings.dim() != 2 or embeddings.shape[1] != self.embedding_size:
             raise ValueError(
@@ -304,9 +284,16 @@ class BasketSoftmaxLoss(ReplicatedHead):
             return labels
         return (to_global or self.baskets.to_global)(labels, basket, ignore_index=self.ignore_index)
 
+    def checked_rows(
+        self, embeddings: Tensor, labels: Tensor, basket: Tensor | int | str | None
+    ) -> tuple[Tensor, Tensor, Exception | None]:
+        """Return embeddings, global labels, and what is wrong with them on this rank of a process group."""
+        assert self.placement is not None
+        return checked(self.placement, self, embeddings, labels, basket, for_loss=False)
+
     def _hooked(self, value: Tensor) -> Tensor:
-        if self._fused is not None and value.requires_grad:
-            value.register_hook(self._fused.refuse_scaled)
+        if self.fused_step is not None and value.requires_grad:
+            value.register_hook(self.fused_step.refuse_scaled)
         return value
 
     def stats(self) -> dict[str, Tensor]:
@@ -323,73 +310,13 @@ class BasketSoftmaxLoss(ReplicatedHead):
         """
         if self._last is None:
             raise RuntimeError("stats() before the first forward: there is no step to report yet")
-        return summarise(self._last, self.baskets, self.ignore_index, self._buffers.get("ema"))
-
-    @torch.no_grad()
-    def full_weight(self) -> Tensor:
-        """A copy of all class centres, [C*subcenters, D]. Under a process group or fully_shard every rank calls it.
-
-        Raises:
-            RuntimeError: FullyShardedDataParallel holds the head, outside of its `summon_full_params`.
-        """
-        if self._parallel is None:
-            return all_centres(self, "full_weight").detach().clone()
-        return self._parallel.full_rows(self._by_class(self.weight.detach())).view(-1, self.embedding_size)
-
-    @torch.no_grad()
-    def load_full_weight(self, weight: Tensor) -> None:
-        """Replace all class centres.
-
-        Args:
-            weight: [C*subcenters, D], any floating dtype and device; under a process group or fully_shard all classes
-                too, of which the rank takes its own.
-
-        Raises:
-            ValueError: another shape.
-            RuntimeError: FSDP would lose it: between a forward pass under fully_shard and its backward pass (call
-                `reshard()` first), or under FullyShardedDataParallel, outside of its `summon_full_params`.
-        """
-        wanted = (self.num_classes * self.subcenters, self.embedding_size)
-        if weight.shape != wanted:
-            raise ValueError(f"weight: expected shape {wanted}, got {tuple(weight.shape)}")
-        if self._parallel is not None:
-            self.weight.copy_(self._parallel.own_part(self._by_class(weight)).view(-1, self.embedding_size))
-        else:
-            write_centres(self, weight)
-
-    @torch.no_grad()
-    def set_aliases(self, aliases: Tensor | None, *, in_place: bool = False) -> None:
-        """Replace what is known about identities in a running head; centres, running means and optimisers stay.
-
-        From the next forward on: a step whose forward has run ends its backward with the aliases that it began with.
-
-        Args:
-            aliases: [C] int64 of all classes, also under a process group, where every rank gives the same ones and
-                keeps those of its own classes. Classes with the same non-negative alias are one identity. None: nothing
-                is known.
-            in_place: overwrite the aliases that are there, so that a step captured in a CUDA graph sees the new ones.
-                Then call it after `backward` and before the next forward; between them backward raises RuntimeError.
-
-        Raises:
-            TypeError, ValueError: another dtype or shape, a head on the meta device, or `in_place` without aliases
-                to overwrite; the old aliases are then still in force.
-        """
-        fresh = self._checked_aliases(aliases)
-        if not in_place:
-            self.aliases = fresh
-        elif self.aliases is None or fresh is None:
-            raise ValueError(
-                "in_place: expected aliases, tensors [C], before and after, got None: make the head with "
-                "aliases=torch.full((C,), -1), and give that for nothing known"
-            )
-        else:
-            self.aliases.copy_(fresh)
+        return summarise(self._last, self.baskets, self.ignore_index, self.running_means)
 
     def add_basket(
         self,
         name: str,
         size: int,
-        init: str | Tensor | ClassMeans = "random",
+        init: str | Tensor | FirstCentres = "random",
         optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         """Append a dataset to a running head; old centres and the optimiser's state stay as they are.
@@ -413,34 +340,16 @@ class BasketSoftmaxLoss(ReplicatedHead):
         """
         if name in self.baskets.names:
             raise ValueError(f"basket {name!r} exists already: {', '.join(map(repr, self.baskets.names))}")
-        grown = Baskets({**dict(zip(self.baskets.names, self.baskets.sizes, strict=True)), name: size})
+        grown = Baskets({**self.baskets.as_dict(), name: size})
         grown.check_ignore_index(self.ignore_index)
         check_listed(self.mining, grown.sizes)
-        parallel = None if self._parallel is None else self._parallel.grown(grown)
-        if parallel is not None:
-            parallel.ranks.compare(of_baskets(grown), self.weight.device)
-            parallel.check_listed(self.mining)
-        growth = self._growth(size)
-        of_centres = growth.of_centres(self.subcenters)
-        fresh = first_centres(self, init, size * self.subcenters, of_centres)
-        grow_parameter(self.weight, of_centres, fresh, self._fused if optimizer is None else optimizer)
-        self.baskets, self._parallel = grown, parallel
-        self._note_growth()
-        if self.aliases is not None:
-            self.aliases = growth.extend(self.aliases)
-            self.aliases[growth.new] = -1
+        if self.placement is not None:
+            self.placement.ranks.compare({"baskets": grown.as_dict()}, self.weight.device)
+            self.placement.grown(grown).check_listed(self.mining)
+        self.grow(grown, init, self.own_optimizer if optimizer is None else optimizer)
         if "ema" in self._buffers:
             self.ema = torch.cat([self.ema, self.ema.new_full((1,), math.inf)])
         self._last = None
-
-    def _growth(self, size: int, call: str = "add_basket") -> Growth:
-        if self._parallel is None:
-            refuse_part(self, call, "add the basket first, then apply FSDP and make the optimizer")
-            return growth_here(self.num_classes, size)
-        old, ranks = self._parallel.shard.sharding, self._parallel.ranks
-        return growth_of_shards(
-            old, Sharding((*old.sizes, size), old.world, old.kind), ranks.rank, ranks.group
-        )
 
     def logits(self, embeddings: Tensor, classes: slice | Tensor) -> Tensor:
         """Scaled cosines s * c_ij of chosen classes, without margin, for inspection.
@@ -456,11 +365,7 @@ class BasketSoftmaxLoss(ReplicatedHead):
         """
         dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
         with torch.autocast(embeddings.device.type, enabled=False):
-            if self._parallel is None:
-                chosen = self._by_class(all_centres(self, "logits"))[classes]
-            else:
-                chosen = self._parallel.chosen_rows(self._by_class(self.weight.detach()), classes)
-            x, w = embeddings.to(dtype), chosen.reshape(-1, self.embedding_size).to(dtype)
+            x, w = embeddings.to(dtype), self.chosen_centres(classes, "logits").to(dtype)
             cosines = self.scale * _unit(x) @ _unit(w).t()
             return cosines if self.subcenters == 1 else cosines.unflatten(1, (-1, self.subcenters)).amax(2)
 
@@ -473,51 +378,14 @@ class BasketSoftmaxLoss(ReplicatedHead):
             f"mining={self.mining}, reduction={self.reduction!r}, ignore_index={self.ignore_index}{sampled}{centres}"
         )
 
-    @property
-    def _ddp_params_and_buffers_to_ignore(self) -> set[str]:
-        # DDP asks every module that it wraps for this: the place to refuse before it overwrites the shards.
-        if self._parallel is None:
-            raise AttributeError("_ddp_params_and_buffers_to_ignore")
-        raise RuntimeError(NOT_IN_DDP)
-
-    def _by_class(self, centres: Tensor) -> Tensor:
-        """[C*r, D] as one row per class, [C, r*D]: what moves classes between ranks knows nothing of sub-centres."""
-        return centres if self.subcenters == 1 else centres.reshape(-1, self.subcenters * self.embedding_size)
-
     def _sampled(self, labels: Tensor) -> Tensor | None:
         if self.sample_rate == 1.0 or not self.training:
             return None
         return sample_classes(labels, self.num_classes, self.sample_rate, self.ignore_index)
 
-    def _checked_aliases(self, aliases: Tensor | None) -> Tensor | None:
-        if aliases is None:
-            return None
-        check_aliases(aliases, self.num_classes)
-        if self.weight.is_meta:
-            raise ValueError(
-                "aliases came with centres on the meta device, where their values would be lost: call set_aliases() "
-                "after to_empty()"
-            )
-        if self._parallel is not None:
-            aliases = self._parallel.own_aliases(aliases)
-        return aliases.detach().clone().to(self.weight.device)
-
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        note_layout(destination, prefix, layout_of(self.baskets, self._parallel))
-
-    def _load_from_state_dict(self, *arguments: Any) -> None:
-        layout = layout_of(self.baskets, self._parallel)
-        load_rows(self, super()._load_from_state_dict, arguments, layout, per_basket=("ema",))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BasketSoftmaxLoss:
-        # .half(), .to(torch.bfloat16) and their like, also of a model that holds the head.
-        check_centres("the dtype of the centres", fn(self.weight.detach()[:0]).dtype)
-        return super()._apply(fn, recurse)
-
     def __getstate__(self) -> dict[str, Any]:
         # Results of the last step are graph leftovers, and an optimiser belongs to its own checkpoint.
-        return {**super().__getstate__(), "_last": None, "_fused": None}
+        return {**super().__getstate__(), "_last": None, "fused_step": None}
 
 
 def _unit(v: Tensor) -> Tensor:

@@ -6,19 +6,16 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from bbs_kernels.class_parallel import draw_rows
+from bbs_kernels.normalize import ZERO_NORM
 from bbs_kernels.ops.placement import on_device
-from bbs_kernels.unit import ZERO_NORM
 from bbs_kernels.validate import class_indices
 
-from .agreement import of_baskets
 from .arguments import checked_size
-from .grow import Growth
 
 if TYPE_CHECKING:
-    from .basket import BasketSoftmaxLoss
+    from .centres import ClassCentres
 
 
 class ClassMeans:
@@ -41,15 +38,15 @@ class ClassMeans:
         RuntimeError: FSDP holds the head.
     """
 
-    def __init__(self, loss: BasketSoftmaxLoss, size: int) -> None:
+    def __init__(self, loss: ClassCentres, size: int) -> None:
         self.size = size = checked_size(size)
         if loss.subcenters > 1:
             raise ValueError(
                 f"loss: expected subcenters = 1, as sub-centres that start alike stay so, got {loss.subcenters}"
             )
-        self._ranks = None if loss._parallel is None else loss._parallel.ranks
-        self._common = {**of_baskets(loss.baskets), "size": size}
-        growth = loss._growth(size, "ClassMeans")
+        self._ranks = None if loss.placement is None else loss.placement.ranks
+        self._common = {"baskets": loss.baskets.as_dict(), "size": size}
+        growth = loss.growth(size, "ClassMeans")
         self.first, rows = growth.first, growth.new.stop - growth.new.start
         self.num_classes = loss.num_classes
         # One row more takes what belongs to other ranks or to nobody, so that no step depends on the data.
@@ -123,34 +120,3 @@ class ClassMeans:
     def counts(self) -> Tensor:
         """How many embeddings came of each of this rank's classes."""
         return self._counts[:-1]
-
-
-@torch.no_grad()
-def first_centres(
-    loss: BasketSoftmaxLoss, init: str | Tensor | ClassMeans, size: int, growth: Growth
-) -> Tensor:
-    """The centres of this rank's classes of a new basket; `init` as for `BasketSoftmaxLoss.add_basket`.
-
-    `size` and `growth` count centres, of which a class may have several.
-
-    Raises:
-        ValueError: `init` is something else, of another shape, or made for another basket.
-    """
-    first, rows, depth = growth.first, growth.new.stop - growth.new.start, loss.embedding_size
-    if isinstance(init, Tensor):
-        if init.shape != (size, depth):
-            raise ValueError(f"init: expected shape {(size, depth)}, got {tuple(init.shape)}")
-        return init.detach()[first : first + rows]
-    if not isinstance(init, ClassMeans) and init != "random":
-        raise ValueError(f"init: expected 'random', a tensor [size, D] or a ClassMeans, got {init!r}")
-    if isinstance(init, ClassMeans) and (init.size, init.num_classes) != (size, loss.num_classes):
-        raise ValueError(
-            f"init: expected a ClassMeans of {size} classes beside {loss.num_classes}, got one of {init.size} beside "
-            f"{init.num_classes}"
-        )
-    drawn = loss.weight.new_empty((rows, depth))
-    if loss._parallel is None:
-        nn.init.normal_(drawn, std=0.01)
-    else:
-        draw_rows(drawn, [((first, first + rows), 0)], size, std=0.01)
-    return init.rows(drawn) if isinstance(init, ClassMeans) else drawn

@@ -9,33 +9,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from .replicated import is_sharded
 
 if TYPE_CHECKING:
-    from .basket import BasketSoftmaxLoss
+    from .protocols import HeldCentres
 
 
-def is_view(head: nn.Module) -> bool:
+def is_view(head: Any) -> bool:
     """Return whether `head.weight` is a view into a flat parameter of FullyShardedDataParallel."""
     return "weight" in vars(head)
 
 
-def part_held(head: BasketSoftmaxLoss) -> str | None:
+def part_held(head: HeldCentres) -> str | None:
     """Return what FSDP has made of the head, for messages; None: all centres are here, as the head made them."""
-    if head._sharded_by_fsdp:
+    if head.sharded_by_fsdp:
         return "a head that fully_shard holds"
     if is_view(head) or head.weight.shape != _shape(head):
         return "a head that FullyShardedDataParallel holds"
     return None
 
 
-def _shape(head: BasketSoftmaxLoss) -> tuple[int, int]:
+def _shape(head: HeldCentres) -> tuple[int, int]:
     return head.num_classes * head.subcenters, head.embedding_size
 
 
-def refuse_part(head: BasketSoftmaxLoss, call: str, instead: str) -> None:
+def refuse_part(head: HeldCentres, call: str, instead: str) -> None:
     """Raise RuntimeError, on behalf of the method `call`, when FSDP holds the centres."""
     found = part_held(head)
     if found is not None:
@@ -49,14 +49,14 @@ def gathered(weight: Tensor) -> Tensor:
     return weight.full_tensor() if is_sharded(weight) else weight
 
 
-def all_centres(head: BasketSoftmaxLoss, call: str) -> Tensor:
+def all_centres(head: HeldCentres, call: str) -> Tensor:
     """Return `head.weight`, [C*r, D], a plain tensor; gathered under fully_shard, where every rank must ask for it.
 
     Raises:
         RuntimeError: FullyShardedDataParallel holds it; `call` is the method that the message names.
     """
     weight = head.weight
-    if head._sharded_by_fsdp:
+    if head.sharded_by_fsdp:
         return gathered(weight)
     # A view is whole in a forward pass and may be after it; its memory is freed then.
     if weight.shape != _shape(head) or (is_view(head) and weight.untyped_storage().size() == 0):
@@ -64,7 +64,7 @@ def all_centres(head: BasketSoftmaxLoss, call: str) -> Tensor:
     return weight
 
 
-def write_centres(head: BasketSoftmaxLoss, full: Tensor) -> None:
+def write_centres(head: HeldCentres, full: Tensor) -> None:
     """Copy `full`, [C*r, D], into `head.weight`; under fully_shard each rank keeps its part.
 
     Raises:

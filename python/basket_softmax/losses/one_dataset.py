@@ -12,7 +12,7 @@ from torch import Tensor
 from bbs_kernels import Own
 
 from .basket import BasketSoftmaxLoss
-from .class_means import ClassMeans
+from .protocols import FirstCentres
 
 
 class OneDatasetLoss(BasketSoftmaxLoss):
@@ -38,7 +38,7 @@ class OneDatasetLoss(BasketSoftmaxLoss):
         self,
         name: str,
         size: int,
-        init: str | Tensor | ClassMeans = "random",
+        init: str | Tensor | FirstCentres = "random",
         optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         """As `BasketSoftmaxLoss.add_basket`; the rule stays what it is, `Own()` unless `mining` was assigned.

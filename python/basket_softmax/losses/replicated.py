@@ -61,14 +61,14 @@ class ReplicatedHead(nn.Module):
 
     _centres: ClassVar[str] = "weight"  # name of the parameter
     _instead: ClassVar[str] = ""  # another way to train it on several ranks, for the warning
-    _sharded_by_fsdp = False
+    sharded_by_fsdp = False
     _gradient_is_known = False
     _outgrown: tuple[weakref.ref[DistributedDataParallel], ...] = ()  # wrappers that know fewer rows
 
     def __setattr__(self, name: str, value: Any) -> None:
         # fully_shard swaps the parameter in and out by name: a DTensor between steps, a plain one within.
         if name == self._centres and is_sharded(value):
-            self._sharded_by_fsdp = True
+            self.sharded_by_fsdp = True
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class ReplicatedHead(nn.Module):
         if not parameter.requires_grad:
             return
         self._gradient_is_known = True
-        if self._sharded_by_fsdp or running_ddp(parameter) is not None or _handled_elsewhere(parameter):
+        if self.sharded_by_fsdp or running_ddp(parameter) is not None or _handled_elsewhere(parameter):
             return
         warnings.warn(
             f"{type(self).__name__}: torch.distributed has {world_size()} ranks, expected a wrapper that averages the "

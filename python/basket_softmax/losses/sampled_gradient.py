@@ -11,7 +11,7 @@ from torch import Tensor
 from .replicated import is_sharded, running_ddp
 
 if TYPE_CHECKING:
-    from .basket import BasketSoftmaxLoss
+    from .protocols import LossSettings
 
 DENSE = "give the head sparse_grad=False for a dense gradient, which is 0 outside the sample"
 WHAT = "sample_rate below 1 makes the gradient of weight a sparse tensor"
@@ -29,22 +29,22 @@ class DenseGradient(torch.autograd.Function):
         return grads[0].to_dense()
 
 
-def weight_of_sample(head: BasketSoftmaxLoss) -> Tensor:
-    """`head.weight` with the gradient that was asked for, in a step for which a sample of the classes is drawn.
+def weight_of_sample(loss: LossSettings) -> Tensor:
+    """`loss.weight` with the gradient that was asked for, in a step for which a sample of the classes is drawn.
 
     Raises:
         RuntimeError: the gradient is sparse, and DistributedDataParallel would have to reduce it.
     """
-    weight = head.weight
-    if head._fused is not None or not (weight.requires_grad and torch.is_grad_enabled()):
+    weight = loss.weight
+    if loss.fused_step is not None or not (weight.requires_grad and torch.is_grad_enabled()):
         return weight
-    if head.sparse_grad is False:
+    if loss.sparse_grad is False:
         return DenseGradient.apply(weight)
     if not torch.compiler.is_compiling():
         if running_ddp(weight) is not None:
             raise RuntimeError(f"{WHAT}, which DistributedDataParallel cannot reduce: {DENSE}")
-        if head.sparse_grad is None and not head._told_of_sparse:
-            head._told_of_sparse = True
+        if loss.sparse_grad is None and not loss.told_of_sparse:
+            loss.told_of_sparse = True
             warnings.warn(
                 f"{WHAT}, which clip_grad_norm_ and most optimisers refuse: {DENSE}, or train it with FusedSGD, "
                 "which needs no gradient; sparse_grad=True says that it is meant to be sparse",
@@ -53,7 +53,7 @@ def weight_of_sample(head: BasketSoftmaxLoss) -> Tensor:
     return weight
 
 
-def refuse_sparse_in_fsdp(head: BasketSoftmaxLoss, weight: Any) -> None:
+def refuse_sparse_in_fsdp(head: Any, weight: Any) -> None:
     """Raise RuntimeError when `weight`, about to become the head's, is what fully_shard puts there."""
     sparse = getattr(head, "sample_rate", 1.0) < 1.0 and head.sparse_grad is not False
     if sparse and is_sharded(weight):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bbs_kernels import MagFace
+from bbs_kernels.margins import AdaFace, CurricularFace
 
-from ..adaface import AdaFace
-from ..curricularface import CurricularFace
 from .one_dataset import OneDatasetLoss
 
 

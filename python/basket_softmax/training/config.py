@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from bbs_kernels.negative_map import NOT_FUSED, negatives_of
+from bbs_kernels.margins.negative_map import NOT_FUSED, negatives_of
 from bbs_kernels.validate import MAX_SUBCENTERS
 
 from ..data import Augment

@@ -14,8 +14,8 @@ from bbs_kernels.transforms import refuse_transforms
 from bbs_kernels.validate import check_is_tensor
 
 from ...baskets import Baskets
-from ...losses.layout import Layout, layout_of, load_rows, note_layout
-from ...losses.parallel import NOT_IN_DDP, refuse_fsdp, refuse_wrappers
+from ...layout import Layout, layout_of, load_rows, note_layout
+from ...losses.placement import NOT_IN_DDP, refuse_fsdp, refuse_wrappers
 from ...losses.sampled_gradient import DenseGradient
 from ...losses.sampling import sample_classes
 from .._head import check_device, row_losses

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from ..baskets import Baskets
+from .baskets import Baskets
 
 HEADS_ADVICE = (
     "basket_softmax.checkpoint takes states from one number of ranks to another, load_full_weight() the centres "

@@ -1,4 +1,4 @@
-"""The mined pairs of `mapped_lse`: a gather and a scatter, where a product with all classes would be mostly zeros.
+"""The mined pairs of lse.py: a gather and a scatter, where a product with all classes would be mostly zeros.
 
 On the CPU alone, where adding up rows by index runs in order and so gives the same bits on every run.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from .unit import through_norm, unit
+from ..normalize import gradient_through_norm, normalize
 
 BLOCK = 1 << 19  # numbers of gathered centres at a time
 
@@ -34,7 +34,7 @@ class MinedPairs:
         """The log-sum-exp state (top, total) [B] with the pairs in it; `centres` gives [n, D] at positions."""
         logits = []
         for rows, positions in self._parts(x_hat):
-            w_hat, _ = unit(centres(positions))
+            w_hat, _ = normalize(centres(positions))
             cos = (x_hat[rows] * w_hat).sum(dim=1, keepdim=True)
             logits.append(self.scale * self.function(cos, *(p[rows, None] for p in parameters))[:, 0])
         if not logits:
@@ -58,7 +58,7 @@ class MinedPairs:
     ) -> None:
         """Adds to dx (of the unit rows), dw (of the centres) and the parameters' gradients, in place."""
         for rows, positions in self._parts(x_hat):
-            w_hat, w_inverse = unit(centres(positions))
+            w_hat, w_inverse = normalize(centres(positions))
             of_row = x_hat[rows]
             with torch.enable_grad():
                 cos = (of_row * w_hat).sum(dim=1, keepdim=True).requires_grad_()
@@ -75,7 +75,7 @@ class MinedPairs:
                 grad_parameters[n].index_add_(0, rows, part[:, 0])
             dx.index_add_(0, rows, gradient * w_hat)
             if dw is not None:
-                dw.index_add_(0, positions, through_norm(gradient * of_row, w_hat, w_inverse))
+                dw.index_add_(0, positions, gradient_through_norm(gradient * of_row, w_hat, w_inverse))
 
     def _parts(self, x_hat: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         step = max(1, BLOCK // x_hat.shape[1])

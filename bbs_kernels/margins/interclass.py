@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .margin_call import MarginContext
-from .margins import ArcFace, _CombinedFamily
+from ..validate import finite
+from .call import MarginContext
+from .combined import ArcFace, _CombinedFamily
 from .negative_map import NegativeMap
-from .validate import finite
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bbs_kernels import ArcFace, MarginContext, NegativeMap
-from bbs_kernels.recompute import moved_once
-from bbs_kernels.validate import angle, finite
+from ..recompute import moved_once
+from ..validate import angle, finite
+from .call import MarginContext
+from .combined import ArcFace
+from .negative_map import NegativeMap
 
 
 class CurricularFace(nn.Module):

@@ -8,8 +8,8 @@ from torch import Tensor
 ZERO_NORM = 1e-12  # a shorter row has no direction: cosine 0, gradient 0
 
 
-def unit(v: Tensor) -> tuple[Tensor, Tensor]:
-    """v / ||v|| [n, D] and 1 / ||v|| [n, 1], both 0 where the norm is below 1e-12 or not finite.
+def normalize(v: Tensor) -> tuple[Tensor, Tensor]:
+    """Return v / ||v|| [n, D] and 1 / ||v|| [n, 1], both 0 where the norm is below 1e-12 or not finite.
 
     Rows that meet such a value are known as broken and become NaN by their mask; a NaN in a product would reach others.
     """
@@ -19,6 +19,6 @@ def unit(v: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(usable, v, 0.0) * inverse, inverse
 
 
-def through_norm(gradient: Tensor, hat: Tensor, inverse: Tensor) -> Tensor:
-    """The gradient of v from that of v / ||v||."""
+def gradient_through_norm(gradient: Tensor, hat: Tensor, inverse: Tensor) -> Tensor:
+    """Return the gradient of v from that of v / ||v||."""
     return (gradient - (gradient * hat).sum(dim=1, keepdim=True) * hat) * inverse

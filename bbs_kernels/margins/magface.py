@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .margin_call import MarginContext
-from .margins import BOUNDARIES, SIN_FLOOR, _check_dtype, _sin_theta
-from .validate import finite, radians_hint
+from ..validate import finite, radians_hint
+from .call import MarginContext
+from .combined import BOUNDARIES, SIN_FLOOR, _check_dtype, _sin_theta
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .recompute import called_as_before
+from ..recompute import called_as_before
 
 
 class MarginContext(NamedTuple):

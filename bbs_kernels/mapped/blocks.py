@@ -1,4 +1,4 @@
-"""Which pairs of a block of classes are negatives, targets or broken: the bookkeeping of `mapped_lse`."""
+"""Which pairs of a block of classes are negatives, targets or broken: the bookkeeping of lse.py."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from . import functional
-from .mapped_pairs import MinedPairs
-from .ops.call import CoreCall
-from .ops.placement import on_device
-from .rules import GUARD_ABSOLUTE, GUARD_RELATIVE, GUARD_ROWS, RULE_ALL, RULE_BELOW
+from .. import functional
+from ..ops.call import CoreCall
+from ..ops.placement import on_device
+from ..rules import GUARD_ABSOLUTE, GUARD_RELATIVE, GUARD_ROWS, RULE_ALL, RULE_BELOW
+from .pairs import MinedPairs
 
 BLOCK = 1 << 19  # cosines of a block: 2 MiB in fp32, and about eight such tensors at a time
 LEAST_CLASSES = 64  # of a block: a product with fewer columns is slow

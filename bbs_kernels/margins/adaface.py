@@ -11,9 +11,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bbs_kernels import MarginContext, arccos
-from bbs_kernels.recompute import moved_once
-from bbs_kernels.validate import finite, radians_hint
+from ..recompute import moved_once
+from ..validate import finite, radians_hint
+from .call import MarginContext
+from .combined import arccos
 
 
 class AdaFace(nn.Module):

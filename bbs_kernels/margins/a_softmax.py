@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .margin_call import MarginContext
-from .margins import SphereFace
+from ..validate import finite
+from .call import MarginContext
+from .combined import SphereFace
 from .negative_map import NegativeMap
-from .validate import finite
 
 
 @dataclass(frozen=True)

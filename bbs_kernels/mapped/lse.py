@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .mapped_blocks import Blocks
-from .negative_map import NegativeMap, checked_map
-from .ops.layout import sampled_gradient
-from .ops.prepare import prepare
-from .unit import through_norm, unit
+from ..margins.negative_map import NegativeMap, checked_map
+from ..normalize import gradient_through_norm, normalize
+from ..ops.layout import sampled_gradient
+from ..ops.prepare import prepare
+from .blocks import Blocks
 
 
 @torch.compiler.disable
@@ -70,12 +70,12 @@ class _MappedLse(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, blocks: Blocks, x: Tensor, w: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         dtype = blocks.cos_t.dtype
-        x_hat, _ = unit(x.to(dtype))
+        x_hat, _ = normalize(x.to(dtype))
         top = x_hat.new_full((len(x),), -torch.inf)
         total = x_hat.new_zeros((len(x),), dtype=torch.float64)
         for first, last in blocks.ranges(x, blocks.count(w)):
             rows = blocks.rows(first, last)
-            w_hat, _ = unit(blocks.centres(w, x, slice(first, last)))
+            w_hat, _ = normalize(blocks.centres(w, x, slice(first, last)))
             cos = x_hat[rows] @ w_hat.t()
             negative = blocks.negatives(cos, rows, first, last)
             z = blocks.scale * blocks.function(cos, *(p[rows, None] for p in parameters))
@@ -106,7 +106,7 @@ class _MappedLse(torch.autograd.Function):
         blocks: Blocks = ctx.blocks
         _, need_dx, need_dw, *need_parameters = ctx.needs_input_grad
         dtype = lse.dtype
-        x_hat, x_inverse = unit(x.to(dtype))
+        x_hat, x_inverse = normalize(x.to(dtype))
         lse = torch.where(lse == -torch.inf, torch.inf, lse)  # without negatives exp(-inf), not exp(inf)
         count = blocks.count(w)
         dx = torch.zeros_like(x_hat)
@@ -115,7 +115,7 @@ class _MappedLse(torch.autograd.Function):
         grad_parameters = {n: torch.zeros_like(parameters[n]) for n in wanted}
         for first, last in blocks.ranges(x, count):
             rows = blocks.rows(first, last)
-            w_hat, w_inverse = unit(blocks.centres(w, x, slice(first, last)))
+            w_hat, w_inverse = normalize(blocks.centres(w, x, slice(first, last)))
             cos = x_hat[rows] @ w_hat.t()
             negative = blocks.negatives(cos, rows, first, last)
             with torch.enable_grad():
@@ -138,13 +138,13 @@ class _MappedLse(torch.autograd.Function):
             if need_dx:
                 dx[rows] += gradient @ w_hat
             if dw is not None:
-                dw[first:last] = through_norm(gradient.t() @ x_hat[rows], w_hat, w_inverse)
+                dw[first:last] = gradient_through_norm(gradient.t() @ x_hat[rows], w_hat, w_inverse)
         if blocks.pairs is not None:
             blocks.pairs.gradients(
                 grad_lse, lse, x_hat, lambda at: blocks.centres(w, x, at), parameters, dx, dw, grad_parameters
             )
         if need_dx:
-            dx = torch.where(blocks.broken[:, None], torch.nan, through_norm(dx, x_hat, x_inverse))
+            dx = torch.where(blocks.broken[:, None], torch.nan, gradient_through_norm(dx, x_hat, x_inverse))
         return (
             None,
             dx.to(x.dtype) if need_dx else None,

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .validate import angle, finite
+from ..validate import angle, finite
 
 SIN_FLOOR = 1e-3  # d arccos(c)/dc = -1/sin(theta) is cut here: one constant on every backend
 BOUNDARIES = ("hard", "easy", "none")  # in the order of csrc/common/combined_margin.h
