@@ -157,5 +157,5 @@ def test_fused_sgd_on_a_device_is_refused():
 def test_labels_on_another_device_are_refused():
     loss = head()
     x, _ = batch(torch.float32)
-    with pytest.raises(ValueError, match="labels: expected the device of embeddings, .*, got cpu"):
+    with pytest.raises(ValueError, match=r"labels: expected the device of embeddings, .*, got cpu"):
         loss(x, torch.zeros(ROWS, dtype=torch.int64))
