@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -37,8 +37,29 @@ class OpArguments(NamedTuple):
     guard_value: float
 
 
+class _Guard:
+    """What all guards have.
+
+    kind: code of the ops. needs_means: it hangs on running means, one per basket; the ops then get one number per row.
+    reads_target: it hangs on the target cosine.
+    """
+
+    kind: ClassVar[int]
+    needs_means: ClassVar[bool] = False
+    reads_target: ClassVar[bool] = False
+
+    @property
+    def value(self) -> float:
+        """The number of the ops, 0 where they get one per row."""
+        return 0.0
+
+    def rows(self, cos_t: Tensor, means: Tensor | None = None) -> Tensor:
+        """g_i, of the shape of `cos_t`, target cosines; `means`: the running mean of each row's basket."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Absolute:
+class Absolute(_Guard):
     """Guard g_i = t: a candidate with a cosine above `t` may be the same identity and is left out.
 
     Args:
@@ -51,13 +72,23 @@ class Absolute:
     """
 
     t: float
+    kind = GUARD_ABSOLUTE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "t", finite("Absolute", "t", self.t))
 
+    @property
+    def value(self) -> float:
+        """t."""
+        return self.t
+
+    def rows(self, cos_t: Tensor, means: Tensor | None = None) -> Tensor:
+        """t everywhere."""
+        return torch.full_like(cos_t, self.t)
+
 
 @dataclass(frozen=True)
-class Relative:
+class Relative(_Guard):
     """Guard g_i = c_t[i] - d: candidates may not come closer than `d` to the row's target cosine.
 
     Args:
@@ -68,13 +99,24 @@ class Relative:
     """
 
     d: float
+    kind = GUARD_RELATIVE
+    reads_target = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "d", finite("Relative", "d", self.d))
 
+    @property
+    def value(self) -> float:
+        """d."""
+        return self.d
+
+    def rows(self, cos_t: Tensor, means: Tensor | None = None) -> Tensor:
+        """cos_t - d."""
+        return cos_t - self.d
+
 
 @dataclass(frozen=True)
-class Ema:
+class Ema(_Guard):
     """Guard g_i = r * mu_b, with mu_b the running mean of the target cosine in the row's basket b.
 
     A basket that has never had a row has g = +inf (nothing is left out). The running means live in the
@@ -88,6 +130,8 @@ class Ema:
     """
 
     r: float
+    kind = GUARD_ROWS
+    needs_means = True
 
     def __post_init__(self) -> None:
         value = finite("Ema", "r", self.r)
@@ -95,33 +139,68 @@ class Ema:
             raise ValueError(f"Ema: r: expected a number above 0, got {value}")
         object.__setattr__(self, "r", value)
 
+    def rows(self, cos_t: Tensor, means: Tensor | None = None) -> Tensor:
+        """r * means."""
+        assert means is not None, "an Ema guard needs running means"
+        return self.r * means
+
 
 Guard: TypeAlias = Absolute | Relative | Ema
 
 
+class _Rule:
+    """What all rules have.
+
+    code: of the ops. guard: None without one. k, skip: classes listed of each other basket, and left out before; 0 but
+    for `TopK`. reads_others: whether a class of another basket can be a negative.
+    """
+
+    code: ClassVar[int]
+    guard: Guard | None  # no value here, which the fields of subclasses would take for their default
+    k: int = 0
+    skip: int = 0
+
+    @property
+    def reads_others(self) -> bool:
+        """Whether a class of another basket can be a negative."""
+        return True
+
+    def offered(self) -> Rule:
+        """The rule by which a shard finds what it offers: what one process would skip may lie on another shard."""
+        return self  # type: ignore[return-value]
+
+    def op_arguments(self) -> OpArguments:
+        """The rule as op arguments; an `Ema` guard arrives as one number per row."""
+        kind, value = (GUARD_NONE, 0.0) if self.guard is None else (self.guard.kind, self.guard.value)
+        return OpArguments(self.code, self.k, self.skip, kind, value)
+
+
 @dataclass(frozen=True)
-class All:
+class All(_Rule):
     """Every class of the other baskets is a negative: a naive merge of the datasets.
 
     With one basket (K = 1) this is plain ArcFace/CosFace.
     """
 
-    def op_arguments(self) -> OpArguments:
-        """The rule as op arguments."""
-        return OpArguments(RULE_ALL, 0, 0, GUARD_NONE, 0.0)
+    code = RULE_ALL
+    guard = None
 
 
 @dataclass(frozen=True)
-class Own:
+class Own(_Rule):
     """No class of another basket is a negative: one softmax head per dataset; the others are not read."""
 
-    def op_arguments(self) -> OpArguments:
-        """The rule as op arguments."""
-        return OpArguments(RULE_OWN, 0, 0, GUARD_NONE, 0.0)
+    code = RULE_OWN
+    guard = None
+
+    @property
+    def reads_others(self) -> bool:
+        """False."""
+        return False
 
 
 @dataclass(frozen=True)
-class Below:
+class Below(_Rule):
     """Every class of another basket with a cosine at or below the guard is a negative.
 
     Args:
@@ -132,18 +211,15 @@ class Below:
     """
 
     guard: Guard
+    code = RULE_BELOW
 
     def __post_init__(self) -> None:
         if not isinstance(self.guard, (Absolute, Relative, Ema)):
             raise TypeError(f"Below: guard: expected Absolute, Relative or Ema, got {self.guard!r}")
 
-    def op_arguments(self) -> OpArguments:
-        """The rule as op arguments."""
-        return OpArguments(RULE_BELOW, 0, 0, *_guard_arguments(self.guard))
-
 
 @dataclass(frozen=True)
-class TopK:
+class TopK(_Rule):
     """Of each other basket: remove what the guard forbids, leave out the `skip` most similar, take the next `k`.
 
     An identity occurs at most once in a basket, so only the single most similar class of another basket
@@ -162,6 +238,7 @@ class TopK:
     k: int = 64
     skip: int = 1
     guard: Guard | None = None
+    code = RULE_TOPK
 
     def __post_init__(self) -> None:
         for name in ("k", "skip"):
@@ -178,9 +255,14 @@ class TopK:
         if self.guard is not None and not isinstance(self.guard, (Absolute, Relative, Ema)):
             raise TypeError(f"TopK: guard: expected Absolute, Relative, Ema or None, got {self.guard!r}")
 
-    def op_arguments(self) -> OpArguments:
-        """The rule as op arguments."""
-        return OpArguments(RULE_TOPK, self.k, self.skip, *_guard_arguments(self.guard))
+    @property
+    def reads_others(self) -> bool:
+        """Whether k is above 0."""
+        return self.k > 0
+
+    def offered(self) -> TopK:
+        """The k + skip most similar."""
+        return TopK(self.k + self.skip if self.k > 0 else 0, 0, self.guard)
 
 
 Rule: TypeAlias = All | Own | Below | TopK
@@ -197,25 +279,11 @@ def check_rule(mining: object) -> Rule:
 
 def ema_guard(mining: Rule) -> Ema | None:
     """The rule's guard if it is an `Ema`, which needs running means; None otherwise."""
-    guard = mining.guard if isinstance(mining, (Below, TopK)) else None
-    return guard if isinstance(guard, Ema) else None
-
-
-def _guard_arguments(guard: Guard | None) -> tuple[int, float]:
-    """(guard_kind, guard_value) of the ops; an Ema guard arrives as one number per row."""
-    if guard is None:
-        return GUARD_NONE, 0.0
-    if isinstance(guard, Absolute):
-        return GUARD_ABSOLUTE, guard.t
-    if isinstance(guard, Relative):
-        return GUARD_RELATIVE, guard.d
-    return GUARD_ROWS, 0.0
+    return mining.guard if isinstance(mining.guard, Ema) else None
 
 
 def check_listed(mining: Rule, sizes: Sequence[int]) -> None:
     """Raise ValueError when a rule would list more classes of a row than the kernels hold."""
-    if not isinstance(mining, TopK):
-        return
     mined = sum(min(mining.k, size) for size in sizes)
     if mined > MAX_SLOTS:
         raise ValueError(
@@ -226,7 +294,7 @@ def check_listed(mining: Rule, sizes: Sequence[int]) -> None:
 
 def check_rule_size(mining: Rule, offsets: Tensor) -> None:
     """The bound on the mined list, early and by name; under torch.compile the op itself checks it."""
-    if isinstance(mining, TopK) and not torch.compiler.is_compiling():
+    if mining.k > 0 and not torch.compiler.is_compiling():
         edges = (
             offsets.tolist()
         )  # reads host memory: no op, which a FakeTensorMode would take for data-dependent

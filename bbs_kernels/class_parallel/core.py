@@ -16,7 +16,7 @@ from ..fused_sgd import step_on_centres
 from ..ops.call import DEFAULT_WORKSPACE_BYTES, CoreCall, CoreOutputs, SgdSettings
 from ..ops.layout import sampled_gradient
 from ..ops.prepare import DEFAULT_STASH_BYTES, autocast, prepare
-from ..rules import Rule, TopK
+from ..rules import Rule
 from ..validate import CORE_NAMES, OperandNames
 from .aliases import mate_counts, row_aliases
 from .guards import row_guards
@@ -82,11 +82,9 @@ def cos_lse(
         every, w, local, shard.offsets, mining, ema, batch, ranks, training=training, class_index=class_index,
         subcenters=subcenters,
     )  # fmt: skip
-    k, skip = (mining.k, mining.skip) if isinstance(mining, TopK) and mining.k > 0 else (0, 0)
-    # What one process would skip may lie on another shard, so that each shard offers its k + skip best.
-    listed = TopK(k + skip, 0, mining.guard) if isinstance(mining, TopK) else mining
+    k, skip = mining.k, mining.skip if mining.k > 0 else 0
     call = prepare(
-        every, w, local, shard.offsets, scale=scale, mining=listed, aliases=aliases, stash_bytes=stash_bytes,
+        every, w, local, shard.offsets, scale=scale, mining=mining.offered(), aliases=aliases, stash_bytes=stash_bytes,
         class_index=class_index, row_basket=batch.basket, row_alias=alias, row_guard=guard, mined_in_lse=False,
         workspace_bytes=workspace_bytes, subcenters=subcenters, names=names,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import ema as running_mean
 from ..ops.call import target_cos
 from ..recompute import moved_once
-from ..rules import Ema, Relative, Rule
+from ..rules import Rule, ema_guard
 from .ranks import Ranks
 from .rows import Batch
 
@@ -23,19 +23,19 @@ def row_guards(
         x: [B, D] of all ranks; w: the shard; labels: [B] classes of the shard or -1; offsets: [K+1] of the shard.
         ema: [K], updated in place when `training`, by the global batch and so alike on every rank.
     """
-    guard = getattr(mining, "guard", None)
-    if not isinstance(guard, (Relative, Ema)):
+    guard, with_means = mining.guard, ema_guard(mining)
+    if guard is None or not (guard.reads_target or guard.needs_means):
         return None
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         cos_t = x.new_zeros(0)
-        if training or isinstance(guard, Relative):
+        if training or guard.reads_target:
             # Exactly one rank has another number than 0, so the sum rounds nothing.
             cos_t = target_cos(x, w, labels, offsets, -1, class_index, subcenters)
             ranks.all_reduce(cos_t)
-        if isinstance(guard, Relative):
-            return cos_t - guard.d
+        if with_means is None:
+            return guard.rows(cos_t)
         ema = running_mean.given(ema)
         if training:
             (ema,) = moved_once((ema,), (running_mean.updated(ema, cos_t, batch.basket, batch.valid),))
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        return running_mean.row_guards(ema.detach(), guard.r, batch.basket, batch.valid).to(dtype)
+        return running_mean.row_guards(ema.detach(), with_means.r, batch.basket, batch.valid).to(dtype)

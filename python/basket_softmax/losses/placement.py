@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from bbs_kernels import class_parallel as core_parallel
-from bbs_kernels.rules import Rule, TopK, check_listed
+from bbs_kernels.rules import Rule, check_listed
 from bbs_kernels.sharding import Sharding
 
 from ..baskets import Baskets
@@ -75,11 +75,8 @@ class ClassParallel:
 
     def check_listed(self, mining: Rule) -> None:
         """Raise ValueError, on every rank alike, when some shard would list more classes of a row than kernels hold."""
-        if not isinstance(mining, TopK) or mining.k == 0:
-            return
-        offered = TopK(mining.k + mining.skip, 0)
         for rank in range(self.ranks.world):
-            check_listed(offered, [stop - start for start, stop in self.shard.sharding.ranges(rank)])
+            check_listed(mining.offered(), [stop - start for start, stop in self.shard.sharding.ranges(rank)])
 
     def full_rows(self, own: Tensor) -> Tensor:
         """[C, …] on every rank, from every rank's rows."""

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bbs_kernels import Absolute, Ema, Relative, TopK
 from bbs_kernels import functional as core
 from bbs_kernels.rules import Rule
 
@@ -39,7 +38,7 @@ def summarise(last: LastStep, baskets: Baskets, ignore_index: int, ema: Tensor |
         "mean_loss": _mean(last.losses, valid),
         "mean_target_cosine": _mean(last.cos_t, valid),
     }
-    if isinstance(mining, TopK) and mining.k > 0:
+    if mining.k > 0:
         sizes = torch.tensor(baskets.sizes, device=basket.device)
         foreign = valid[:, None] & (basket[:, None] != torch.arange(len(baskets), device=basket.device))
         slots = (foreign * sizes.clamp_max(mining.k)).sum(0)
@@ -52,13 +51,11 @@ def summarise(last: LastStep, baskets: Baskets, ignore_index: int, ema: Tensor |
             mined = torch.stack(counts)
             stats["mined_share"] = mined.to(torch.int64) / slots.clamp_min(1)
             stats["mean_mined_cosine"] = (cosines / mined.sum().clamp_min(1)).to(last.cos_t.dtype)
-    guard = getattr(mining, "guard", None)
-    if isinstance(guard, Absolute):
-        stats["guard"] = torch.full_like(stats["mean_loss"], guard.t)
-    elif isinstance(guard, Relative):
-        stats["guard"] = stats["mean_target_cosine"] - guard.d
-    elif isinstance(guard, Ema) and ema is not None:
-        rows = guard.r * ema[torch.where(valid, basket, 0)]
+    guard = mining.guard
+    if guard is not None and not guard.needs_means:
+        stats["guard"] = guard.rows(stats["mean_target_cosine"])
+    elif guard is not None and ema is not None:
+        rows = guard.rows(last.cos_t, ema[torch.where(valid, basket, 0)])
         stats["guard"] = _mean(rows, valid & rows.isfinite())
         stats["ema"] = ema.detach().clone()
     return stats
