@@ -55,11 +55,13 @@ def moved_once(buffers: Statistics, moved: Statistics) -> Statistics:
 
     Args:
         buffers: the running statistics, of any shapes and dtypes; changed in place, but not in a second run.
-        moved: their values after this batch, of the same shapes and dtypes, in memory of their own.
+        moved: their values after this batch, of the same shapes and dtypes, in memory of their own. What is returned
+            has no gradient, whatever `moved` has: a repeated pass could not give it one.
 
     Raises:
         RuntimeError: inside a backward pass that does not run an earlier pass again.
     """
+    moved = tuple(value.detach() for value in moved)
     if torch.compiler.is_compiling():
         used = [torch.empty_like(value) for value in moved]
         _moved_once_op(list(buffers), list(moved), used)

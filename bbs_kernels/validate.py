@@ -42,6 +42,27 @@ def finite(owner: str, name: str, value: Any) -> float:
     return float(value)
 
 
+def is_bool(value: Any) -> bool:
+    """True or False, also NumPy's."""
+    return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """Return `value` as a bool; raise TypeError unless it is True or False."""
+    if not is_bool(value):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
+def check_bytes(name: str, value: Any) -> int:
+    """Return `value` as an int; raise TypeError or ValueError unless it is an integer from 0 that the ops can take."""
+    if not is_integer(value):
+        raise TypeError(f"{name}: expected an int, got {value!r}")
+    if not 0 <= value < 2**63:
+        raise ValueError(f"{name}: expected a number of bytes from 0, got {value}")
+    return int(value)
+
+
 def positive_int(name: str, value: Any) -> int:
     """Return `value` as an int; raise ValueError unless it is an integer, also NumPy's, from 1."""
     if not is_integer(value) or value < 1:
@@ -85,6 +106,13 @@ def check_is_tensor(name: str, value: Any) -> None:
     """Raise TypeError unless `value` is a tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+
+
+def check_floating(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is a floating-point tensor."""
+    check_is_tensor(name, value)
+    if not value.is_floating_point():
+        raise TypeError(f"{name}: expected a floating-point tensor, got {value.dtype}")
 
 
 def check_operands(
@@ -203,5 +231,7 @@ def check_sample_weight(sample_weight: Any, shape: tuple[int, ...]) -> None:
         return
     if not isinstance(sample_weight, Tensor):
         raise TypeError(f"sample_weight: expected a tensor or None, got {type(sample_weight).__name__}")
+    if sample_weight.is_complex():
+        raise TypeError(f"sample_weight: expected real numbers, got {sample_weight.dtype}")
     if sample_weight.shape != shape:
         raise ValueError(f"sample_weight: expected shape {shape}, got {tuple(sample_weight.shape)}")

@@ -307,3 +307,15 @@ def test_nan_was_a_probability(option, tmp_path):
     result = run(tmp_path, option, "nan")
     assert result.exit_code == 2
     assert "nan is not in the range 0<=x<=1" in result.output
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--from", "centres"), ("--min-confidence", 0.9), ("--page-pairs", 3), ("--workers", 1)],
+)
+def test_options_of_the_search_beside_apply_are_refused(trained, tmp_path, option, value):
+    decisions = tmp_path / "decisions.csv"
+    decisions.write_text("basket_a,identity_a,basket_b,identity_b,decision\n")
+    result = run(trained, "--output", tmp_path / "out", "--apply", decisions, option, value)
+    assert result.exit_code == 2
+    assert f"{option}: expected without --apply" in result.output

@@ -214,7 +214,7 @@ def test_wrong_arguments_are_named(problem):
     for kwargs, message in [
         ({"margin": 200.0}, r"ArcFaceLoss: margin: expected degrees in \[0, 180\), got 200$"),
         ({"scale": 0.0}, "ArcFaceLoss: scale: expected a number above 0"),
-        ({"num_classes": 0}, "num_classes: expected a number above 0"),
+        ({"num_classes": 0}, "num_classes: expected a positive int"),
     ]:
         with pytest.raises(ValueError, match=message):
             ours.ArcFaceLoss(**({"num_classes": 5, "embedding_size": 4} | kwargs))

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
+import basket_softmax as bs
 from basket_softmax import Baskets
 from basket_softmax.checkpoint import CheckpointError
 from basket_softmax.checkpoint.manifest import Manifest
@@ -125,6 +126,19 @@ def a_folder_for_each(group: dist.ProcessGroup, folder: str) -> None:
     assert place.rank == 0 or not own.exists()
     write(common, place, contents)
     assert opened(common, place).data != before
+
+
+def an_optimizer_on_one_rank(group: dist.ProcessGroup, folder: str) -> None:
+    """Ranks that bring other optimisers to save or load are refused, on every rank."""
+    place = places(group)[0]
+    head = bs.BasketSoftmaxLoss(BASKETS, 6, process_group=group)
+    trained = torch.optim.SGD([head.weight], lr=0.1, momentum=0.9)
+    mine = trained if place.rank == 1 else None
+    said = "optimizer: expected the same kind on all ranks, got None on rank 0 and SGD on rank 1"
+    expect(place, lambda: bs.checkpoint.save(folder, head, mine), said)
+    bs.checkpoint.save(folder, head, trained)
+    expect(place, lambda: bs.checkpoint.load(folder, head, mine), said)
+    bs.checkpoint.load(folder, head, trained)
 
 
 def opened(folder: str, place: Place) -> Manifest:

@@ -29,6 +29,10 @@ def test_ranks_that_save_to_different_folders_are_refused(workers, tmp_path: Pat
     workers.run(3, "layouts.a_folder_for_each", str(tmp_path))
 
 
+def test_an_optimizer_on_one_rank_alone_is_refused(workers, tmp_path: Path) -> None:
+    workers.run(3, "layouts.an_optimizer_on_one_rank", str(tmp_path))
+
+
 @pytest.mark.parametrize("world", range(1, 5))
 def test_live_rows_move_between_layouts(workers, world: int) -> None:
     workers.run(world, "layouts.rows_move")

@@ -27,6 +27,17 @@ def test_aliases_that_ranks_set_differently(workers, equal_batches: bool) -> Non
     workers.run(2, "disagreement.aliases_set_otherwise", equal_batches)
 
 
-@pytest.mark.parametrize("body", ["called_otherwise", "linked_otherwise", "partial_fc_otherwise"])
+@pytest.mark.parametrize("body", ["made_alike", "linked_in_several_dtypes"])
+def test_ranks_that_agree_are_not_refused(workers, body: str) -> None:
+    workers.run(2, f"disagreement.{body}")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "called_otherwise", "linked_otherwise", "partial_fc_otherwise", "promised_otherwise",
+        "wrong_baskets_on_one_rank",
+    ],
+)  # fmt: skip
 def test_calls_that_ranks_make_differently(workers, body: str) -> None:
     workers.run(2, f"disagreement.{body}")

@@ -80,6 +80,29 @@ def test_same_as_without(name: str, way: str, passes: int) -> None:
             assert torch.equal(got[key], value), key
 
 
+class Following(nn.Module):
+    """A user's own margin, whose statistics would carry a gradient to the cosines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, cos_t: Tensor, ctx: bs.MarginContext) -> Tensor:
+        mean = self.mean
+        if ctx.training:
+            (mean,) = bs.moved_once((mean,), (torch.lerp(mean, cos_t.mean(), 0.3),))
+            assert not mean.requires_grad
+        return cos_t - 0.3 * (1 - mean)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_statistics_have_no_gradient_however_the_head_runs(way: str) -> None:
+    make = lambda: Head([12, 8], SIZE, margin=Following())  # noqa: E731
+    want, got = trained(make, plain, 2), trained(make, WAYS[way], 2)
+    for name, value in want.items():
+        torch.testing.assert_close(got[name], value, msg=name)
+
+
 def test_statistics_move_where_no_backward_pass_runs() -> None:
     """Under inference_mode and no_grad, and in a forward pass without a backward pass, but not in evaluation."""
     head, x, labels = HEADS["AdaFaceLoss"](), torch.randn(ROWS, SIZE), torch.arange(ROWS)

@@ -97,6 +97,8 @@ def test_decisions_file(names, tmp_path):
         (HEAD + "a,x,d,x,accept\n", "line 2: basket: expected one of 'a', 'b', 'c', got 'd'"),
         (HEAD + "a,x,b,n,accept\n", "line 2: basket 'b' has no identity 'n'"),
         (HEAD + "a,x,a,x,accept\n", "line 2: identity 'x' of basket 'a' is paired with itself"),
+        (HEAD + "a,x,b,x;accept\n", "line 2: expected a cell for each column, got none for decision"),
+        (HEAD + "a,x,b,x,accept,\n", "line 2: expected 5 cells as in the header, got 6"),
         (HEAD + "a,x,b,x,accept\nb,x,a,x,reject\n", "line 3: the pair has the other decision in an earlier line"),
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..losses import BasketSoftmaxLoss
+from .errors import CheckpointError
 from .folder import reading, verify
 from .heads import (
     by_class,
@@ -55,9 +56,10 @@ def save(
     """
     place, optimizer = place_of(loss), optimizer_of(loss, optimizer)
     refuse_other_ranks(loss)
+    _same_optimizer(place, optimizer)
     rows, objects = {"weight": loss.weight.detach()}, {"head": small_state(loss), "extra": extra}
     if optimizer is not None:
-        state, objects["optimizer"] = split(optimizer, loss.weight, place)
+        state, objects["optimizer"] = place.together(lambda: split(optimizer, loss.weight, place))
         rows |= state
     name = None if optimizer is None else type(optimizer).__name__
     entries = {key: by_class(loss, tensor) for key, tensor in rows.items()}
@@ -88,6 +90,8 @@ def load(
     """
     folder, place, optimizer = Path(folder), place_of(loss), optimizer_of(loss, optimizer)
 
+    _same_optimizer(place, optimizer)
+
     def check(manifest: Manifest) -> None:
         check_baskets(
             manifest, loss.baskets, loss.embedding_size, dtype_name(loss.weight.dtype), loss.subcenters
@@ -97,6 +101,17 @@ def load(
 
     with open_checkpoint(folder, place, check) as manifest:
         return _take(folder, place, manifest, loss, optimizer)
+
+
+def _same_optimizer(place: Place, optimizer: torch.optim.Optimizer | None) -> None:
+    """Raise CheckpointError, on every rank, where ranks bring optimisers of different kinds."""
+    kinds = place.everywhere(lambda: None if optimizer is None else type(optimizer).__name__)
+    other = next((rank for rank, kind in enumerate(kinds) if kind != kinds[0]), None)
+    if other is not None:
+        raise CheckpointError(
+            f"optimizer: expected the same kind on all ranks, got {kinds[0]} on rank 0 and {kinds[other]} on rank "
+            f"{other}"
+        )
 
 
 def _take(

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 NEEDS = {"pydantic": "pydantic", "yaml": "pyyaml", "rich": "rich", "PIL": "pillow", "sklearn": "scikit-learn"}
 PAIRS = ("mutual pair", "mutual pairs")
 SURE = 0.9  # for the summary only
+SEARCH = {
+    "source": "--from",
+    "min_confidence": "--min-confidence",
+    "page_pairs": "--page-pairs",
+    "page_images": "--page-images",
+    "batch_size": "--batch-size",
+    "workers": "--workers",
+}
 
 
 class _Probability(click.FloatRange):
@@ -103,6 +111,8 @@ def overlaps(run: Path, output: Path, decisions: Path | None, device: str, **opt
     """
     if decisions is None:
         _check_listed(options["accept_above"], options["min_confidence"])
+    else:
+        _refuse_with_apply()
     need("bbs overlaps", "train", *NEEDS, packages=NEEDS)
     from basket_softmax.training import load_run
     from basket_softmax.training.errors import EXPECTED
@@ -123,6 +133,16 @@ def overlaps(run: Path, output: Path, decisions: Path | None, device: str, **opt
             _find(loaded, run, output, **options)
         else:
             _apply(loaded, output, decisions, options["accept_above"])
+
+
+def _refuse_with_apply() -> None:
+    """Options of the search, which --apply does not begin."""
+    context = click.get_current_context()
+    for name, option in SEARCH.items():
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"{option}: expected without --apply, which searches nothing and takes the report of --output as it is"
+            )
 
 
 def _check_listed(above: float | None, least: float) -> None:

@@ -21,7 +21,8 @@ def read_table(
         columns: that it must have; further ones are not read.
 
     Raises:
-        ValueError: it is no CSV, not UTF-8, or lacks a column; the message names the file.
+        ValueError: it is no CSV, not UTF-8, or lacks a column, or a row has more cells than the header; the message
+            names the file.
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file, strict=True)
@@ -34,7 +35,14 @@ def read_table(
                     f"{_other_separator(found)}"
                 )
             for row in rows:
-                yield f"{path}, line {rows.line_num}", {column: row[column] for column in columns}
+                line = f"{path}, line {rows.line_num}"
+                if None in row:  # csv puts what is beyond the header there
+                    cells = len(found) + len(row[None])
+                    raise ValueError(
+                        f"{line}: expected {len(found)} cells as in the header, got {cells}: a cell with a comma has "
+                        "to be in quotes"
+                    )
+                yield line, {column: row[column] for column in columns}
         except csv.Error as error:
             raise ValueError(f"{path}, line {rows.reader.line_num}: no CSV: {error}") from None
         except UnicodeDecodeError as error:

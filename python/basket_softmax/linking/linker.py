@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bbs_kernels.resharding.growth import growth_here, growth_of_shards
-from bbs_kernels.validate import is_integer
+from bbs_kernels.validate import check_bool, check_floating, is_integer
 
 from ..layout import Layout, layout_of, load_rows, note_layout
 from ..matching import Groups, mutual_nearest
@@ -94,7 +94,7 @@ class IdentityLinker(nn.Module):
             if not is_integer(value) or value < least:
                 raise ValueError(f"{name}: expected an int >= {least}, got {value!r}")
         self.every, self.start, self.seed = int(every), int(start), int(seed)
-        self.centred, self.in_place = bool(centred), False
+        self.centred, self.in_place = check_bool("centred", centred), False
         self._loss = [loss]  # in a list: its centres are not parameters of this module
         parallel = loss.placement
         classes = loss.num_classes if parallel is None else parallel.shard.num_local
@@ -123,6 +123,7 @@ class IdentityLinker(nn.Module):
         parallel = loss.placement
         if parallel is None or not self.training:
             labels = loss.global_labels(embeddings, labels, basket)
+            check_floating("embeddings", embeddings)
             if not self.training:
                 return labels
         self._follow_growth()
@@ -178,8 +179,9 @@ class IdentityLinker(nn.Module):
         """Every rank's rows to the ranks that keep their classes; this rank's labels as global classes."""
         x, own, problem = self._loss[0].checked_rows(embeddings, labels, basket)
         ranks, shard = parallel.ranks, parallel.shard
+        x = x.detach().to(self.prototypes.dtype)
         counts = ranks.row_counts(len(own), False, own.device, problem, common=self._common()).counts
-        every, classes = ranks.gather_rows(x.detach(), counts), ranks.gather_rows(own, counts)
+        every, classes = ranks.gather_rows(x, counts), ranks.gather_rows(own, counts)
         real = (classes >= 0) & (classes < shard.num_classes)
         rows = shard.local_labels(classes, torch.where(real, shard.basket_of(classes), -1))
         prototypes.update(self.prototypes, every, rows, self.momentum)

@@ -32,16 +32,18 @@ def check_ignore_index(ignore_index: Any, baskets: Baskets) -> int:
     """`ignore_index` as an int that is no class of `baskets`; NumPy's integers are fine."""
     if not is_integer(ignore_index):
         raise TypeError(f"ignore_index: expected an int, got {ignore_index!r}")
+    if not -(2**63) <= ignore_index < 2**63:
+        raise ValueError(f"ignore_index: expected an int of 64 bits, got {ignore_index}")
     baskets.check_ignore_index(ignore_index)
     return int(ignore_index)
 
 
-def check_sample_rate(sample_rate: Any) -> float:
-    """`sample_rate` as a float."""
+def check_sample_rate(sample_rate: Any, name: str = "sample_rate") -> float:
+    """`sample_rate` as a float; `name`: what the caller calls it."""
     if not is_number(sample_rate):
-        raise TypeError(f"sample_rate: expected a number, got {sample_rate!r}")
+        raise TypeError(f"{name}: expected a number, got {sample_rate!r}")
     if not 0.0 < sample_rate <= 1.0:
-        raise ValueError(f"sample_rate: expected a number in (0, 1], got {sample_rate}")
+        raise ValueError(f"{name}: expected a number in (0, 1], got {sample_rate}")
     return float(sample_rate)
 
 

@@ -19,6 +19,7 @@ from bbs_kernels.ops.prepare import DEFAULT_STASH_BYTES
 from bbs_kernels.rules import Rule, check_listed, check_rule, ema_guard
 from bbs_kernels.sharding import KINDS
 from bbs_kernels.validate import (
+    check_bytes,
     check_is_tensor,
     check_labels,
     check_sample_weight,
@@ -31,7 +32,7 @@ from .arguments import check_ignore_index, check_sample_rate, check_sparse_grad
 from .centres import ClassCentres
 from .graph_numbers import graph_numbers
 from .parallel import checked, parallel_loss
-from .placement import ClassParallel, refuse_fsdp
+from .placement import ClassParallel, refuse_fsdp, tensor_as_text
 from .protocols import FirstCentres, FusedStep
 from .sampled_gradient import refuse_sparse_in_fsdp, weight_of_sample
 from .sampling import sample_classes
@@ -136,8 +137,8 @@ class BasketSoftmaxLoss(ClassCentres):
         self.ignore_index = check_ignore_index(ignore_index, self.baskets)
         self.sample_rate = check_sample_rate(sample_rate)
         self.sparse_grad = check_sparse_grad(sparse_grad)
-        self.stash_bytes = stash_bytes
-        self.workspace_bytes = workspace_bytes
+        self.stash_bytes = check_bytes("stash_bytes", stash_bytes)
+        self.workspace_bytes = check_bytes("workspace_bytes", workspace_bytes)
         self.register_buffer("aliases", self._checked_aliases(aliases), persistent=False)
         self._last: LastStep | None = None
         self.fused_step: FusedStep | None = None
@@ -338,18 +339,43 @@ class BasketSoftmaxLoss(ClassCentres):
             RuntimeError: FSDP holds the head, or another rank adds another basket. In DistributedDataParallel the next
                 forward raises it: wrap again.
         """
-        if name in self.baskets.names:
-            raise ValueError(f"basket {name!r} exists already: {', '.join(map(repr, self.baskets.names))}")
-        grown = Baskets({**self.baskets.as_dict(), name: size})
-        grown.check_ignore_index(self.ignore_index)
-        check_listed(self.mining, grown.sizes)
-        if self.placement is not None:
-            self.placement.ranks.compare({"baskets": grown.as_dict()}, self.weight.device)
-            self.placement.grown(grown).check_listed(self.mining)
-        self.grow(grown, init, self.own_optimizer if optimizer is None else optimizer)
+        optimizer = self.own_optimizer if optimizer is None else optimizer
+        grown = self._checked_growth(name, size, init, optimizer)
+        self.grow(grown, init, optimizer)
         if "ema" in self._buffers:
             self.ema = torch.cat([self.ema, self.ema.new_full((1,), math.inf)])
         self._last = None
+
+    def _checked_growth(
+        self, name: str, size: int, init: Any, optimizer: torch.optim.Optimizer | None
+    ) -> Baskets:
+        """Return the baskets that `add_basket` makes; what is wrong on one rank is raised on all."""
+        grown, problem = self.baskets, None
+        try:
+            if name in grown.names:
+                raise ValueError(f"basket {name!r} exists already: {', '.join(map(repr, grown.names))}")
+            grown = Baskets({**grown.as_dict(), name: size})
+            grown.check_ignore_index(self.ignore_index)
+            check_listed(self.mining, grown.sizes)
+            self.check_first_centres(init, size)
+            if not (optimizer is None or isinstance(optimizer, torch.optim.Optimizer)):
+                raise TypeError(
+                    f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer).__name__}"
+                )
+        except (TypeError, ValueError) as error:
+            if self.placement is None:
+                raise
+            problem = error
+        if self.placement is not None:
+            alike = {
+                "baskets": grown.as_dict(), "init": tensor_as_text(init) if isinstance(init, Tensor) else str(init),
+                "optimizer": None if optimizer is None else type(optimizer).__name__,
+            }  # fmt: skip
+            if isinstance(init, FirstCentres):
+                alike["init"] = type(init).__name__
+            self.placement.ranks.row_counts(0, False, self.weight.device, problem, common=alike)
+            self.placement.grown(grown).check_listed(self.mining)
+        return grown
 
     def logits(self, embeddings: Tensor, classes: slice | Tensor) -> Tensor:
         """Scaled cosines s * c_ij of chosen classes, without margin, for inspection.
@@ -363,6 +389,7 @@ class BasketSoftmaxLoss(ClassCentres):
             [B, n], of the nearest sub-centres, fp32 (fp64 for fp64); 0 for an embedding or centre with a norm below
             1e-12.
         """
+        check_is_tensor("embeddings", embeddings)
         dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
         with torch.autocast(embeddings.device.type, enabled=False):
             x, w = embeddings.to(dtype), self.chosen_centres(classes, "logits").to(dtype)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bbs_kernels.class_parallel import draw_rows, draw_shard
 from bbs_kernels.resharding.growth import Growth, growth_here, growth_of_shards
 from bbs_kernels.sharding import Sharding
-from bbs_kernels.validate import check_subcenters_number, positive_int
+from bbs_kernels.validate import check_is_tensor, check_subcenters_number, positive_int
 
 from ..baskets import Baskets
 from ..layout import layout_of, load_rows, note_layout
@@ -116,6 +116,7 @@ class ClassCentres(ReplicatedHead):
             RuntimeError: FSDP would lose it: between a forward pass under fully_shard and its backward pass (call
                 `reshard()` first), or under FullyShardedDataParallel, outside of its `summon_full_params`.
         """
+        check_is_tensor("weight", weight)
         wanted = (self.num_classes * self.subcenters, self.embedding_size)
         if weight.shape != wanted:
             raise ValueError(f"weight: expected shape {wanted}, got {tuple(weight.shape)}")
@@ -182,16 +183,25 @@ class ClassCentres(ReplicatedHead):
     def _first_centres(self, init: str | Tensor | FirstCentres, size: int, growth: Growth) -> Tensor:
         """The centres of this rank's classes of a new basket; `init` as for `BasketSoftmaxLoss.add_basket`.
 
-        `size` and `growth` count centres, of which a class may have several.
-
-        Raises:
-            ValueError: `init` is something else, of another shape, or made for another basket.
+        `size` and `growth` count centres, of which a class may have several; `init` is checked.
         """
-        first, rows, depth = growth.first, growth.new.stop - growth.new.start, self.embedding_size
+        first, rows = growth.first, growth.new.stop - growth.new.start
         if isinstance(init, Tensor):
-            if init.shape != (size, depth):
-                raise ValueError(f"init: expected shape {(size, depth)}, got {tuple(init.shape)}")
             return init.detach()[first : first + rows]
+        drawn = self.weight.new_empty((rows, self.embedding_size))
+        if self.placement is None:
+            nn.init.normal_(drawn, std=0.01)
+        else:
+            draw_rows(drawn, [((first, first + rows), 0)], size, std=0.01)
+        return init.rows(drawn) if isinstance(init, FirstCentres) else drawn
+
+    def check_first_centres(self, init: str | Tensor | FirstCentres, size: int) -> None:
+        """Raise ValueError unless `init` gives the first centres of a basket of `size` classes, see `add_basket`."""
+        wanted = (size * self.subcenters, self.embedding_size)
+        if isinstance(init, Tensor):
+            if init.shape != wanted:
+                raise ValueError(f"init: expected shape {wanted}, got {tuple(init.shape)}")
+            return
         if not isinstance(init, FirstCentres) and init != "random":
             raise ValueError(f"init: expected 'random', a tensor [size, D] or a ClassMeans, got {init!r}")
         if isinstance(init, FirstCentres) and (init.size, init.num_classes) != (size, self.num_classes):
@@ -199,12 +209,6 @@ class ClassCentres(ReplicatedHead):
                 f"init: expected a ClassMeans of {size} classes beside {self.num_classes}, got one of {init.size} "
                 f"beside {init.num_classes}"
             )
-        drawn = self.weight.new_empty((rows, depth))
-        if self.placement is None:
-            nn.init.normal_(drawn, std=0.01)
-        else:
-            draw_rows(drawn, [((first, first + rows), 0)], size, std=0.01)
-        return init.rows(drawn) if isinstance(init, FirstCentres) else drawn
 
     @property
     def _ddp_params_and_buffers_to_ignore(self) -> set[str]:
@@ -219,16 +223,16 @@ class ClassCentres(ReplicatedHead):
 
     def _checked_aliases(self, aliases: Tensor | None) -> Tensor | None:
         if aliases is None:
-            return None
+            return None if self.placement is None else self.placement.own_aliases(None)
         check_aliases(aliases, self.num_classes)
         if self.weight.is_meta:
             raise ValueError(
                 "aliases came with centres on the meta device, where their values would be lost: call set_aliases() "
                 "after to_empty()"
             )
-        if self.placement is not None:
-            aliases = self.placement.own_aliases(aliases)
-        return aliases.detach().clone().to(self.weight.device)
+        own = aliases if self.placement is None else self.placement.own_aliases(aliases)
+        assert own is not None
+        return own.detach().clone().to(self.weight.device)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bbs_kernels.normalize import ZERO_NORM
 from bbs_kernels.ops.placement import on_device
-from bbs_kernels.validate import class_indices
+from bbs_kernels.validate import check_floating, class_indices
 
 from .arguments import checked_size
 
@@ -62,7 +62,7 @@ class ClassMeans:
             labels: [B] from 0 to size - 1, any integer dtype, or `ignore_index`.
 
         Raises:
-            TypeError: labels of another dtype.
+            TypeError: embeddings or labels of another dtype, or no tensors.
             ValueError: another shape, or (on the CPU) a label out of range.
             Under a process group every rank raises what is wrong on one.
         """
@@ -97,6 +97,7 @@ class ClassMeans:
 
     def _checked(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """`labels` as int64, checked beside `embeddings` but for their values."""
+        check_floating("embeddings", embeddings)
         labels, depth = class_indices(labels), self._sums.shape[1]
         if embeddings.dim() != 2 or embeddings.shape[1] != depth or labels.shape != embeddings.shape[:1]:
             raise ValueError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from bbs_kernels import class_parallel as core_parallel
 from bbs_kernels import functional as core
 from bbs_kernels.margins.call import call_margin, row_norms, with_penalty
 from bbs_kernels.ops.prepare import autocast
-from bbs_kernels.validate import check_operands
+from bbs_kernels.validate import check_floating, check_operands
 
 from ..functional import NAMES
 from .placement import ClassParallel, can_compare, refuse_wrappers
@@ -29,26 +28,15 @@ BUFFERS_IN_DDP = (
 )
 
 
-def brought_alike(
+def compared_before(parallel: ClassParallel, embeddings: Any) -> bool:
+    """Return whether this step needs no exchange: its batches are promised to be equal, and an earlier one compared."""
+    return parallel.equal_batches and (parallel.compared or not can_compare(embeddings))
+
+
+def settings(
     parallel: ClassParallel, loss: LossSettings, embeddings: Any, sample_weight: Tensor | None
 ) -> dict[str, Any]:
-    """Return what every rank must bring alike to a step, for `gather_batch` to compare.
-
-    With `equal_batches` the first step alone compares, here.
-    """
-    if parallel.equal_batches and (parallel.compared or not can_compare(embeddings)):
-        return {}
-    alike = _settings(parallel, loss, embeddings, sample_weight)
-    if parallel.equal_batches:
-        parallel.ranks.compare(alike, loss.weight.device)
-        parallel.compared = True
-    return alike
-
-
-def _settings(
-    parallel: ClassParallel, loss: LossSettings, embeddings: Any, sample_weight: Tensor | None
-) -> dict[str, Any]:
-    """Return what a forward pass must find alike on every rank; arguments as the user gave them."""
+    """Return what every rank must bring alike to a step; arguments as the user gave them."""
     fed = autocast(embeddings.new_empty(0)).dtype if isinstance(embeddings, Tensor) else None
     return {
         "baskets": loss.baskets.as_dict(),
@@ -73,8 +61,11 @@ def _settings(
 
 
 def _margin_as_value(margin: Callable[..., Any]) -> Any:
-    """Return what tells margins apart in every process: the numbers of a dataclass, else the name of the class."""
-    return margin if is_dataclass(margin) else getattr(margin, "__qualname__", type(margin).__qualname__)
+    """Return what tells margins apart in every process: numbers of this library's, the name of others."""
+    kind = type(margin)
+    if kind.__module__.startswith("bbs_kernels."):
+        return margin
+    return getattr(margin, "__qualname__", kind.__qualname__)
 
 
 def checked(
@@ -90,17 +81,19 @@ def checked(
     """Embeddings, global labels, and what is wrong with them on this rank, for `row_counts` to raise on every rank.
 
     Args:
-        for_loss: the embeddings go into the kernels, so that their dtype and device count; and with `equal_batches`
+        for_loss: the embeddings go into the kernels, so that their dtype and device count; and where `compared_before`
             there is no such exchange: a wrong label becomes a class that does not exist, which every rank finds in
             the labels of all, and anything else is raised here.
     """
-    baskets, promised = loss.baskets, for_loss and parallel.equal_batches
+    baskets, promised = loss.baskets, for_loss and compared_before(parallel, embeddings)
     to_global = baskets.global_or_none if promised else baskets.to_global
     try:
         labels = loss.global_labels(embeddings, labels, basket, sample_weight, to_global)
         if for_loss:
             x = autocast(embeddings)
             check_operands(x, loss.weight, labels, parallel.shard.offsets, NAMES)
+        else:
+            check_floating("embeddings", embeddings)
     except (TypeError, ValueError, KeyError) as error:
         if promised:
             raise
@@ -123,14 +116,16 @@ def parallel_loss(
     if loss.aliases is not None and overwritten_by_ddp(loss.aliases):
         raise RuntimeError(BUFFERS_IN_DDP)
     ranks, shard = parallel.ranks, parallel.shard
-    alike = brought_alike(parallel, loss, embeddings, sample_weight)
+    promised = compared_before(parallel, embeddings)
+    alike = {} if promised else settings(parallel, loss, embeddings, sample_weight)
     embeddings, labels, problem = checked(
         parallel, loss, embeddings, labels, basket, sample_weight, for_loss=True
     )
     batch = core_parallel.gather_batch(
-        embeddings, labels, shard, ranks, ignore_index=loss.ignore_index, equal_batches=parallel.equal_batches,
+        embeddings, labels, shard, ranks, ignore_index=loss.ignore_index, equal_batches=promised,
         common=alike, problem=problem,
     )  # fmt: skip
+    parallel.compared = True
     sample = _sampler(loss, shard.num_local)
     weight = loss.weight if sample is None else weight_of_sample(loss)
     rows = core_parallel.cos_lse(

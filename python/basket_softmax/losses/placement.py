@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from bbs_kernels import class_parallel as core_parallel
 from bbs_kernels.rules import Rule, check_listed
 from bbs_kernels.sharding import Sharding
+from bbs_kernels.validate import check_bool
 
 from ..baskets import Baskets
 from .fsdp import is_view
@@ -34,11 +35,12 @@ def can_compare(values: Any) -> bool:
     return not isinstance(values, FakeTensor)
 
 
-def aliases_as_text(aliases: Tensor) -> str:
-    """Return a text that is the same for equal `aliases`, [C]; waits for the device."""
-    if not can_compare(aliases):
+def tensor_as_text(values: Tensor) -> str:
+    """Return a text that is the same for equal `values`; waits for the device."""
+    if not can_compare(values):
         return ""
-    return f"{len(aliases)} numbers with checksum {zlib.crc32(aliases.cpu().numpy().tobytes())}"
+    numbers = values.detach().contiguous().cpu().flatten().view(torch.uint8).numpy()
+    return f"{tuple(values.shape)} numbers of {values.dtype} with checksum {zlib.crc32(numbers.tobytes())}"
 
 
 class ClassParallel:
@@ -59,8 +61,8 @@ class ClassParallel:
         self.shard = core_parallel.ClassShard(
             Sharding(baskets.sizes, self.ranks.world, kind), self.ranks.rank
         )
-        self.grad_factor = float(self.ranks.world) if grad_average else 1.0
-        self.equal_batches = equal_batches
+        self.grad_factor = float(self.ranks.world) if check_bool("grad_average", grad_average) else 1.0
+        self.equal_batches = check_bool("equal_batches", equal_batches)
         self.aliases = ""
         self.compared = False
 
@@ -82,10 +84,10 @@ class ClassParallel:
         """[C, …] on every rank, from every rank's rows."""
         return core_parallel.full_rows(own, self.shard, self.ranks)
 
-    def own_aliases(self, aliases: Tensor) -> Tensor:
+    def own_aliases(self, aliases: Tensor | None) -> Tensor | None:
         """This rank's part of the aliases [C], which the next step compares with what the other ranks were given."""
-        self.aliases, self.compared = aliases_as_text(aliases), False
-        return self.own_part(aliases)
+        self.aliases, self.compared = "" if aliases is None else tensor_as_text(aliases), False
+        return None if aliases is None else self.own_part(aliases)
 
     def own_part(self, full: Tensor) -> Tensor:
         """This rank's rows of [C, …]."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..data.names import listed
 from ..data.table import csv_line, read_table
 from ..replacing import replacing
 from .find import Overlaps
@@ -53,6 +54,9 @@ def read_report(path: Path, names: ClassNames) -> Overlaps:
 def table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
     """(place for messages, row) of a CSV that has these columns; further ones are not read."""
     for line, row in read_table(path, columns):
+        short = [column for column, cell in row.items() if cell is None]
+        if short:
+            raise ValueError(f"{line}: expected a cell for each column, got none for {listed(short)}")
         yield line, {column: cell or "" for column, cell in row.items()}
 
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from bbs_kernels.class_parallel import draw_shard
 from bbs_kernels.functional import reduce_rows
 from bbs_kernels.transforms import refuse_transforms
-from bbs_kernels.validate import check_is_tensor
+from bbs_kernels.validate import check_bool, check_is_tensor, positive_int
 
 from ...baskets import Baskets
 from ...layout import Layout, layout_of, load_rows, note_layout
+from ...losses.arguments import check_sample_rate
 from ...losses.placement import NOT_IN_DDP, refuse_fsdp, refuse_wrappers
 from ...losses.sampled_gradient import DenseGradient
 from ...losses.sampling import sample_classes
@@ -85,11 +86,10 @@ class PartialFC_V2(nn.Module):
                 f"basket_softmax.compat.insightface, got {margin_loss!r}; for a margin of your own use "
                 "BasketSoftmaxLoss(margin=...), a function of the target cosine"
             )
-        for name, size in (("num_classes", num_classes), ("embedding_size", embedding_size)):
-            if size < 1:
-                raise ValueError(f"PartialFC_V2: {name}: expected a number above 0, got {size}")
-        if not 0.0 < sample_rate <= 1.0:
-            raise ValueError(f"PartialFC_V2: sample_rate: expected a number in (0, 1], got {sample_rate}")
+        num_classes = positive_int("PartialFC_V2: num_classes", num_classes)
+        embedding_size = positive_int("PartialFC_V2: embedding_size", embedding_size)
+        sample_rate = check_sample_rate(sample_rate, "PartialFC_V2: sample_rate")
+        fp16 = check_bool("PartialFC_V2: fp16", fp16)
         group = default_group() if process_group is None else process_group
         self._parallel = None if group is None else ClassParallel(num_classes, group)
         self.rank, self.world_size = 0, 1

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bbs_kernels.margins import arccos
-from bbs_kernels.validate import check_scale
+from bbs_kernels.validate import check_scale, positive_int
 
 from ...losses.fsdp import gathered
 from .._head import check_device, class_indices, row_losses
@@ -74,9 +74,8 @@ class LargeMarginLoss(MetricLoss):
     ) -> None:
         super().__init__(**kwargs)
         owner = type(self).__name__
-        for name, size in (("num_classes", num_classes), ("embedding_size", embedding_size)):
-            if size < 1:
-                raise ValueError(f"{owner}: {name}: expected a number above 0, got {size}")
+        num_classes = positive_int(f"{owner}: num_classes", num_classes)
+        embedding_size = positive_int(f"{owner}: embedding_size", embedding_size)
         check_scale(constant(owner, "scale", scale, _LEARN_SCALE), f"{owner}: scale")
         self.margin = margin
         self.num_classes = num_classes
