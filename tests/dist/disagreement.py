@@ -90,8 +90,8 @@ def promised_otherwise(group: dist.ProcessGroup) -> None:
     head = _head(group, equal_batches=_is_last(group))
     _told(group, "equal_batches", lambda: head(*_batch()))
     known = torch.full((50,), -1)
-    head = _head(group, aliases=known, equal_batches=True)
-    head(*_batch())
+    head, batch = _head(group, aliases=known, equal_batches=True), _batch()
+    assert torch.equal(head(*batch), head(*batch))  # with the exchange of the first step, and without
     head.set_aliases(None if _is_last(group) else known)
     _told(group, "aliases", lambda: head(*_batch()))
 
