@@ -282,7 +282,7 @@ def test_wrong_arguments_are_named(problem):
             insightface.PartialFC_V2(insightface.ArcFace(), 8, 10, sample_rate=rate)
     with pytest.raises(TypeError, match=r"margin_loss: expected CombinedMarginLoss, ArcFace or CosFace"):
         insightface.PartialFC_V2(lambda logits, labels: logits, 8, 10)
-    with pytest.raises(ValueError, match="num_classes: expected a number above 0"):
+    with pytest.raises(ValueError, match="num_classes: expected a positive int, got 0"):
         insightface.PartialFC_V2(insightface.ArcFace(), 8, 0)
     x, w, labels = problem()
     module = head(insightface.ArcFace(), w)

@@ -301,9 +301,8 @@ def refused_together(group: dist.ProcessGroup) -> None:
         assert f"rank {last} of {pair.world}: {text}" in message, message
 
     promised = pair.head(True, equal_batches=True)
-    promised(
-        x, labels, basket=1
-    )  # from the second step on no exchange comes before the labels: there they are found
+    promised(x, labels, basket=1)
+    # From the second step on no exchange comes before the labels: there they are found.
     local = torch.tensor([0, 777, 1, 2]) if pair.rank == last else labels
     message = refusal(RuntimeError, lambda: promised(x, local, basket=0))
     assert re.search(rf"labels\[1\] of rank {last}: expected .*, got 241", message)
