@@ -165,7 +165,7 @@ def test_a_loss_that_is_not_named_is_not_there() -> None:
             {"MODEL__LOSSES__CE__EPSILON": 0.1},
             "MODEL.LOSSES.CE.EPSILON: expected 0, got 0.1: label smoothing",
         ),
-        ({"MODEL__HEADS__CLS_LAYER": "Linear"}, "cls_type is 'Linear'"),
+        ({"MODEL__HEADS__CLS_LAYER": "Linear"}, "cls_type: expected .*, got 'Linear'"),
         (
             {"MODEL__HEADS__NAME": "ClasHead"},
             "MODEL.HEADS.NAME: expected 'EmbeddingHead' or .* got 'ClasHead'",
