@@ -95,7 +95,8 @@ def test_one_that_hangs_is_named_and_one_that_was_killed_is_none(
     """Stopped while it holds the lock."""
     process = saver(tmp_path, 1, 100_000)
     begin(process)
-    while file_lock.lock_holder(tmp_path / ".checkpoint.lock") is None:
+    # Not in the moment between taking the lock and writing the name.
+    while str(process.pid) not in (file_lock.lock_holder(tmp_path / ".checkpoint.lock") or ""):
         process.send_signal(signal.SIGCONT)
         process.send_signal(signal.SIGSTOP)
     monkeypatch.setattr(folder_module, "WAIT", 0.2)
