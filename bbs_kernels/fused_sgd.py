@@ -52,7 +52,8 @@ class _CosLseWithSgd(torch.autograd.Function):
         ctx: Any, x: Tensor, w: Tensor, call: CoreCall, step: Callable[[], SgdSettings]
     ) -> tuple[Tensor, ...]:
         outputs = call.forward(x, w)
-        ctx.save_for_backward(w, *outputs, call.aliases)  # aliases: torch then sees a change in place
+        # The call has x and the aliases; saved as well, so that torch sees a change in place.
+        ctx.save_for_backward(w, *outputs, x, call.aliases)
         ctx.call, ctx.step = call, step
         classes = call.classes_of(outputs.mined_idx)
         ctx.mark_non_differentiable(classes, outputs.mined_cos)
@@ -60,7 +61,7 @@ class _CosLseWithSgd(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        w, *outputs, _ = ctx.saved_tensors
+        w, *outputs, _, _ = ctx.saved_tensors
         return _update(ctx, grads[0], grads[1], w, CoreOutputs(*outputs)), None, None, None
 
 
@@ -75,7 +76,7 @@ class _MarginSoftmaxWithSgd(torch.autograd.Function):
         step: Callable[[], SgdSettings],
     ) -> tuple[Tensor, ...]:
         losses, grad_lse, grad_cos_t, outputs = call.forward_margin(x, w, margin)
-        ctx.save_for_backward(grad_lse, grad_cos_t, w, *outputs, call.aliases)
+        ctx.save_for_backward(grad_lse, grad_cos_t, w, *outputs, x, call.aliases)
         ctx.call, ctx.step = call, step
         classes = call.classes_of(outputs.mined_idx)
         ctx.mark_non_differentiable(outputs.cos_t, classes, outputs.mined_cos)
@@ -83,7 +84,7 @@ class _MarginSoftmaxWithSgd(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_lse, grad_cos_t, w, *outputs, _ = ctx.saved_tensors
+        grad_lse, grad_cos_t, w, *outputs, _, _ = ctx.saved_tensors
         dx = _update(ctx, grads[0] * grad_lse, grads[0] * grad_cos_t, w, CoreOutputs(*outputs))
         return dx, None, None, None, None
 

@@ -41,7 +41,8 @@ class _Guard:
     """What all guards have.
 
     kind: code of the ops. needs_means: it hangs on running means, one per basket; the ops then get one number per row.
-    reads_target: it hangs on the target cosine.
+    reads_target: it hangs on the target cosine. Each has `rows(cos_t, means)`: g_i, of the shape of `cos_t`, target
+    cosines; `means` are the running means of the rows' baskets.
     """
 
     kind: ClassVar[int]
@@ -52,10 +53,6 @@ class _Guard:
     def value(self) -> float:
         """The number of the ops, 0 where they get one per row."""
         return 0.0
-
-    def rows(self, cos_t: Tensor, means: Tensor | None = None) -> Tensor:
-        """g_i, of the shape of `cos_t`, target cosines; `means`: the running mean of each row's basket."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -152,18 +149,13 @@ class _Rule:
     """What all rules have.
 
     code: of the ops. guard: None without one. k, skip: classes listed of each other basket, and left out before; 0 but
-    for `TopK`. reads_others: whether a class of another basket can be a negative.
+    for `TopK`.
     """
 
     code: ClassVar[int]
     guard: Guard | None  # no value here, which the fields of subclasses would take for their default
     k: int = 0
     skip: int = 0
-
-    @property
-    def reads_others(self) -> bool:
-        """Whether a class of another basket can be a negative."""
-        return True
 
     def offered(self) -> Rule:
         """The rule by which a shard finds what it offers: what one process would skip may lie on another shard."""
@@ -192,11 +184,6 @@ class Own(_Rule):
 
     code = RULE_OWN
     guard = None
-
-    @property
-    def reads_others(self) -> bool:
-        """False."""
-        return False
 
 
 @dataclass(frozen=True)
@@ -254,11 +241,6 @@ class TopK(_Rule):
             )
         if self.guard is not None and not isinstance(self.guard, (Absolute, Relative, Ema)):
             raise TypeError(f"TopK: guard: expected Absolute, Relative, Ema or None, got {self.guard!r}")
-
-    @property
-    def reads_others(self) -> bool:
-        """Whether k is above 0."""
-        return self.k > 0
 
     def offered(self) -> TopK:
         """The k + skip most similar."""

@@ -42,14 +42,9 @@ def finite(owner: str, name: str, value: Any) -> float:
     return float(value)
 
 
-def is_bool(value: Any) -> bool:
-    """True or False, also NumPy's."""
-    return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
-
-
 def check_bool(name: str, value: Any) -> bool:
-    """Return `value` as a bool; raise TypeError unless it is True or False."""
-    if not is_bool(value):
+    """Return `value` as a bool; raise TypeError unless it is True or False, also NumPy's (bool, once bool_)."""
+    if type(value).__name__ not in ("bool", "bool_"):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return bool(value)
 

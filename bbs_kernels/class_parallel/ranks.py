@@ -112,11 +112,6 @@ class Ranks:
         self._refuse_different(common, [number for *_, number in found])
         return RowCounts(tuple(n for n, *_ in found), any(flags for _, flags, _ in found))
 
-    def compare(self, common: Mapping[str, Any], device: torch.device) -> None:
-        """Raise RuntimeError, on every rank, when `common` is not the same on all of them; waits for the device."""
-        found = self._exchanged(torch.tensor([fingerprint(common)], device=device))
-        self._refuse_different(common, [number for (number,) in found])
-
     def _refuse_different(self, common: Mapping[str, Any], fingerprints: Sequence[int]) -> None:
         if len(set(fingerprints)) > 1:
             raise RuntimeError(disagreement(self._all_words({n: repr(value) for n, value in common.items()})))

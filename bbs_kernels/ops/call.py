@@ -7,6 +7,7 @@ pass, so that a new option is a field here and an argument in csrc/torch/schemas
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -125,8 +126,7 @@ class CoreCall(NamedTuple):
                 classes that are part of lse may be in mined_idx, see `in_lse`.
         """
         dx, dw = OPS.cos_lse_backward(
-            grad_lse, grad_cos_t, self.x, w, self.labels, self.offsets, *outputs, *self._rows()[2:], *self._guard(),
-            self.ignore_index, self.class_index, need_dx, need_dw, self.allow_tf32, self.row_basket,
+            *self._for_backward(grad_lse, grad_cos_t, w, outputs), need_dx, need_dw, self.allow_tf32, self.row_basket,
             self.row_alias, self.workspace_bytes, self.subcenters,
         )  # fmt: skip
         return dx, dw
@@ -142,8 +142,7 @@ class CoreCall(NamedTuple):
     ) -> Tensor:
         """Run the op `cos_lse_backward_sgd`: w moves by one step, dx comes back, [0] where not needed."""
         dx: Tensor = OPS.cos_lse_backward_sgd(
-            grad_lse, grad_cos_t, self.x, w, self.labels, self.offsets, *outputs, *self._rows()[2:], *self._guard(),
-            self.ignore_index, self.class_index, need_dx, *step, self.row_basket, self.row_alias,
+            *self._for_backward(grad_lse, grad_cos_t, w, outputs), need_dx, *step, self.row_basket, self.row_alias,
             self.subcenters,
         )  # fmt: skip
         return dx
@@ -163,8 +162,14 @@ class CoreCall(NamedTuple):
     def _rows(self) -> tuple[Any, ...]:
         return self.labels, self.offsets, self.guard, self.aliases, self.scale
 
-    def _guard(self) -> tuple[int, int, float]:
-        return self.rule.rule, self.rule.guard_kind, self.rule.guard_value
+    def _for_backward(
+        self, grad_lse: Tensor, grad_cos_t: Tensor, w: Tensor, outputs: CoreOutputs
+    ) -> tuple[Any, ...]:
+        rule = self.rule
+        return (
+            grad_lse, grad_cos_t, self.x, w, self.labels, self.offsets, *outputs, self.guard, self.aliases, self.scale,
+            rule.rule, rule.guard_kind, rule.guard_value, self.ignore_index, self.class_index,
+        )  # fmt: skip
 
     @classmethod
     def of_op(cls, op: Any, inputs: Sequence[Any]) -> tuple[Tensor, CoreCall]:
@@ -211,8 +216,14 @@ def arguments_of(op: Any, given: Sequence[Any], by_name: Mapping[str, Any] | Non
         op: an overload, with its schema.
         given, by_name: positional and keyword arguments of a call.
     """
-    schema = op._schema.arguments
-    found = {a.name: a.default_value for a in schema if a.has_default_value()}
-    found.update(zip((a.name for a in schema), given, strict=False))
-    found.update(by_name or {})
-    return found
+    names, defaults = _schema_of(op)
+    return {**defaults, **dict(zip(names, given, strict=False)), **(by_name or {})}
+
+
+@cache
+def _schema_of(op: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the names of an op's arguments and their defaults; torch makes them anew for every look at a schema."""
+    arguments = op._schema.arguments
+    return tuple(a.name for a in arguments), {
+        a.name: a.default_value for a in arguments if a.has_default_value()
+    }

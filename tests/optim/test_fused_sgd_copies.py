@@ -105,3 +105,15 @@ def test_it_does_not_trace_but_a_graph_break_gives_the_same_bits() -> None:
     first.step()
     second.step()
     assert torch.equal(eager.weight, compiled.weight)
+
+
+@pytest.mark.parametrize("margin", [bs.ArcFace(0.3), lambda cos_t: cos_t - 0.3], ids=["in the kernel", "own"])
+def test_embeddings_changed_in_place_before_backward_are_noticed(margin) -> None:
+    loss = bs.BasketSoftmaxLoss([5, 4], 8, margin=margin)
+    bs.optim.FusedSGD(loss, lr=0.1)
+    x = torch.randn(4, 8, requires_grad=True) * 1.0
+    value = loss(x, torch.tensor([0, 1, 6, 8]))
+    with torch.no_grad():
+        x.mul_(2.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
