@@ -89,7 +89,7 @@ def test_python_imports_point_one_way(package):
 
 
 def test_kernels_package_defines_no_losses():
-    """Of modules it has margins, which keep statistics."""
+    """Margins keep statistics, so they may be modules; nothing else is one."""
     classes = [
         f"{path.relative_to(ROOT)}: {node.name}"
         for path in sorted((ROOT / "bbs_kernels").rglob("*.py"))

@@ -100,7 +100,7 @@ def made(name: str) -> nn.Module:
 
 
 def gradients(name: str, run: Run, batches: list[Tensor], order: list[int]) -> list[Tensor]:
-    """Of each pass with regard to its batch, all forward passes first, then the backward passes in `order`; buffers."""
+    """Return each pass's gradient of its batch, and the buffers: all forward passes first, then backward in `order`."""
     head = made(name)
     losses = [run(head, x) for x in batches]
     found = [torch.empty(0)] * len(losses)

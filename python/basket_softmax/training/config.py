@@ -310,7 +310,7 @@ class Config(Section):
 
     @staticmethod
     def _momentum_and_decay(sgd: Sgd) -> tuple[float, float]:
-        """Of the class centres."""
+        """Return momentum and weight decay of the class centres."""
         head = sgd.head
         return (
             sgd.momentum if head.momentum is None else head.momentum,
